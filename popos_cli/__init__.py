@@ -1,0 +1,28 @@
+"""popos: sub-pixel facial landmarks from small heatmaps."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Codec", "Face", "Predictor", "load"]
+
+if TYPE_CHECKING:
+    from .core.codec import Codec
+    from .engine.predict import Face, Predictor
+    from .weights.find import load
+
+_HOMES = {
+    "Codec": ".core.codec",
+    "Face": ".engine.predict",
+    "Predictor": ".engine.predict",
+    "load": ".weights.find",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import popos_cli` itself must not cost the second that torch takes."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

@@ -1,0 +1,104 @@
+"""Boxes, the one 2x3 matrix that moves pixels and points alike, and its inverse.
+
+Frames: `image` is the source picture, `crop` the square that the network sees. Both have pixel
+centres at integers, x to the right, y down. A *tight box* spans landmark centres.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Alignment = Literal["center", "mmpose"]
+ALIGNMENTS: tuple[Alignment, ...] = ("center", "mmpose")
+Floats = NDArray[np.floating]
+
+
+def tight_square(points_image: Floats) -> tuple[Floats, float]:
+    """Centre (2,) and side of the square around landmarks, by the rule of HRNet and mmpose.
+
+    The bounds are rounded outwards to whole pixels, the side is the longer one. NaN rows of
+    `points_image` (K, 2) are left out.
+    """
+    low = np.floor(np.nanmin(points_image, axis=0))
+    high = np.ceil(np.nanmax(points_image, axis=0))
+    return (low + high) / 2, float((high - low).max())
+
+
+def edges_to_square(box: Floats) -> tuple[Floats, float]:
+    """Centre (2,) in pixel centres and longer side of a box (x, y, w, h) given in pixel edges."""
+    x, y, w, h = (float(v) for v in box)
+    return np.array([x + w / 2 - 0.5, y + h / 2 - 0.5]), max(w, h)
+
+
+def crop_middle(image_size: int, alignment: Alignment) -> float:
+    """Where the box centre lands in the crop: 127.5 of 256 ("center"), 128 in mmpose's frame."""
+    return (image_size - 1) / 2 if alignment == "center" else image_size / 2
+
+
+def crop_matrix(
+    center: Floats,
+    side: float,
+    image_size: int,
+    alignment: Alignment = "center",
+    rotation: float = 0.0,
+    flip: bool = False,
+) -> Floats:
+    """The (2, 3) float64 matrix image -> crop.
+
+    `center` (2,) image pixels; `side` image pixels that fill the crop, padding included;
+    `rotation` in degrees, counter-clockwise as seen on the screen; `flip` mirrors the crop
+    left to right about its own middle.
+    """
+    scale = image_size / side
+    angle = np.deg2rad(rotation)
+    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+    linear = np.array([[cos, sin], [-sin, cos]])
+    if flip:
+        linear[0] *= -1
+    middle = crop_middle(image_size, alignment)
+    offset = middle - linear @ np.asarray(center, dtype=np.float64)
+    return np.hstack([linear, offset[:, None]])
+
+
+def invert(matrix: Floats) -> Floats:
+    """Inverse of (..., 2, 3) affine matrices, same shape: the only way back to the image."""
+    linear = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([linear, -linear @ matrix[..., 2:]], axis=-1)
+
+
+def transform(points: Floats, matrix: Floats) -> Floats:
+    """Move points (..., K, 2) by matrices (..., 2, 3)."""
+    return points @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
+
+
+def warp(image: NDArray[np.uint8], matrix: Floats, image_size: int) -> NDArray[np.uint8]:
+    """Cut the crop (image_size, image_size, 3) out of `image` (H, W, 3); outside is black.
+
+    Shrinking by more than two is done on an image that `cv2.INTER_AREA` has halved first (as often
+    as needed): bilinear sampling alone would skip pixels and alias.
+    """
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    while scale <= 0.5 and min(image.shape[:2]) >= 2:
+        height, width = image.shape[:2]
+        half = (width // 2, height // 2)
+        factor = np.array([width / half[0], height / half[1]])
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        # Pixel centres: x_full = (x_half + .5) * factor - .5
+        shift = (factor - 1) / 2
+        linear = matrix[:, :2] * factor
+        matrix = np.hstack([linear, (matrix[:, 2] + matrix[:, :2] @ shift)[:, None]])
+        scale *= 2
+    return cv2.warpAffine(image, matrix, (image_size, image_size), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def box_iou(box: Floats, boxes: Floats) -> Floats:
+    """Intersection over union of one box (4,) with boxes (M, 4), all x, y, w, h in pixel edges."""
+    low = np.maximum(box[:2], boxes[:, :2])
+    high = np.minimum(box[:2] + box[2:], boxes[:, :2] + boxes[:, 2:])
+    intersection = np.clip(high - low, 0, None).prod(axis=1)
+    union = box[2:].prod() + boxes[:, 2:].prod(axis=1) - intersection
+    return intersection / np.maximum(union, 1e-12)

@@ -1,0 +1,70 @@
+"""POPOS_HOME: where indexes, our own copies of pixels, and the registry of roots and runs lie."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from ..errors import PoposError
+
+
+def home() -> Path:
+    """$POPOS_HOME, or the platform's folder for user data. Not created here."""
+    given = os.environ.get("POPOS_HOME")
+    return Path(given).expanduser() if given else Path(platformdirs.user_data_dir("popos"))
+
+
+def datasets_folder() -> Path:
+    return home() / "datasets"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write beside `path`; it takes `path`'s place only if the block succeeds.
+
+    The folder is created. Raises PoposError where the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PoposError(f"cannot write {path}: {reason}", "Choose a folder you may write to.") from error
+    finally:
+        temporary.unlink(missing_ok=True) if temporary.exists() else None
+
+
+def write_json(path: Path, data: Any) -> None:
+    with replacing(path) as temporary:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _registry() -> dict[str, Any]:
+    try:
+        data = json.loads((home() / "registry.json").read_text(encoding="utf-8"))
+        return data if isinstance(data, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def remember(kind: str, path: Path) -> None:
+    """Note `path` under "roots" or "runs", newest last."""
+    registry = _registry()
+    text = str(path.resolve())
+    registry[kind] = [p for p in registry.get(kind, []) if p != text] + [text]
+    write_json(home() / "registry.json", registry)
+
+
+def remembered(kind: str) -> list[Path]:
+    """The noted paths that still exist, newest first."""
+    paths = [Path(p) for p in reversed(_registry().get(kind, []))]
+    return [p for p in paths if p.exists()]

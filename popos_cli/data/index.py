@@ -1,0 +1,188 @@
+"""The one prepared format: a dataset's faces as arrays in one .npz file (docs/data-format.md).
+
+Pixels stay where they are; the file holds, for F faces of K landmarks,
+
+    meta         JSON text: format, name, scheme (plain data), root, source, coordinate_offset, ...
+    image        (F,) text, path below root
+    size         (F, 2) int32, width and height of the stored picture
+    points       (F, K, 2) float64, x then y, 0-based pixel centres of the stored picture
+    visible      (F, K) uint8, 0 not labelled (NaN), 1 labelled but occluded, 2 visible
+    center, side (F, 2), (F,) float64, the square around the face before any padding, image pixels
+    split        (F,) text, "train", "val" or "test"
+    group        (F,) text, the person or other unit that no two splits share; "" if unknown
+    source       (F,) text, where the label came from, "landmarks.csv:17"
+    subset       (F, S) bool, membership in meta["subsets"]
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.geometry import Floats
+from ..core.schemes import Scheme
+from ..errors import PoposError, UsageError
+from .home import datasets_folder, replacing
+
+FORMAT = 1
+_COLUMNS = (
+    "image", "size", "points", "visible", "center", "side", "split", "group", "source", "subset",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Index:
+    """A prepared dataset in memory; the columns are described at the top of this file."""
+
+    name: str
+    scheme: Scheme
+    root: Path
+    image: NDArray[np.str_]
+    size: NDArray[np.int32]
+    points: Floats
+    visible: NDArray[np.uint8]
+    center: Floats
+    side: Floats
+    split: NDArray[np.str_]
+    group: NDArray[np.str_]
+    source: NDArray[np.str_]
+    subset: NDArray[np.bool_]
+    subsets: tuple[str, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(s for s in ("train", "val", "test") if (self.split == s).any())
+
+    def select(self, rows: NDArray[Any]) -> Index:
+        """The faces at `rows` (indices or a mask)."""
+        return replace(self, **{column: getattr(self, column)[rows] for column in _COLUMNS})
+
+    def of_split(self, split: str) -> Index:
+        """The faces of one split; raises UsageError where there are none."""
+        chosen = self.select(self.split == split)
+        if not len(chosen):
+            raise UsageError(
+                f"dataset {self.name!r} has no split {split!r}", f"It has: {', '.join(self.splits)}."
+            )
+        return chosen
+
+    def normalisers(self) -> Floats:
+        """(F,) image pixels: eye-corner distance, or the square's side for a box scheme."""
+        if self.scheme.eye_corners is None:
+            return self.side
+        a, b = self.scheme.eye_corners
+        return np.linalg.norm(self.points[:, a] - self.points[:, b], axis=-1)
+
+    def outside(self) -> NDArray[np.bool_]:
+        """(F, K): labelled points outside their picture; kept, since networks learn them too."""
+        low = self.points < -0.5
+        high = self.points > self.size[:, None] - 0.5
+        return (low | high).any(-1)
+
+
+def index_path(name: str) -> Path:
+    return datasets_folder() / f"{name}.npz"
+
+
+def write_index(index: Index) -> Path:
+    """Validate and write to POPOS_HOME; an index of that name is replaced whole or not at all."""
+    problem = _problem(index)
+    if problem:
+        raise PoposError(f"dataset {index.name!r}: {problem}")
+    meta = {
+        "format": FORMAT,
+        "name": index.name,
+        "scheme": index.scheme.to_dict(),
+        "root": str(index.root),
+        "subsets": list(index.subsets),
+        "notes": index.notes,
+    }
+    path = index_path(index.name)
+    columns = {column: getattr(index, column) for column in _COLUMNS}
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
+    return path
+
+
+def read_index(name: str) -> Index:
+    """Read a prepared dataset by name. Raises PoposError where it is missing, torn or newer."""
+    path = index_path(name)
+    if not path.exists():
+        prepared = prepared_names()
+        known = f" Prepared: {', '.join(prepared)}." if prepared else ""
+        raise PoposError(
+            f"dataset {name!r} is not prepared",
+            f"Run: popos prepare-data {name} ROOT (or popos prepare-data custom ROOT "
+            f"--name {name}).{known}",
+        )
+    again = f"Prepare it again: popos prepare-data ... --name {name}"
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            meta = json.loads(str(data["meta"]))
+            if meta["format"] > FORMAT:
+                raise PoposError(
+                    f"{path}: index format {meta['format']} is newer than this popos reads ({FORMAT})",
+                    "Upgrade popos, or prepare the dataset again.",
+                )
+            index = Index(
+                name=meta["name"],
+                scheme=Scheme.from_dict(meta["scheme"], str(path)),
+                root=Path(meta["root"]),
+                subsets=tuple(meta["subsets"]),
+                notes=meta["notes"],
+                **{column: data[column] for column in _COLUMNS},
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PoposError(f"{path}: not a readable index: {error}", again) from None
+    problem = _problem(index)
+    if problem:
+        raise PoposError(f"{path}: {problem}", again)
+    return index
+
+
+def prepared_names() -> list[str]:
+    return sorted(p.stem for p in datasets_folder().glob("*.npz") if not p.name.startswith("."))
+
+
+def _problem(index: Index) -> str | None:
+    faces, marks = len(index), index.scheme.landmarks
+    shapes: dict[str, Sequence[int]] = {
+        "image": (faces,),
+        "size": (faces, 2),
+        "points": (faces, marks, 2),
+        "visible": (faces, marks),
+        "center": (faces, 2),
+        "side": (faces,),
+        "split": (faces,),
+        "group": (faces,),
+        "source": (faces,),
+        "subset": (faces, len(index.subsets)),
+    }
+    if not faces:
+        return "it has no faces"
+    for column, shape in shapes.items():
+        if getattr(index, column).shape != tuple(shape):
+            return f"{column} has shape {getattr(index, column).shape}, not {tuple(shape)}"
+    if not np.isfinite(index.points[index.visible > 0]).all():
+        return "a labelled point is not finite"
+    if not (np.isfinite(index.center).all() and (index.side > 0).all()):
+        return "a face has no size"
+    unknown = set(index.split) - {"train", "val", "test"}
+    if unknown:
+        return f"unknown split {sorted(unknown)[0]!r}"
+    split_of: dict[str, str] = {}
+    for person, split in zip(index.group.tolist(), index.split.tolist(), strict=True):
+        if person and split_of.setdefault(person, split) != split:
+            return f"{person!r} stands in more than one split"
+    return None

@@ -1,0 +1,126 @@
+"""Settings -> objects. Settings end here: what this file returns knows nothing of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..core.codec import Codec
+from ..data.augment import Augment
+from ..data.dataset import EpochSampler, FaceDataset
+from ..data.index import Index
+from ..errors import PoposError
+from ..settings.schema import ScheduleSettings, TrainSettings
+from ..weights.format import CodecInfo, CropInfo, WeightsInfo
+
+IMAGE_SIZE = 256
+EVALUATION_BATCH = 64
+
+
+def pick_device(gpus: int | None) -> torch.device:
+    """gpus None: a GPU if there is one; 0: the CPU. Raises PoposError for GPUs that are missing."""
+    there = torch.cuda.device_count()
+    if gpus is not None and gpus > there:
+        raise PoposError(
+            f"--gpus {gpus}: this machine has {there} usable GPU{'s' if there != 1 else ''}",
+            "Use --gpus 0 to train on the CPU." if there == 0 else f"Use --gpus {there}.",
+        )
+    if gpus is not None and gpus > 1:
+        raise PoposError(
+            f"--gpus {gpus}: this version trains in one process, on one GPU or the CPU",
+            "Use --gpus 1.",
+        )
+    if gpus == 0 or there == 0:
+        return torch.device("cpu")
+    return torch.device("cuda", 0)
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """bfloat16 or None (float32). "auto" takes bf16 where the device computes in it: on a CPU
+    without such instructions it is emulated, five times slower than float32."""
+    if precision == "auto":
+        cpu = torch.cpu
+        native = device.type == "cuda" or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+        precision = "bf16" if native else "fp32"
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
+    """The metadata that this run's weights will carry; model and codec are built from it."""
+    codec = settings.codec
+    builtin = index.scheme.name in ("300w", "wflw", "cofw", "aflw")
+    return WeightsInfo(
+        resolution=settings.model.resolution,
+        image_size=IMAGE_SIZE,
+        scheme=index.scheme.name,
+        scheme_definition=None if builtin else index.scheme.to_dict(),
+        codec=CodecInfo(sigma=codec.sigma, decoder=codec.decoder, alignment=codec.alignment),
+        crop=CropInfo(padding=settings.model.padding),
+        training={
+            "dataset": index.name,
+            "settings": settings.model_dump(mode="json", exclude={"workers", "gpus"}),
+        },
+    )
+
+
+def evaluation_loader(index: Index, codec: Codec, padding: float, workers: int) -> DataLoader[Any]:
+    faces = FaceDataset(index, codec.image_width, padding, codec.alignment)
+    return DataLoader(faces, EVALUATION_BATCH, num_workers=workers)
+
+
+def training_loader(
+    settings: TrainSettings, index: Index, codec: Codec
+) -> tuple[DataLoader[Any], EpochSampler]:
+    augment = Augment(**settings.augment.model_dump())
+    faces = FaceDataset(
+        index, codec.image_width, settings.model.padding, codec.alignment, augment, settings.seed
+    )
+    sampler = EpochSampler(len(faces), settings.seed)
+    loader: DataLoader[Any] = DataLoader(
+        faces,
+        batch_size=min(settings.schedule.batch_size, len(faces)),
+        sampler=sampler,
+        num_workers=settings.workers,
+        persistent_workers=False,  # the sampler's epoch changes between epochs
+        drop_last=True,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return loader, sampler
+
+
+def build_optimiser(settings: TrainSettings, model: torch.nn.Module) -> torch.optim.AdamW:
+    """AdamW; biases and batch norms are not decayed."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    free = [p for p in model.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": settings.schedule.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.schedule.learning_rate)
+
+
+def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int) -> Callable[[int], float]:
+    """step -> factor of the learning rate: linear warm-up, then cosine to 0 or two steps of 10."""
+    warmup = schedule.warmup * steps_per_epoch
+    total = schedule.epochs * steps_per_epoch
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = step / total
+        if schedule.shape == "step":
+            return 0.1 ** sum(progress >= milestone for milestone in schedule.milestones)
+        return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1)))
+
+    return factor
+
+
+def to_model_input(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 (N, 3, S, S) -> float32 0..1 on the device, channels last (twice as fast on a CPU)."""
+    moved = images.to(device, non_blocking=True)
+    return moved.float().div_(255).contiguous(memory_format=torch.channels_last)

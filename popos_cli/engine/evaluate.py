@@ -1,0 +1,107 @@
+"""Network and codec over a loader: heatmaps once, then every decoder, back in image pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.codec import Codec, Decoded
+from ..core.geometry import Alignment, Floats, invert, transform
+from ..core.metrics import nme_per_face
+from .build import to_model_input
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One decoder's outcome on F faces, rows in the order of `face`.
+
+    error (F,): NME as a fraction. points (F, K, 2) image pixels. scores, uncertainty (F, K), the
+    latter in image pixels.
+    """
+
+    face: np.ndarray[Any, np.dtype[np.int64]]
+    error: Floats
+    points: Floats
+    scores: Floats
+    uncertainty: Floats
+
+
+def flip_back(heatmaps: Tensor, flip_index: Tensor, alignment: Alignment) -> Tensor:
+    """Heatmaps (N, K, R, R) of mirrored crops -> the unmirrored crops' heatmaps.
+
+    Exact for "center". In mmpose's frame the mirrored grid lies 1 - 1 / stride pixels aside;
+    mmpose shifts by one whole pixel (`shift_heatmap`), and so do we.
+    """
+    back = heatmaps.flip(-1)[:, flip_index]
+    if alignment == "mmpose":
+        back = torch.cat([back[..., :1], back[..., :-1]], dim=-1)
+    return back
+
+
+@torch.inference_mode()
+def predict_heatmaps(
+    model: torch.nn.Module,
+    images: Tensor,
+    flip_index: Tensor | None,
+    alignment: Alignment,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Float32 heatmaps; with `flip_index`, the mean of the image's and its mirror image's."""
+    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+        heatmaps = model(images).float()
+        if flip_index is not None:
+            mirrored = model(images.flip(-1)).float()
+            heatmaps = (heatmaps + flip_back(mirrored, flip_index, alignment)) / 2
+    return heatmaps
+
+
+def decode_to_image(
+    codec: Codec, heatmaps: Tensor, matrices: Floats, label_offset: tuple[float, float]
+) -> Decoded[Floats]:
+    """Decode and move back through the inverted `matrices` (N, 2, 3): all in image pixels."""
+    decoded = codec.decode(heatmaps)
+    back = invert(matrices)
+    points = transform(decoded.points.double().cpu().numpy(), back) - np.array(label_offset)
+    scale = np.sqrt(np.abs(np.linalg.det(back[:, :, :2])))[:, None]
+    uncertainty = decoded.uncertainty.double().cpu().numpy() * scale
+    return Decoded(points, decoded.scores.double().cpu().numpy(), uncertainty)
+
+
+def measure(
+    model: torch.nn.Module,
+    codecs: dict[str, Codec],
+    loader: Iterable[dict[str, Any]],
+    device: torch.device,
+    flip_index: Tensor | None,
+    label_offset: tuple[float, float] = (0.0, 0.0),
+    dtype: torch.dtype | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Measured]:
+    """Every decoder's outcome; the network runs once (twice a face with the flip test).
+
+    `progress` is told the number of faces of each batch.
+    """
+    model.eval()
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in codecs}
+    for batch in loader:
+        images = to_model_input(batch["image"], device)
+        alignment = next(iter(codecs.values())).alignment
+        heatmaps = predict_heatmaps(model, images, flip_index, alignment, dtype)
+        truth = batch["points_image"].numpy()
+        for name, codec in codecs.items():
+            found = decode_to_image(codec, heatmaps, batch["matrix"].numpy(), label_offset)
+            error = nme_per_face(found.points, truth, batch["normaliser"].numpy())
+            rows[name].append(
+                (batch["face"].numpy(), error, found.points, found.scores, found.uncertainty)
+            )
+        if progress:
+            progress(len(images))
+    return {
+        name: Measured(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+        for name, batches in rows.items()
+    }

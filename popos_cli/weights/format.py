@@ -1,0 +1,137 @@
+"""Weights on disk: one .safetensors file that says what network and codec it belongs to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..core.codec import Codec
+from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
+from ..core.schemes import SCHEMES, Scheme
+from ..data.home import replacing
+from ..errors import PoposError
+
+FORMAT = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class CodecInfo(_Part):
+    sigma: float = 2.0
+    decoder: str = "ml"
+    alignment: Literal["center", "mmpose"] = "center"
+
+
+class CropInfo(_Part):
+    padding: float = 1.25
+
+
+class Normalisation(_Part):
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+class WeightsInfo(_Part):
+    """The `popos` metadata of a weight file; docs/weights.md describes each key.
+
+    label_offset: source pixels that the network's labels were off by, subtracted from its points.
+    scheme_definition: the scheme as plain data where it is not a built-in one.
+    """
+
+    format: int = FORMAT
+    architecture: Literal["hrnet-w18"] = "hrnet-w18"
+    stem_norm: Literal["own", "shared"] = "own"
+    resolution: int
+    image_size: int = 256
+    scheme: str
+    scheme_definition: dict[str, Any] | None = None
+    codec: CodecInfo = CodecInfo()
+    crop: CropInfo = CropInfo()
+    label_offset: tuple[float, float] = (0.0, 0.0)
+    normalisation: Normalisation = Normalisation()
+    uncertainty: dict[str, Any] | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    def landmark_scheme(self, where: str) -> Scheme:
+        if self.scheme_definition is not None:
+            return Scheme.from_dict(self.scheme_definition, where)
+        if self.scheme not in SCHEMES:
+            raise PoposError(f"{where}: unknown landmark scheme {self.scheme!r}", "Upgrade popos.")
+        return SCHEMES[self.scheme]
+
+    def build_codec(self) -> Codec:
+        codec = self.codec
+        return Codec(self.resolution, self.image_size, codec.sigma, codec.decoder, codec.alignment)
+
+    def build_model(self, landmarks: int) -> Landmarker:
+        norm = self.normalisation
+        return Landmarker(
+            landmarks, self.resolution, self.image_size, self.stem_norm, norm.mean, norm.std
+        )
+
+
+def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, half: bool) -> None:
+    """Write a model's state. half=True stores convolutions in float16, halving the file; biases
+    and batch norm stay float32."""
+    tensors = {}
+    for name, tensor in state.items():
+        kept = tensor.detach().cpu().contiguous()
+        tensors[name] = kept.half() if half and kept.ndim == 4 else kept
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"popos": info.model_dump_json(exclude_none=False)})
+
+
+def read_info(path: Path) -> WeightsInfo:
+    """The metadata alone. Raises PoposError where the file is not ours, torn, or newer."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise PoposError(f"{path}: no such weight file") from None
+    except (SafetensorError, OSError) as error:
+        raise PoposError(
+            f"{path}: not a readable safetensors file: {error}", "Copy or download it again."
+        ) from None
+    if "popos" not in metadata:
+        raise PoposError(f"{path}: a safetensors file, but not popos weights (no 'popos' metadata)")
+    try:
+        data = json.loads(metadata["popos"])
+        if isinstance(data, dict) and data.get("format", 0) > FORMAT:
+            raise PoposError(
+                f"{path}: weight format {data['format']} is newer than this popos reads ({FORMAT})",
+                "Upgrade popos.",
+            )
+        return WeightsInfo.model_validate(data)
+    except (ValueError, TypeError, ValidationError) as error:
+        raise PoposError(f"{path}: its metadata does not describe popos weights: {error}") from None
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors, floating ones as float32."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise PoposError(f"{path}: not a readable safetensors file: {error}") from None
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def read_weights(path: Path) -> tuple[Landmarker, Codec, WeightsInfo, Scheme]:
+    """Model (eval mode, CPU, float32), its codec, metadata and scheme."""
+    info = read_info(path)
+    scheme = info.landmark_scheme(str(path))
+    try:
+        codec, model = info.build_codec(), info.build_model(scheme.landmarks)
+        model.load_state_dict(read_state(path))
+    except (ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise PoposError(f"{path}: the tensors are not those of its network: {first}") from None
+    return model.eval(), codec, info, scheme
