@@ -66,7 +66,9 @@ def expand(sources: list[str]) -> list[Path]:
         if path.is_dir():
             found = images_in(path)
             if not found:
-                raise UsageError(f"{source}: no picture below this folder", "Known endings: " + " ".join(sorted(SUFFIXES)))
+                raise UsageError(
+                    f"{source}: no picture below this folder", "Known endings: " + " ".join(sorted(SUFFIXES))
+                )
         elif glob.has_magic(source) and not path.exists():
             found = [p for p in map(Path, sorted(glob.glob(source, recursive=True))) if p.is_file()]
             if not found:

@@ -138,9 +138,7 @@ class Codec:
         maps = torch.nan_to_num(maps.flatten(0, 1), nan=0.0, posinf=0.0, neginf=0.0)
         points = DECODERS[self.decoder](maps, self.sigma)
         scores, uncertainty = self._confidence(maps, points.detach())
-        return Decoded(
-            self.to_crop(points).view(*shape, 2), scores.view(shape), uncertainty.view(shape)
-        )
+        return Decoded(self.to_crop(points).view(*shape, 2), scores.view(shape), uncertainty.view(shape))
 
     def locate(self, heatmaps: Tensor) -> Tensor:
         """Points (N, K, 2) in heatmap pixels by the ML rule, differentiable: what a loss needs."""
@@ -155,4 +153,4 @@ class Codec:
         variance = (fit.variance * self._stride(points) ** 2).sum(1)
         diagonal = float(np.hypot(self.image_width, self.image_height))
         uncertainty = variance.sqrt().nan_to_num(nan=diagonal).clamp(max=diagonal)
-        return fit.amplitude.clamp(0, 1), uncertainty
+        return fit.amplitude.nan_to_num(nan=0.0).clamp(0, 1), uncertainty

@@ -101,4 +101,5 @@ def box_iou(box: Floats, boxes: Floats) -> Floats:
     high = np.minimum(box[:2] + box[2:], boxes[:, :2] + boxes[:, 2:])
     intersection = np.clip(high - low, 0, None).prod(axis=1)
     union = box[2:].prod() + boxes[:, 2:].prod(axis=1) - intersection
-    return intersection / np.maximum(union, 1e-12)
+    iou: Floats = intersection / np.maximum(union, 1e-12)
+    return iou

@@ -81,9 +81,7 @@ class ExchangeModule(nn.Module):
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
         count = len(channels)
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(c) for _ in range(4))) for c in channels
-        )
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(4))) for c in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(self._path(channels, source, target) for source in range(count))
             for target in range(count)

@@ -8,6 +8,7 @@ MATCHED_PARTS, which agree.
 from __future__ import annotations
 
 import difflib
+import itertools
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Scheme:
         """Pairs of points to join when drawing."""
         pairs = []
         for name, indices in self.groups.items():
-            pairs += list(zip(indices, indices[1:], strict=False))
+            pairs += list(itertools.pairwise(indices))
             if name in self.closed:
                 pairs.append((indices[-1], indices[0]))
         return tuple(pairs)

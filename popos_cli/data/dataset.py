@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..core.geometry import Alignment, crop_matrix, transform, warp
+from ..core.geometry import Alignment, Floats, crop_matrix, transform, warp
 from ..sources import read_image
 from .augment import Augment
 from .index import Index
@@ -19,7 +19,8 @@ class FaceDataset(Dataset[dict[str, Any]]):
 
     image: (3, S, S) uint8 RGB. points: (K, 2) float32 crop pixels, NaN where not labelled.
     points_image: (K, 2) float64. matrix: (2, 3) float64 image -> crop. normaliser: image pixels.
-    face: the row in `index`. With `augment`, the draw depends on (seed, epoch, face) alone.
+    face: the row in `index`. `squares`: centres (F, 2) and sides (F,) to crop around instead of
+    the index's own. With `augment`, the draw depends on (seed, epoch, face) alone.
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class FaceDataset(Dataset[dict[str, Any]]):
         alignment: Alignment,
         augment: Augment | None = None,
         seed: int = 0,
+        squares: tuple[Floats, Floats] | None = None,
     ) -> None:
+        self.centers, self.sides = squares or (index.center, index.side)
         self.index, self.image_size, self.padding, self.alignment = index, image_size, padding, alignment
         self.augment, self.seed = augment, seed
         self.normalisers = index.normalisers()
@@ -43,7 +46,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
         """`key`: the face, or (epoch, face) as `EpochSampler` gives it."""
         epoch, face = key if isinstance(key, tuple) else (0, key)
         index = self.index
-        center, side = index.center[face], float(index.side[face]) * self.padding
+        center, side = self.centers[face], float(self.sides[face]) * self.padding
         rotation, flip = 0.0, False
         rng = np.random.default_rng((self.seed, epoch, face))
         if self.augment:

@@ -82,13 +82,14 @@ class Index:
         if self.scheme.eye_corners is None:
             return self.side
         a, b = self.scheme.eye_corners
-        return np.linalg.norm(self.points[:, a] - self.points[:, b], axis=-1)
+        distance: Floats = np.linalg.norm(self.points[:, a] - self.points[:, b], axis=-1)
+        return distance
 
     def outside(self) -> NDArray[np.bool_]:
         """(F, K): labelled points outside their picture; kept, since networks learn them too."""
         low = self.points < -0.5
         high = self.points > self.size[:, None] - 0.5
-        return (low | high).any(-1)
+        return np.asarray((low | high).any(-1))
 
 
 def index_path(name: str) -> Path:
@@ -123,8 +124,7 @@ def read_index(name: str) -> Index:
         known = f" Prepared: {', '.join(prepared)}." if prepared else ""
         raise PoposError(
             f"dataset {name!r} is not prepared",
-            f"Run: popos prepare-data {name} ROOT (or popos prepare-data custom ROOT "
-            f"--name {name}).{known}",
+            f"Run: popos prepare-data {name} ROOT (or popos prepare-data custom ROOT --name {name}).{known}",
         )
     again = f"Prepare it again: popos prepare-data ... --name {name}"
     try:

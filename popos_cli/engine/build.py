@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..core.codec import Codec
+from ..core.geometry import Floats
+from ..core.schemes import SCHEMES
 from ..data.augment import Augment
 from ..data.dataset import EpochSampler, FaceDataset
 from ..data.index import Index
@@ -53,7 +55,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
     """The metadata that this run's weights will carry; model and codec are built from it."""
     codec = settings.codec
-    builtin = index.scheme.name in ("300w", "wflw", "cofw", "aflw")
+    builtin = SCHEMES.get(index.scheme.name) == index.scheme
     return WeightsInfo(
         resolution=settings.model.resolution,
         image_size=IMAGE_SIZE,
@@ -68,8 +70,12 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
     )
 
 
-def evaluation_loader(index: Index, codec: Codec, padding: float, workers: int) -> DataLoader[Any]:
-    faces = FaceDataset(index, codec.image_width, padding, codec.alignment)
+def evaluation_loader(
+    index: Index, codec: Codec, padding: float, workers: int,
+    squares: tuple[Floats, Floats] | None = None,
+) -> DataLoader[Any]:  # fmt: skip
+    """Unaugmented crops around the index's squares, or around `squares` (centres, sides)."""
+    faces = FaceDataset(index, codec.image_width, padding, codec.alignment, squares=squares)
     return DataLoader(faces, EVALUATION_BATCH, num_workers=workers)
 
 

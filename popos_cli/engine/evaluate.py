@@ -8,12 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.codec import Codec, Decoded
-from ..core.geometry import Alignment, Floats, invert, transform
+from ..core.geometry import Alignment, Floats, box_iou, invert, transform
 from ..core.metrics import nme_per_face
-from .build import to_model_input
+from ..core.model import Landmarker
+from ..core.schemes import Scheme
+from ..data.index import Index
+from ..detect import find_detector
+from ..sources import read_image
+from ..weights.format import WeightsInfo
+from .build import evaluation_loader, to_model_input
+
+# A detection counts as the face where it overlaps the tight landmark box by this much.
+FOUND_IOU = 0.3
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,13 @@ def predict_heatmaps(
         if flip_index is not None:
             mirrored = model(images.flip(-1)).float()
             heatmaps = (heatmaps + flip_back(mirrored, flip_index, alignment)) / 2
-    return heatmaps
+    averaged: Tensor = heatmaps
+    return averaged
 
 
 def decode_to_image(
     codec: Codec, heatmaps: Tensor, matrices: Floats, label_offset: tuple[float, float]
-) -> Decoded[Floats]:
+) -> Decoded[NDArray[Any]]:
     """Decode and move back through the inverted `matrices` (N, 2, 3): all in image pixels."""
     decoded = codec.decode(heatmaps)
     back = invert(matrices)
@@ -96,12 +107,58 @@ def measure(
         for name, codec in codecs.items():
             found = decode_to_image(codec, heatmaps, batch["matrix"].numpy(), label_offset)
             error = nme_per_face(found.points, truth, batch["normaliser"].numpy())
-            rows[name].append(
-                (batch["face"].numpy(), error, found.points, found.scores, found.uncertainty)
-            )
+            rows[name].append((batch["face"].numpy(), error, found.points, found.scores, found.uncertainty))
         if progress:
             progress(len(images))
     return {
         name: Measured(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
         for name, batches in rows.items()
     }
+
+
+def evaluate_weights(
+    weights: tuple[Landmarker, Codec, WeightsInfo, Scheme],
+    index: Index,
+    decoders: list[str],
+    device: torch.device,
+    flip_test: bool,
+    workers: int,
+    squares: tuple[Floats, Floats] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Measured]:
+    """`measure` for weights as `read_weights` gives them, by decoder name.
+
+    `squares`: centres (F, 2) and sides (F,) to crop around instead of the index's own.
+    """
+    model, codec, info, scheme = weights
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    codecs = {name: codec.with_decoder(name) for name in decoders}
+    flip_index = torch.from_numpy(scheme.flip_index).to(device) if flip_test else None
+    loader = evaluation_loader(index, codec, info.crop.padding, workers, squares)
+    return measure(model, codecs, loader, device, flip_index, info.label_offset, progress=progress)
+
+
+def detected_squares(
+    index: Index, progress: Callable[[], None] | None = None
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], tuple[Floats, Floats]]:
+    """Run the default detector: rows of the faces it finds, and the squares that it promises.
+
+    A face is found where the detection that overlaps its tight landmark box most has IoU >= 0.3.
+    Returns rows (M,), centres (M, 2) and sides (M,).
+    """
+    detector = find_detector("auto")
+    rows, centers, sides = [], [], []
+    for face in range(len(index)):
+        picture = read_image(index.root / str(index.image[face]), upright=False)
+        found = detector(picture)
+        labelled = index.points[face][index.visible[face] > 0]
+        tight = np.concatenate([labelled.min(0), np.ptp(labelled, axis=0)])
+        overlaps = box_iou(tight, np.array([d.box for d in found]).reshape(-1, 4))
+        if len(found) and overlaps.max() >= FOUND_IOU:
+            best = found[int(overlaps.argmax())]
+            rows.append(face)
+            centers.append(best.center)
+            sides.append(best.side)
+        if progress:
+            progress()
+    return np.array(rows, dtype=np.int64), (np.array(centers).reshape(-1, 2), np.array(sides))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
 from ..core.codec import Codec
 from ..core.losses import heatmap_mse, points_smooth_l1
+from ..core.model import Landmarker
 from ..data.index import Index
 from ..errors import PoposError
 from ..settings.schema import TrainSettings
@@ -21,10 +29,178 @@ from .evaluate import measure
 from .runlog import Progress, append_row
 
 
+@dataclass
+class Training:
+    """What changes while a network trains, and the fixed things it needs for it."""
+
+    settings: TrainSettings
+    info: WeightsInfo
+    codec: Codec
+    device: torch.device
+    dtype: torch.dtype | None
+    model: Landmarker
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    schedule: LambdaLR
+    step: int = 0
+    best: float = math.inf
+
+    def save(self, run: Path) -> None:
+        save_state(
+            run,
+            {
+                "model": self.model.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "step": self.step,
+                "best": self.best,
+            },
+        )
+
+    def load(self, run: Path) -> None:
+        state = load_state(run)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state["schedule"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            first = str(error).splitlines()[0]
+            raise PoposError(f"{run}: its checkpoint is of another network: {first}") from None
+        self.step, self.best = state["step"], state["best"]
+
+    def save_weights(self, path: Path, **training: Any) -> None:
+        """The averaged weights, with `training` added to the metadata of that name."""
+        info = self.info.model_copy(update={"training": {**self.info.training, **training}})
+        save_weights(path, self.average.module.state_dict(), info, half=False)
+
+
+def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average for `AveragedModel`; the decay grows to its value from 0.1, so
+    that a young average is not held back by the random start."""
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        for mean, new in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, weight)
+            else:
+                mean.copy_(new)
+
+    return update
+
+
+def begin(
+    settings: TrainSettings, index: Index, initial: dict[str, Tensor] | None, steps_per_epoch: int
+) -> Training:
+    """A model at its start on its device, with optimiser and schedule."""
+    torch.manual_seed(settings.seed)
+    device = build.pick_device(settings.gpus)
+    info = build.build_info(settings, index)
+    model = info.build_model(index.scheme.landmarks)
+    if initial:
+        model.load_state_dict(initial, strict=False)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(model, multi_avg_fn=averaging(settings.schedule.ema), use_buffers=True)
+    optimiser = build.build_optimiser(settings, model)
+    schedule = LambdaLR(optimiser, build.rate_factor(settings.schedule, steps_per_epoch))
+    dtype = build.autocast_dtype(settings.precision, device)
+    return Training(settings, info, info.build_codec(), device, dtype, model, average, optimiser, schedule)
+
+
+def fit(
+    settings: TrainSettings,
+    index: Index,
+    initial: dict[str, Tensor] | None,
+    run: Path,
+    resume: bool,
+    progress: Progress,
+) -> float:
+    """Train on the index's train faces into folder `run`; returns the best validation NME in %.
+
+    Writes best.safetensors and last.safetensors (averaged weights), results.csv and state.ckpt.
+    `initial`: tensors by name; those missing start at random. A KeyboardInterrupt saves the state
+    first. Raises PoposError when the loss is not finite or the dataset has no faces to train on.
+    """
+    info = build.build_info(settings, index)
+    loader, sampler = build.training_loader(settings, index.of_split("train"), info.build_codec())
+    validation = index.of_split("val" if "val" in index.splits else "test")
+    steps, batch_size = len(loader), loader.batch_size or 1
+    training = begin(settings, index, initial, steps)
+    if resume:
+        training.load(run)
+    progress.start(settings.schedule.epochs * steps, training.step)
+    try:
+        while training.step < settings.schedule.epochs * steps:
+            started = time.monotonic()
+            epoch, done = divmod(training.step, steps)
+            sampler.epoch, sampler.start = epoch, done * batch_size
+            losses = train_epoch(training, loader, steps, epoch, progress)
+            seconds = time.monotonic() - started
+            nme = validate(training, validation)
+            if nme < training.best:
+                training.best = nme
+                training.save_weights(run / "best.safetensors", epoch=epoch + 1, val_nme=nme)
+            row = {
+                "epoch": epoch + 1.0,
+                "loss": float(losses.sum(1).mean()),
+                "heatmap_loss": float(losses[:, 0].mean()),
+                "points_loss": float(losses[:, 1].mean()),
+                "learning_rate": float(training.schedule.get_last_lr()[0]),
+                "val_nme": nme,
+                "best_nme": training.best,
+                "faces_per_second": len(losses) * batch_size / seconds,
+                "seconds": seconds,
+            }
+            append_row(run, row)
+            training.save(run)
+            progress.epoch(row)
+    except KeyboardInterrupt:
+        training.save(run)
+        raise
+    training.save_weights(run / "last.safetensors", epoch=settings.schedule.epochs)
+    return training.best
+
+
+def train_epoch(
+    training: Training, loader: DataLoader[Any], steps: int, epoch: int, progress: Progress
+) -> np.ndarray[Any, Any]:
+    """One pass over what the loader still has of this epoch; losses (steps, 2): heatmaps, points."""
+    settings, device, dtype = training.settings, training.device, training.dtype
+    losses = []
+    training.model.train()
+    for batch in loader:
+        images = build.to_model_input(batch["image"], device)
+        points = batch["points"].to(device, non_blocking=True)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            heatmaps = training.model(images)
+        ramp = min(training.step / max(settings.loss.ramp * steps, 1), 1.0)
+        heatmap_loss, points_loss = batch_loss(
+            heatmaps.float(), points, training.codec, settings.loss.points * ramp, settings.loss.beta
+        )
+        training.optimiser.zero_grad(set_to_none=True)
+        (heatmap_loss + points_loss).backward()
+        if settings.schedule.clip:
+            torch.nn.utils.clip_grad_norm_(training.model.parameters(), settings.schedule.clip)
+        training.optimiser.step()
+        training.schedule.step()
+        training.average.update_parameters(training.model)
+        training.step += 1
+        losses.append((float(heatmap_loss.detach()), float(points_loss.detach())))  # waits for the GPU
+        if not math.isfinite(sum(losses[-1])):
+            raise PoposError(
+                f"the loss is not finite at epoch {epoch + 1}, step {training.step}",
+                "Lower schedule.learning_rate, or set schedule.clip to 1.",
+            )
+        progress.step(epoch + 1, sum(losses[-1]))
+    return np.array(losses)
+
+
 def batch_loss(
-    heatmaps: torch.Tensor, points: torch.Tensor, codec: Codec, weight: float, beta: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Heatmap MSE and `weight` times smooth L1 of decoded points; `points` (N, K, 2) crop px."""
+    heatmaps: Tensor, points: Tensor, codec: Codec, weight: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    """Heatmap MSE and `weight` times smooth L1 of decoded points; `points` (N, K, 2) crop pixels."""
     counted = codec.within_reach(points)
     heatmap_loss = heatmap_mse(heatmaps, codec.encode(points), counted.float())
     if not weight:
@@ -34,123 +210,12 @@ def batch_loss(
     return heatmap_loss, weight * points_loss
 
 
-def fit(
-    settings: TrainSettings, index: Index, initial: dict[str, Any] | None, run: Path,
-    resume: bool, progress: Progress,
-) -> float:  # fmt: skip
-    """Train on the index's train faces into folder `run`; returns the best validation NME in %.
-
-    Writes best.safetensors and last.safetensors, results.csv and state.ckpt. `initial` is a state
-    dictionary of names that the model knows (missing ones start at random). A KeyboardInterrupt
-    saves the state first. Raises PoposError when the loss is not finite.
-    """
-    torch.manual_seed(settings.seed)
-    device = build.pick_device(settings.gpus)
-    dtype = build.autocast_dtype(settings.precision, device)
-    info = build.build_info(settings, index)
-    codec = info.build_codec()
-    model: torch.nn.Module = info.build_model(index.scheme.landmarks)
-    if initial:
-        model.load_state_dict(initial, strict=False)
-    model = model.to(device, memory_format=torch.channels_last)
-    average = AveragedModel(
-        model, multi_avg_fn=get_ema_multi_avg_fn(settings.schedule.ema), use_buffers=True
-    )
-    loader, sampler = build.training_loader(settings, index.of_split("train"), codec)
-    if not len(loader):
-        raise PoposError(f"dataset {index.name!r} has no training faces")
-    validation = index.of_split("val" if "val" in index.splits else "test")
-    steps_per_epoch, epochs = len(loader), settings.schedule.epochs
-    optimiser = build.build_optimiser(settings, model)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, build.rate_factor(settings.schedule, steps_per_epoch)
-    )
-    step, best = 0, float("inf")
-    if resume:
-        state = load_state(run)
-        try:
-            model.load_state_dict(state["model"])
-            average.load_state_dict(state["average"])
-            optimiser.load_state_dict(state["optimiser"])
-            schedule.load_state_dict(state["schedule"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise PoposError(f"{run}: its checkpoint is of another network: {str(error).splitlines()[0]}") from None
-        step, best = state["step"], state["best"]
-
-    def save() -> None:
-        parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
-        states = {name: part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
-        save_state(run, {**states, "step": step, "best": best})
-
-    progress.start(epochs * steps_per_epoch, step)
-    try:
-        while step < epochs * steps_per_epoch:
-            epoch = step // steps_per_epoch
-            sampler.epoch = epoch
-            sampler.start = step % steps_per_epoch * (loader.batch_size or 1)
-            started, sums, seen = time.monotonic(), [0.0, 0.0], 0
-            model.train()
-            for batch in loader:
-                images = build.to_model_input(batch["image"], device)
-                points = batch["points"].to(device, non_blocking=True)
-                with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                    heatmaps = model(images)
-                ramp = min(step / max(settings.loss.ramp * steps_per_epoch, 1), 1.0)
-                parts = batch_loss(
-                    heatmaps.float(), points, codec, settings.loss.points * ramp, settings.loss.beta
-                )
-                optimiser.zero_grad(set_to_none=True)
-                (parts[0] + parts[1]).backward()
-                if settings.schedule.clip:
-                    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.schedule.clip)
-                optimiser.step()
-                schedule.step()
-                # Young averages follow closely: the decay grows to its final value.
-                decay = min(settings.schedule.ema, (1 + step) / (10 + step))
-                average.multi_avg_fn = get_ema_multi_avg_fn(decay)
-                average.update_parameters(model)
-                step += 1
-                values = [float(part.detach()) for part in parts]  # synchronises with the GPU
-                if not sum(values) < float("inf"):
-                    raise PoposError(
-                        f"the loss is not finite at epoch {epoch + 1}, step {step}",
-                        "Lower schedule.learning_rate, or set schedule.clip to 1.",
-                    )
-                sums = [s + v for s, v in zip(sums, values, strict=True)]
-                seen += len(images)
-                progress.step(epoch + 1, sum(values))
-            seconds = time.monotonic() - started
-            nme = validate(average.module, codec, info, validation, settings.workers, device, dtype)
-            if nme < best:
-                best = nme
-                trained = {**info.training, "epoch": epoch + 1, "val_nme": nme}
-                save_weights(run / "best.safetensors", average.module.state_dict(),
-                             info.model_copy(update={"training": trained}), half=False)  # fmt: skip
-            steps = max(seen // (loader.batch_size or 1), 1)
-            row = {
-                "epoch": epoch + 1, "loss": sum(sums) / steps, "heatmap_loss": sums[0] / steps,
-                "points_loss": sums[1] / steps, "learning_rate": schedule.get_last_lr()[0],
-                "val_nme": nme, "best_nme": best, "faces_per_second": seen / seconds,
-                "seconds": seconds,
-            }  # fmt: skip
-            append_row(run, row)
-            save()
-            progress.epoch(row)
-    except KeyboardInterrupt:
-        save()
-        raise
-    trained = {**info.training, "epoch": epochs}
-    save_weights(run / "last.safetensors", average.module.state_dict(),
-                 info.model_copy(update={"training": trained}), half=False)  # fmt: skip
-    return best
-
-
-def validate(
-    model: torch.nn.Module, codec: Codec, info: WeightsInfo, index: Index, workers: int,
-    device: torch.device, dtype: torch.dtype | None,
-) -> float:  # fmt: skip
-    """Mean NME in percent over the index's faces, without the flip test."""
-    loader = build.evaluation_loader(index, codec, info.crop.padding, workers)
-    found = measure(model, {"own": codec}, loader, device, None, info.label_offset, dtype)
-    errors = found["own"].error
-    return float(errors[torch.isfinite(torch.from_numpy(errors)).numpy()].mean() * 100)
+def validate(training: Training, index: Index) -> float:
+    """Mean NME in percent of the averaged weights over the index's faces, without the flip test."""
+    info, codec = training.info, training.codec
+    loader = build.evaluation_loader(index, codec, info.crop.padding, training.settings.workers)
+    found = measure(
+        training.average.module, {"own": codec}, loader, training.device, None,
+        info.label_offset, training.dtype,
+    )  # fmt: skip
+    return float(np.nanmean(found["own"].error) * 100)

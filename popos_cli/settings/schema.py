@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Resolution = Literal[64, 32, 16, 8, 4]
 RESOLUTIONS = (64, 32, 16, 8, 4)
 DecoderName = Literal["one-hot", "two-hot", "dark", "keyposs", "gauss-newton", "popos", "ml"]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CodecSettings(Frozen):
@@ -34,9 +35,15 @@ class ModelSettings(Frozen):
 
 
 class AugmentSettings(Frozen):
-    rotation: float = Field(15.0, ge=0, le=90, description="standard deviation, degrees, clipped at twice that")
-    scale: float = Field(0.1, ge=0, le=0.5, description="standard deviation of the log of the side, clipped at twice that")
-    shift: float = Field(0.04, ge=0, le=0.5, description="standard deviation, fraction of the side, clipped at twice that")
+    rotation: float = Field(
+        15.0, ge=0, le=90, description="standard deviation, degrees, clipped at twice that"
+    )
+    scale: float = Field(
+        0.1, ge=0, le=0.5, description="standard deviation of the log of the side, clipped at twice that"
+    )
+    shift: float = Field(
+        0.04, ge=0, le=0.5, description="standard deviation, fraction of the side, clipped at twice that"
+    )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
     brightness: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
     contrast: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
@@ -47,7 +54,9 @@ class AugmentSettings(Frozen):
 
 
 class LossSettings(Frozen):
-    points: float = Field(0.02, ge=0, description="weight of the smooth-L1 loss on decoded points, beside heatmap MSE")
+    points: float = Field(
+        0.02, ge=0, description="weight of the smooth-L1 loss on decoded points, beside heatmap MSE"
+    )
     beta: float = Field(0.1, gt=0, description="where smooth L1 turns linear, heatmap pixels")
     ramp: float = Field(3.0, ge=0, description="epochs over which the points' weight rises from 0")
 
@@ -59,7 +68,7 @@ class ScheduleSettings(Frozen):
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decoupled weight decay")
     warmup: float = Field(1.0, ge=0, description="epochs of linear warm-up")
     shape: Literal["cosine", "step"] = Field("cosine", description="how the rate falls after warm-up")
-    milestones: tuple[float, float] = Field(
+    milestones: tuple[Share, Share] = Field(
         (0.67, 0.92), description="step: shares of the epochs after which the rate is divided by 10"
     )
     ema: float = Field(0.998, ge=0, lt=1, description="decay a step of the averaged weights; 0 is off")
@@ -69,9 +78,11 @@ class ScheduleSettings(Frozen):
 class TrainSettings(Frozen):
     """One training run; `popos train --dry-run` prints it as TOML."""
 
-    dataset: str = Field(description="prepared dataset")
+    dataset: str = Field(min_length=1, description="prepared dataset")
     seed: int = Field(0, ge=0, lt=2**32, description="fixes order, augmentation and first weights")
-    gpus: int | None = Field(None, ge=0, description="GPUs; 0 is the CPU; absent: all there are, else the CPU")
+    gpus: int | None = Field(
+        None, ge=0, description="GPUs; 0 is the CPU; absent: all there are, else the CPU"
+    )
     workers: int = Field(2, ge=0, le=128, description="loader processes")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 on a GPU and on CPUs that compute in it, else fp32"

@@ -73,9 +73,7 @@ class WeightsInfo(_Part):
 
     def build_model(self, landmarks: int) -> Landmarker:
         norm = self.normalisation
-        return Landmarker(
-            landmarks, self.resolution, self.image_size, self.stem_norm, norm.mean, norm.std
-        )
+        return Landmarker(landmarks, self.resolution, self.image_size, self.stem_norm, norm.mean, norm.std)
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, half: bool) -> None:

@@ -113,6 +113,7 @@ def maximum_likelihood(maps: Tensor, sigma: float, steps: int | None = None) -> 
     points = torch.stack([column, row], dim=1).to(maps.dtype)
     highest = torch.tensor([width - 1, height - 1], dtype=maps.dtype, device=maps.device) + sigma
     for _ in range(default_steps if steps is None else steps):
-        step = fit_at(patches, points - corner, sigma).step.clamp(-2 * sigma, 2 * sigma)
+        step = fit_at(patches, points - corner, sigma).step.nan_to_num(nan=0.0)  # overflow
+        step = step.clamp(-2 * sigma, 2 * sigma)
         points = torch.minimum((points + step).clamp(min=-sigma), highest)
     return points

@@ -34,8 +34,8 @@ def _for_resolution(table: dict[int, int] | dict[int, float], size: int) -> floa
 
 def _anchors(maps: Tensor, count: int, sigma: float) -> tuple[Tensor, Tensor]:
     """The `count` highest pixels: positions (M, count, 2) in hm px and their d^2 (M, count)."""
-    width = maps.shape[-1]
-    values, index = maps.flatten(1).topk(min(count, maps[0].numel()), dim=1)
+    height, width = maps.shape[-2:]
+    values, index = maps.flatten(1).topk(min(count, height * width), dim=1)
     positions = torch.stack([index % width, index // width], dim=2).to(maps.dtype)
     return positions, squared_distance(values, sigma)
 
@@ -55,12 +55,9 @@ def keyposs(maps: Tensor, sigma: float) -> Tensor:
     for dy in (-2, -1, 0):
         for dx in (-2, -1, 0):
             x, y = column + dx, row + dy
-            allowed = (0 <= x) & (x <= max(width - 3, 0)) & (0 <= y) & (y <= max(height - 3, 0))
+            allowed = (x >= 0) & (x <= max(width - 3, 0)) & (y >= 0) & (y <= max(height - 3, 0))
             total = (
-                value(maps, x, y)
-                + value(maps, x + 1, y)
-                + value(maps, x, y + 1)
-                + value(maps, x + 1, y + 1)
+                value(maps, x, y) + value(maps, x + 1, y) + value(maps, x, y + 1) + value(maps, x + 1, y + 1)
             )
             better = allowed & (total >= best)
             best = torch.where(better, total, best)
@@ -99,9 +96,9 @@ def gauss_newton(maps: Tensor, sigma: float, steps: int = 20) -> Tensor:
         solvable = determinant.abs() > 1e-12
         safe = torch.where(solvable, determinant, torch.ones_like(determinant))
         # J = -2 offset: the normal matrix is 4 offset'offset, the right side 2 offset'error.
-        step = torch.stack(
-            [c * right[:, 0] - b * right[:, 1], a * right[:, 1] - b * right[:, 0]], dim=1
-        ) / (2 * safe[:, None])
+        step = torch.stack([c * right[:, 0] - b * right[:, 1], a * right[:, 1] - b * right[:, 0]], dim=1) / (
+            2 * safe[:, None]
+        )
         points = torch.where((active & solvable)[:, None], points + step, points)
     return points
 
@@ -124,11 +121,9 @@ def popos(maps: Tensor, sigma: float) -> Tensor:
     grid = torch.stack([columns.flatten(), rows.flatten()], dim=1)  # (C, 2), row by row
     chunk = max(CHUNK_ELEMENTS // (grid.shape[0] * positions.shape[1]), 1)
     found = []
-    for s, p, d in zip(
-        start.split(chunk), positions.split(chunk), distances.split(chunk), strict=True
-    ):
+    for s, p, d in zip(*(torch.split(t, chunk) for t in (start, positions, distances)), strict=True):
         candidates = s[:, None] + grid
-        cost = (torch.cdist(candidates, p, compute_mode="donot_use_mm_for_euclid_dist") - d[:, None])
+        cost = torch.cdist(candidates, p, compute_mode="donot_use_mm_for_euclid_dist") - d[:, None]
         best = cost.abs_().sum(dim=2).argmin(dim=1)
         found.append(s + grid[best])
     return torch.cat(found) if found else start

@@ -39,7 +39,7 @@ def two_hot(maps: Tensor, sigma: float) -> Tensor:
     height, width = maps.shape[-2:]
     points = one_hot(maps, sigma)
     column, row = points.long().unbind(1)
-    inside = (1 < column) & (column < width - 1) & (1 < row) & (row < height - 1)
+    inside = (column > 1) & (column < width - 1) & (row > 1) & (row < height - 1)
     slope = torch.stack(
         [
             value(maps, column + 1, row) - value(maps, column - 1, row),
@@ -60,7 +60,7 @@ def dark_blur(maps: Tensor, kernel: int = 11) -> Tensor:
     blurred = F.conv2d(maps[:, None], weights.view(1, 1, 1, -1), padding=(0, pad))
     blurred = F.conv2d(blurred, weights.view(1, 1, -1, 1), padding=(pad, 0))[:, 0]
     old, new = maps.amax(dim=(1, 2), keepdim=True), blurred.amax(dim=(1, 2), keepdim=True)
-    return blurred * old / torch.where(new == 0, torch.ones_like(new), new)
+    return blurred * (old / torch.where(new == 0, torch.ones_like(new), new))
 
 
 def dark(maps: Tensor, sigma: float) -> Tensor:
@@ -82,6 +82,6 @@ def dark(maps: Tensor, sigma: float) -> Tensor:
     xy = 0.25 * (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1))
     determinant = xx * yy - xy * xy
     step = -torch.stack([yy * gx - xy * gy, xx * gy - xy * gx], dim=1)
-    inside = (1 < x) & (x < width - 2) & (1 < y) & (y < height - 2) & (determinant != 0)
+    inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (determinant != 0)
     safe = torch.where(inside, determinant, torch.ones_like(determinant))
     return points + torch.where(inside[:, None], step / safe[:, None], torch.zeros_like(step))

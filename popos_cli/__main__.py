@@ -1,0 +1,5 @@
+"""python -m popos_cli"""
+
+from .cli.app import run
+
+run()

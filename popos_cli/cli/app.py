@@ -1,0 +1,115 @@
+"""The app: commands, aliases, and the one table from exceptions to messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import PoposError, UsageError
+from . import console, doctor, evaluate, predict, prepare, train, weights
+
+app = typer.Typer(
+    name="popos",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Find facial landmarks (jaw, brows, eyes, nose, lips) with sub-pixel accuracy.",
+    epilog="Examples:  popos predict photo.jpg   |   popos predict photos/ --json   |   "
+    "popos prepare-data custom my_faces/ --scheme 300w   |   popos train --dataset my_faces",
+)
+
+COMMANDS: tuple[tuple[Callable[..., Any], str, tuple[str, ...], str], ...] = (
+    (prepare.prepare_data, "prepare-data", ("prepare",), prepare.EXAMPLES),
+    (train.train, "train", (), train.EXAMPLES),
+    (evaluate.evaluate, "evaluate", ("eval",), evaluate.EXAMPLES),
+    (predict.predict, "predict", (), predict.EXAMPLES),
+    (weights.download_weights, "download-weights", ("download",), weights.EXAMPLES),
+    (doctor.doctor, "doctor", (), doctor.EXAMPLES),
+)
+for function, name, aliases, examples in COMMANDS:
+    app.command(name, epilog=examples)(function)
+    for alias in aliases:
+        app.command(alias, epilog=examples, hidden=True)(function)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"popos {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def explain_import_error(error: ImportError | RuntimeError | OSError) -> PoposError | None:
+    """What to install when a dependency does not import; None where the cause is another."""
+    text = str(error)
+    if "libGL" in text or "libgthread" in text or "libglib" in text:
+        return PoposError(
+            f"OpenCV does not import: {text.splitlines()[0]}",
+            "Install the system libraries: apt-get install libgl1 libglib2.0-0",
+        )
+    if "torchvision::" in text or ("torchvision" in text and "torch" in text):
+        return PoposError(
+            "torch and torchvision do not match: " + text.splitlines()[0],
+            "Reinstall both from one index: pip install --force-reinstall torch torchvision",
+        )
+    if isinstance(error, ImportError):
+        return PoposError(
+            f"a package does not import: {text.splitlines()[0]}",
+            "Repair the installation: pip install --force-reinstall popos-cli",
+        )
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Tracebacks only under POPOS_DEBUG=1."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        console.fail(PoposError("interrupted"), as_json)
+        return 130
+    except typer.Exit as stop:
+        return stop.exit_code
+    except PoposError as error:
+        if console.debugging():
+            raise
+        return console.fail(error, as_json)
+    except typer.TyperException as error:  # a wrong flag or value, found by the parser
+        return console.fail(UsageError(error.format_message(), "See popos --help."), as_json)
+    except BrokenPipeError:  # `popos ... | head`: the reader has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if console.debugging():
+            raise
+        known = (
+            explain_import_error(error) if isinstance(error, ImportError | RuntimeError | OSError) else None
+        )
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return console.fail(
+            known
+            or PoposError(
+                f"{type(error).__name__}: {first}",
+                "This looks like a bug; run again with POPOS_DEBUG=1 for the full report.",
+            ),
+            as_json,
+        )
+
+
+def run() -> None:
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""The one sink: results to stdout (a table, or one JSON document), all else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ..errors import PoposError
+
+stdout = Console(soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def note(message: str) -> None:
+    """A remark for the person at the terminal."""
+    stderr.print(message, markup=False)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document; a NaN in it is a bug and raises ValueError."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Text columns to the left, numbers (every cell but the first looks like one) to the right."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for n, column in enumerate(columns):
+        cells = [row[n] for row in rows]
+        numeric = bool(cells) and all(c[:1].isdigit() or c[:1] in "-+±" for c in cells if c)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # Piped output is for programs and files: no wrapping to a terminal's width.
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+def fail(error: PoposError, as_json: bool) -> int:
+    """Report a failure and give the exit code."""
+    message = " ".join(error.message.split())
+    if as_json:
+        print_json({"error": {"message": message, "hint": error.hint}})
+    else:
+        stderr.print(f"error: {message}", style="red", markup=False)
+        if error.hint:
+            stderr.print(f"hint: {error.hint}", markup=False)
+    return error.exit_code
+
+
+def debugging() -> bool:
+    return os.environ.get("POPOS_DEBUG") == "1"
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
+    """A bar with count, elapsed and remaining time on stderr; yields (progress, task)."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[extra]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        yield progress, progress.add_task(description, total=None, extra="")

@@ -1,0 +1,37 @@
+"""Option types that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+DEVICE = Annotated[
+    str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="a GPU if there is one")
+]
+FLIP_HELP = "Average heatmaps with those of the mirrored crop: twice the time, better points."
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """ "x,y,w,h" -> numbers, w and h above 0. Raises UsageError."""
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--box {text!r}: expected four numbers x,y,w,h") from None
+    if not (w > 0 and h > 0 and all(abs(v) < 1e9 for v in (x, y, w, h))):
+        raise UsageError(f"--box {text!r}: width and height must be above 0")
+    return x, y, w, h
+
+
+def one_of(value: str, known: tuple[str, ...], what: str) -> str:
+    """`value`, or a UsageError that names the known ones and the nearest."""
+    import difflib
+
+    if value in known:
+        return value
+    near = difflib.get_close_matches(value, known, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise UsageError(f"unknown {what} {value!r}", f"{hint}Known: {', '.join(known)}.")

@@ -1,0 +1,1 @@
+"""One module a dataset: the raw download in, an Index out."""

@@ -1,0 +1,131 @@
+"""Pictures -> faces: detect, crop, one batch through the network, decode, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
+from ..detect import Detection, find_detector
+from ..weights.find import find_weights, pick_inference_device
+from ..weights.format import read_weights
+from .build import to_model_input
+from .evaluate import decode_to_image, predict_heatmaps
+
+# Faces that go through the network at once; a picture with more takes several turns.
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in source pixels (0-based, pixel centres at integers).
+
+    box (4,): x, y, w, h in pixel edges, the detector's or the caller's. score: the detector's,
+    0..1 or None. points (K, 2), scores (K,) 0..1, uncertainty (K,): expected RMS error in pixels.
+    """
+
+    box: NDArray[np.float32]
+    score: float | None
+    points: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, rounded to 1/1000 pixel."""
+        return {
+            "box": _rounded(self.box),
+            "score": None if self.score is None else round(float(self.score), 4),
+            "landmarks": _rounded(self.points),
+            "scores": _rounded(self.scores),
+            "uncertainty": _rounded(self.uncertainty),
+        }
+
+
+def _rounded(values: NDArray[np.float32]) -> Any:
+    return np.round(values.astype(np.float64), 3).tolist()
+
+
+def whole_image_box(image: NDArray[np.uint8], padding: float) -> Floats:
+    """The tight box (1, 4) whose padded crop is the whole picture, for pictures of one face."""
+    height, width = image.shape[:2]
+    side = max(height, width) / padding
+    return np.array([[(width - side) / 2, (height - side) / 2, side, side]])
+
+
+class Predictor:
+    """Finds faces and their landmarks.
+
+    weights: anything that `find_weights` takes. device: None for a GPU where there is one, else
+    the CPU. detector: "auto" or "haar". flip_test: also look at the mirrored crops, twice the
+    time for slightly better points.
+    """
+
+    def __init__(
+        self,
+        weights: str = "default",
+        device: str | None = None,
+        detector: str = "auto",
+        flip_test: bool = False,
+    ) -> None:
+        self.device = pick_inference_device(device)
+        self.path = find_weights(weights)
+        self.model, self.codec, self.info, self.scheme = read_weights(self.path)
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.detector = find_detector(detector)
+        self.flip_index = torch.from_numpy(self.scheme.flip_index).to(self.device) if flip_test else None
+
+    @overload
+    def __call__(self, images: NDArray[np.uint8], boxes: Floats | None = None) -> list[Face]: ...
+    @overload
+    def __call__(
+        self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Floats | None] | None = None
+    ) -> list[list[Face]]: ...
+    def __call__(self, images: Any, boxes: Any = None) -> Any:
+        """RGB uint8 (H, W, 3), or a list of such -> faces, largest first, or a list of lists.
+
+        `boxes` (M, 4): tight landmark boxes x, y, w, h in pixel edges instead of the detector's,
+        in the caller's order (for a list of images: a list of such arrays). Raises ValueError for
+        another shape or type.
+        """
+        if isinstance(images, np.ndarray):
+            return self._predict([images], [boxes])[0]
+        return self._predict(list(images), list(boxes) if boxes is not None else [None] * len(images))
+
+    def _detections(self, image: NDArray[np.uint8], boxes: Floats | None) -> list[Detection]:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"an image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
+        if boxes is None:
+            return self.detector(image)
+        given = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        if not (np.isfinite(given).all() and (given[:, 2:] > 0).all()):
+            raise ValueError("a box must be finite x, y, w, h with w and h above 0")
+        return [Detection(box, None, *edges_to_square(box)) for box in given]
+
+    def _predict(self, images: list[NDArray[np.uint8]], boxes: list[Floats | None]) -> list[list[Face]]:
+        found = [self._detections(i, b) for i, b in zip(images, boxes, strict=True)]
+        flat = [(n, detection) for n, group in enumerate(found) for detection in group]
+        faces: list[list[Face]] = [[] for _ in images]
+        size, alignment = self.codec.image_width, self.codec.alignment
+        for start in range(0, len(flat), BATCH):
+            part = flat[start : start + BATCH]
+            matrices = np.stack([
+                crop_matrix(d.center, d.side * self.info.crop.padding, size, alignment)
+                for _, d in part
+            ])  # fmt: skip
+            crops = np.stack([
+                warp(images[n], m, size) for (n, _), m in zip(part, matrices, strict=True)
+            ])  # fmt: skip
+            batch = to_model_input(torch.from_numpy(crops).permute(0, 3, 1, 2), self.device)
+            heatmaps = predict_heatmaps(self.model, batch, self.flip_index, alignment)
+            decoded = decode_to_image(self.codec, heatmaps, matrices, self.info.label_offset)
+            for (n, d), points, scores, uncertainty in zip(
+                part, decoded.points, decoded.scores, decoded.uncertainty, strict=True
+            ):
+                arrays = (a.astype(np.float32) for a in (points, scores, uncertainty))
+                faces[n].append(Face(d.box.astype(np.float32), d.score, *arrays))
+        return faces

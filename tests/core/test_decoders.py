@@ -1,0 +1,288 @@
+"""What the decoders are worth: exactness, known biases, the Cramer-Rao bound, and oracles.
+
+The oracles are naive NumPy loops over one map, written from the rules' descriptions.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from popos_cli.core.codec import Codec
+from popos_cli.core.decoders import DECODERS, likelihood, multilateration
+
+SIGMA = 2.0
+SIZES = [64, 32, 16, 8, 4]
+# Mean distance of a uniform point in a unit square from its centre.
+UNIFORM = (math.sqrt(2) + math.asinh(1)) / 6
+
+
+def draw(size, count=2048):
+    """(count, 2) heatmap pixels, the last fifth within 1 heatmap pixel of an edge of the hull."""
+    rng = np.random.default_rng(size)
+    inside, near = count - count // 5, count // 5
+    points = rng.uniform(0, size - 1, (count, 2))
+    points[:inside] = rng.uniform(1, size - 2, (inside, 2))
+    depth, far = rng.uniform(0, 1, near), rng.integers(0, 2, near)
+    axis = rng.integers(0, 2, near)
+    points[np.arange(inside, count), axis] = np.where(far, size - 1 - depth, depth)
+    return points, inside
+
+
+def errors(size, decoder, chosen=slice(None), dtype=torch.float64):
+    """Distances (M,) in heatmap pixels between drawn and decoded points of clean maps."""
+    codec = Codec(size, decoder=decoder)
+    points = codec.to_crop(torch.from_numpy(draw(size)[0][chosen])[None])
+    decoded = codec.decode(codec.encode(points).to(dtype)).points
+    return (decoded - points).norm(dim=-1)[0].numpy() * size / 256
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("decoder", ["keyposs", "gauss-newton", "ml"])
+def test_exact_on_clean_maps(decoder, size):
+    """In crop pixels: heatmap pixels times the stride."""
+    assert errors(size, decoder).max() * 256 / size < 0.01
+    assert errors(size, decoder, dtype=torch.float32).mean() * 256 / size < 0.01
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_one_hot_is_off_by_the_mean_radius_of_a_pixel(size):
+    inside = errors(size, "one-hot", slice(draw(size)[1]))
+    assert inside.mean() == pytest.approx(UNIFORM, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [64, 32, 16, 8])
+def test_two_hot_halves_that_where_its_rule_applies(size):
+    points = draw(size)[0]
+    peak = np.round(points)
+    applies = ((peak > 1) & (peak < size - 1)).all(1)
+    error = errors(size, "two-hot")
+    assert error[applies].mean() == pytest.approx(UNIFORM / 2, rel=0.05)
+    assert error[~applies].mean() == pytest.approx(UNIFORM, rel=0.05)
+
+
+# Crop pixels, measured with the functions of mmpose 0.29 itself on this draw.
+@pytest.mark.parametrize("size, mean", [(64, 0.411), (32, 0.987), (16, 2.853), (8, 9.355), (4, 24.34)])
+def test_dark_on_clean_maps(size, mean):
+    assert errors(size, "dark", dtype=torch.float32).mean() * 256 / size == pytest.approx(mean, rel=0.005)
+
+
+@pytest.mark.parametrize("size, published", [(64, 0.09), (32, 0.05), (16, 0.05), (8, 0.03), (4, 0.02)])
+def test_popos_on_clean_maps_is_off_by_its_grid(size, published):
+    """Its start is exact there, and the grid's nearest candidate lies beside the start."""
+    side, spacing = {64: 8, 32: 8, 16: 4, 8: 3, 4: 2}[size], size / 128
+    grid = np.linspace(-side / 2, side / 2, int(side / spacing)) - spacing / 2
+    error = errors(size, "popos", slice(None, None, 4))
+    np.testing.assert_allclose(error, math.sqrt(2) * np.abs(grid).min(), rtol=1e-6)
+    assert error.mean() * 256 / size == pytest.approx(published, abs=0.005)
+
+
+def bound(points, size, noise):
+    """Cramer-Rao bound (M,) in heatmap pixels: sqrt(var_x + var_y), peak height unknown."""
+    found = []
+    y, x = np.mgrid[:size, :size].reshape(2, -1)
+    for px, py in points:
+        g = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * SIGMA**2))
+        jacobian = np.stack([g, g * (x - px) / SIGMA**2, g * (y - py) / SIGMA**2])
+        covariance = noise**2 * np.linalg.inv(jacobian @ jacobian.T)
+        found.append(math.sqrt(covariance[1, 1] + covariance[2, 2]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ml_reaches_the_cramer_rao_bound_and_knows_its_error(size):
+    points, codec = draw(size)[0], Codec(size)
+    truth = codec.to_crop(torch.from_numpy(points)[None])
+    generator = torch.Generator().manual_seed(size)
+    maps = codec.encode(truth).float()
+    decoded = codec.decode(maps + 0.02 * torch.randn(maps.shape, generator=generator))
+    error = (decoded.points - truth).norm(dim=-1)[0].numpy()
+    limit = bound(points, size, 0.02) * 256 / size
+
+    def rms(values):
+        return np.sqrt(np.mean(np.square(values)))
+
+    assert rms(error) < 1.06 * rms(limit)
+    assert rms(error / decoded.uncertainty[0].numpy()) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("peak_height", [1.0, 0.4])
+def test_ml_is_the_least_squares_fit(peak_height):
+    """Against SciPy on whole 8x8 maps: point, peak height and covariance."""
+    optimize = pytest.importorskip("scipy.optimize")
+    maps = noisy_maps(8, 20, noise=0.03, height=peak_height)
+    points = likelihood.maximum_likelihood(torch.from_numpy(maps), SIGMA, steps=50)
+    fit = likelihood.fit_at(torch.from_numpy(maps), points, SIGMA)
+    y, x = np.mgrid[:8, :8]
+    for m, values in enumerate(maps):
+
+        def residual(p, values=values):
+            return (p[0] * np.exp(-((x - p[1]) ** 2 + (y - p[2]) ** 2) / (2 * SIGMA**2)) - values).ravel()
+
+        row, column = np.unravel_index(values.argmax(), values.shape)
+        best = optimize.least_squares(residual, [values.max(), column, row], xtol=1e-14, gtol=1e-14)
+        covariance = 2 * best.cost / (64 - 3) * np.linalg.inv(best.jac.T @ best.jac)
+        np.testing.assert_allclose(points[m], best.x[1:], atol=1e-5)
+        np.testing.assert_allclose(fit.amplitude[m], best.x[0], rtol=1e-5)
+        np.testing.assert_allclose(fit.variance[m], np.diag(covariance)[1:], rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_ml_has_the_right_gradient(size):
+    codec = Codec(size)
+    maps = torch.from_numpy(noisy_maps(size, 1, noise=0.02))[None].requires_grad_()
+    assert torch.autograd.gradcheck(lambda m: codec.decode(m).points, maps)
+
+
+def test_locate_is_differentiable_and_reads_as_ml_does():
+    codec = Codec(16, decoder="popos")
+    maps = torch.from_numpy(noisy_maps(16, 4, noise=0.02))[None].float()
+    maps = torch.cat([maps, torch.zeros(1, 1, 16, 16)], dim=1).requires_grad_()
+    points = codec.locate(maps)
+    expected = codec.with_decoder("ml").decode(maps).points
+    torch.testing.assert_close(codec.to_crop(points), expected)
+    (gradient,) = torch.autograd.grad(points.square().sum(), maps)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[0, :4].abs().sum((1, 2)) > 0).all()
+
+
+def test_popos_does_not_depend_on_its_chunks(monkeypatch):
+    maps = torch.from_numpy(noisy_maps(16, 5, noise=0.05))
+    whole = multilateration.popos(maps, SIGMA)
+    monkeypatch.setattr(multilateration, "CHUNK_ELEMENTS", 2 * 32**2 * 20)  # two maps a chunk
+    assert torch.equal(multilateration.popos(maps, SIGMA), whole)
+    monkeypatch.setattr(multilateration, "CHUNK_ELEMENTS", 1)
+    assert torch.equal(multilateration.popos(maps, SIGMA), whole)
+
+
+def noisy_maps(size, count, noise, height=1.0):
+    """(count, size, size) float64: Gaussians with white noise, half of them near the border."""
+    rng = np.random.default_rng(size)
+    points = draw(size, 2048)[0][-2 * count :: 2]
+    points[::2] = rng.uniform(0, size - 1, points[::2].shape)
+    codec = Codec(size)
+    maps = codec.encode(codec.to_crop(torch.from_numpy(points)[None]))[0].numpy()
+    return height * maps + noise * rng.standard_normal(maps.shape)
+
+
+def first_peak(h):
+    row, column = divmod(int(np.argmax(h)), h.shape[1])
+    return column, row
+
+
+def distance(value):
+    return SIGMA * math.sqrt(-2 * math.log(min(max(value, 1e-9), 1.0)))
+
+
+def anchors(h, count):
+    """The highest pixels as (x, y, distance)."""
+    order = sorted(range(h.size), key=lambda i: -h.flat[i])[:count]
+    return [(i % h.shape[1], i // h.shape[1], distance(h.flat[i])) for i in order]
+
+
+def one_hot_oracle(h):
+    return np.array(first_peak(h) if h.max() > 0 else (-1, -1), dtype=float)
+
+
+def two_hot_oracle(h):
+    (x, y), (height, width) = first_peak(h), h.shape
+    if 1 < x < width - 1 and 1 < y < height - 1:
+        return np.array(
+            [x + 0.25 * np.sign(h[y, x + 1] - h[y, x - 1]), y + 0.25 * np.sign(h[y + 1, x] - h[y - 1, x])]
+        )
+    return np.array([x, y], dtype=float)
+
+
+def dark_oracle(h):
+    (x, y), (height, width) = first_peak(h), h.shape
+    if not (1 < x < width - 2 and 1 < y < height - 2):
+        return np.array([x, y], dtype=float)
+    kernel = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 2.0**2))
+    padded, blurred = np.pad(h, 5), np.zeros_like(h)
+    for i in range(11):
+        for j in range(11):
+            blurred += kernel[i] * kernel[j] / kernel.sum() ** 2 * padded[i : i + height, j : j + width]
+    log = np.log(np.maximum(blurred * (h.max() / blurred.max()), 1e-10))
+
+    def slope(f, dx, dy):  # central difference over one pixel each way
+        return lambda i, j: (f(i + dx, j + dy) - f(i - dx, j - dy)) / 2
+
+    def at(i, j):
+        return log[j, i]
+
+    dx, dy = slope(at, 1, 0), slope(at, 0, 1)
+    hessian = [[slope(dx, 1, 0)(x, y), slope(dx, 0, 1)(x, y)], [slope(dy, 1, 0)(x, y), slope(dy, 0, 1)(x, y)]]
+    return np.array([x, y]) - np.linalg.solve(hessian, [dx(x, y), dy(x, y)])
+
+
+def keyposs_oracle(h):
+    (cx, cy), (height, width) = first_peak(h), h.shape
+    best, block = -math.inf, None
+    for y in range(max(cy - 2, 0), min(cy, height - 3) + 1):
+        for x in range(max(cx - 2, 0), min(cx, width - 3) + 1):
+            total = h[y : y + 2, x : x + 2].sum()
+            if total >= best:
+                best, block = total, [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)]
+    *others, last = [(x, y, distance(h[y, x]) ** 2) for x, y in block]
+    # (x - a)^2 + (y - b)^2 = d^2, minus the same for the last anchor: linear in x and y.
+    left = [[2 * (last[0] - x), 2 * (last[1] - y)] for x, y, _ in others]
+    right = [last[0] ** 2 + last[1] ** 2 - last[2] - (x * x + y * y - d) for x, y, d in others]
+    return np.linalg.lstsq(np.array(left, float), np.array(right, float))[0]
+
+
+def gauss_newton_oracle(h):
+    count = {64: 30, 32: 30, 16: 30, 8: 15, 4: 10}[h.shape[0]]
+    near, point, last = anchors(h, count), one_hot_oracle(h), math.inf
+    for _ in range(20):
+        error, jacobian = [], []
+        for x, y, d in near:
+            error.append((x - point[0]) ** 2 + (y - point[1]) ** 2 - d * d)
+            jacobian.append([-2 * (x - point[0]), -2 * (y - point[1])])
+        cost = float(np.sum(np.square(error)))
+        if cost >= last:
+            break
+        point, last = point - np.linalg.lstsq(np.array(jacobian), np.array(error))[0], cost
+    return point
+
+
+def popos_oracle(h):
+    size = h.shape[0]
+    count = {64: 30, 32: 10, 16: 20, 8: 15, 4: 10}[size]
+    side = {64: 8, 32: 8, 16: 4, 8: 3, 4: 2}[size]
+    start, near = keyposs_oracle(h), anchors(h, count)
+    steps = np.linspace(-side / 2, side / 2, int(side / (size / 128))) - size / 256
+    best, found = math.inf, None
+    for dy in steps:
+        for dx in steps:
+            x, y = start[0] + dx, start[1] + dy
+            cost = sum(abs(math.hypot(x - a, y - b) - d) for a, b, d in near)
+            if cost < best:
+                best, found = cost, (x, y)
+    return np.array(found)
+
+
+ORACLES = {
+    "one-hot": one_hot_oracle,
+    "two-hot": two_hot_oracle,
+    "dark": dark_oracle,
+    "keyposs": keyposs_oracle,
+    "gauss-newton": gauss_newton_oracle,
+    "popos": popos_oracle,
+}
+
+
+@pytest.mark.parametrize("noise, height", [(0.0, 1.0), (0.05, 1.0), (0.02, 0.6)])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("decoder", ORACLES)
+def test_against_the_naive_oracle(decoder, size, noise, height):
+    maps = noisy_maps(size, 6 if decoder == "popos" else 40, noise, height)
+    expected = np.array([ORACLES[decoder](h) for h in maps])
+    points = DECODERS[decoder](torch.from_numpy(maps), SIGMA).numpy()
+    np.testing.assert_allclose(points, expected, atol=1e-6)
+
+
+def test_maps_without_a_positive_value_are_found_nowhere():
+    maps = torch.stack([torch.zeros(8, 8), -torch.rand(8, 8)])
+    for decoder in ("one-hot", "two-hot", "dark"):
+        assert torch.equal(DECODERS[decoder](maps, SIGMA), torch.full((2, 2), -1.0))

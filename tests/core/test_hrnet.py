@@ -1,0 +1,126 @@
+"""HRNet-W18 against timm's, and what a resolution and a stem norm change."""
+
+import pytest
+import torch
+from torch import nn
+
+from popos_cli.core.hrnet import HRNet
+from popos_cli.core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
+
+
+def randomise(module, seed=0):
+    """Weights of a size that keeps activations alive, and batch norms that are not identities."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
+        elif isinstance(layer, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (layer.weight, 0.5, 1.0),
+                (layer.bias, -0.2, 0.2),
+                (layer.running_mean, -0.2, 0.2),
+                (layer.running_var, 0.5, 2.0),
+            ):
+                nn.init.uniform_(tensor, low, high, generator=generator)
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    timm = pytest.importorskip("timm")
+    return randomise(timm.create_model("hrnet_w18", pretrained=False))
+
+
+def test_equals_timm_at_stride_4(theirs):
+    ours = HRNet(4).eval()
+    state = theirs.state_dict()
+    ours.load_state_dict({name: state[name] for name in ours.state_dict()})
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        x = theirs.act1(theirs.bn1(theirs.conv1(images)))
+        expected = theirs.stages(theirs.act2(theirs.bn2(theirs.conv2(x))))
+        found = ours(images)
+    assert len(found) == len(expected) == 4
+    for a, b in zip(found, expected, strict=True):
+        assert b.abs().max() > 0.1
+        torch.testing.assert_close(a, b, atol=1e-5 * float(b.abs().max()), rtol=0)
+
+
+def test_tensor_names_and_shapes_are_timms(theirs):
+    """All but timm's classification head; so foreign weights load without a renaming table."""
+    head = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
+    expected = {k: v.shape for k, v in theirs.state_dict().items() if not k.startswith(head)}
+    assert {k: v.shape for k, v in HRNet(4).state_dict().items()} == expected
+    assert len(expected) == 1830
+
+
+@pytest.mark.parametrize(
+    "resolution, millions, branches",
+    [(64, 9.65, 4), (32, 9.65, 4), (16, 9.65, 4), (8, 2.82, 3), (4, 0.65, 2)],
+)
+def test_sizes_by_resolution(resolution, millions, branches):
+    model = Landmarker(68, resolution).eval()
+    images = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        assert model(images).shape == (1, 68, resolution, resolution)
+        features = model.backbone(images)
+    sizes = [(18 * 2**i, resolution // 2**i, resolution // 2**i) for i in range(branches)]
+    assert [f.shape[1:] for f in features] == sizes
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_other_crops_work_where_the_stride_does():
+    assert Landmarker(5, 8, image_size=64)(torch.rand(2, 3, 64, 64)).shape == (2, 5, 8, 8)
+
+
+def as_own(shared):
+    """The same network with a batch norm of its own, equal to bn2, behind every extra conv."""
+    own = HRNet(64, "own")
+    state = shared.state_dict()
+    for index in (3, 4):
+        state |= {k.replace("bn2", f"bn{index}"): v for k, v in state.items() if k.startswith("bn2.")}
+    own.load_state_dict(state)
+    return own.eval()
+
+
+def test_shared_stem_norm_is_bn2_behind_every_conv():
+    shared = randomise(HRNet(64, "shared"))
+    assert not [name for name in shared.state_dict() if name.startswith(("bn3.", "bn4."))]
+    own, images = as_own(shared), torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        for a, b in zip(shared(images), own(images), strict=True):
+            torch.testing.assert_close(a, b)
+        # Where the norms of "own" part from bn2, so do the outputs.
+        for norm in (own.bn3, own.bn4):
+            before = norm.bias.clone()
+            norm.bias += 1
+            assert not torch.allclose(shared(images)[0], own(images)[0], rtol=0.01)
+            norm.bias.copy_(before)
+
+
+def test_shared_stem_norm_sees_every_conv_in_training():
+    shared = HRNet(64, "shared").train()
+    shared(torch.rand(2, 3, 128, 128))
+    assert int(shared.bn2.num_batches_tracked) == 3
+    assert int(shared.bn1.num_batches_tracked) == 1
+
+
+def test_mean_and_std_are_inside_the_model():
+    model = randomise(Landmarker(3, 4, image_size=128))
+    plain = randomise(Landmarker(3, 4, image_size=128, mean=(0, 0, 0), std=(1, 1, 1)))
+    images = torch.rand(1, 3, 128, 128)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), plain((images - mean) / std))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 12, 128])
+def test_a_stride_that_no_variant_has_is_refused(stride):
+    with pytest.raises(ValueError, match=f"stride {stride}"):
+        HRNet(stride)
+
+
+@pytest.mark.parametrize("resolution", [60, 128, 2])
+def test_a_resolution_that_no_network_has_is_refused(resolution):
+    with pytest.raises(ValueError, match=r"divide|stride"):
+        Landmarker(68, resolution)
