@@ -1,0 +1,72 @@
+"""The way back from heatmaps to the picture, and the flip test."""
+
+import numpy as np
+import torch
+
+from popos_cli.core.codec import Codec
+from popos_cli.core.geometry import crop_matrix, transform
+from popos_cli.core.schemes import W300
+from popos_cli.engine.evaluate import decode_to_image, flip_back, predict_heatmaps
+
+FLIP_INDEX = torch.from_numpy(W300.flip_index)
+
+
+def faces(count=3):
+    return torch.from_numpy(np.random.default_rng(0).uniform(40, 215, (count, 68, 2))).double()
+
+
+def mirrored(points):
+    """Where landmarks of the mirrored 256-pixel crop lie, in its own order."""
+    flipped = points[:, FLIP_INDEX].clone()
+    flipped[..., 0] = 255 - flipped[..., 0]
+    return flipped
+
+
+def test_heatmaps_of_the_mirrored_crop_come_back_exactly_in_center_alignment():
+    codec = Codec(16, alignment="center")
+    back = flip_back(codec.encode(mirrored(faces())), FLIP_INDEX, "center")
+    assert torch.allclose(back, codec.encode(faces()), atol=1e-12)
+
+
+def test_in_mmpose_alignment_the_shift_by_one_pixel_leaves_one_crop_pixel():
+    codec = Codec(16, alignment="mmpose", decoder="ml")
+    inner = faces() / 3 + 90  # the doubled first column is out of the decoder's window
+    back = flip_back(codec.encode(mirrored(inner)), FLIP_INDEX, "mmpose")
+    # The grid lies 1 - 1/stride heatmap pixels aside, mmpose shifts by 1: 1/stride is one crop pixel.
+    difference = codec.decode(back).points - inner
+    assert torch.allclose(difference[..., 0], torch.ones(3, 68).double(), atol=0.05)
+    assert torch.allclose(difference[..., 1], torch.zeros(3, 68).double(), atol=0.05)
+
+
+def test_the_flip_test_averages_both_views():
+    class Left(torch.nn.Module):
+        """Heatmaps that only look at the crop's left half: a mirror image gives other ones."""
+
+        def forward(self, images):
+            return images[:, :1, ::16, ::16].repeat(1, 68, 1, 1) * (torch.arange(16) < 8)
+
+    images = torch.rand(2, 3, 256, 256)
+    plain = predict_heatmaps(Left(), images, None, "center")
+    other = flip_back(predict_heatmaps(Left(), images.flip(-1), None, "center"), FLIP_INDEX, "center")
+    both = predict_heatmaps(Left(), images, FLIP_INDEX, "center")
+    assert torch.allclose(both, (plain + other) / 2)
+    assert not torch.allclose(both, plain)
+
+
+def test_points_return_through_the_inverse_matrix_and_uncertainty_scales_with_it():
+    codec = Codec(32)
+    truth = np.random.default_rng(1).uniform(300, 380, (2, 68, 2))
+    matrices = np.stack(
+        [
+            crop_matrix(np.array([340.0, 340.0]), side, 256, rotation=turn)
+            for side, turn in ((128, 20), (512, -5))
+        ]
+    )
+    heatmaps = codec.encode(torch.from_numpy(transform(truth, matrices)))
+    heatmaps = heatmaps + 0.01 * torch.randn(heatmaps.shape, generator=torch.manual_seed(0))
+    found = decode_to_image(codec, heatmaps, matrices, (1.0, 2.0))
+    error = found.points + (1.0, 2.0) - truth
+    assert np.abs(error).mean(axis=(1, 2))[0] < 0.1  # half a source pixel is one crop pixel
+    # The same crop uncertainty is four times as many source pixels in a crop four times as wide.
+    ratio = found.uncertainty[1].mean() / found.uncertainty[0].mean()
+    assert 3.5 < ratio < 4.5
