@@ -19,6 +19,7 @@ from ..data.index import Index
 from ..errors import PoposError
 from ..settings.schema import ScheduleSettings, TrainSettings
 from ..weights.format import CodecInfo, CropInfo, WeightsInfo
+from .interrupt import ignore_interrupts
 
 IMAGE_SIZE = 256
 EVALUATION_BATCH = 64
@@ -43,13 +44,18 @@ def pick_device(gpus: int | None) -> torch.device:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bfloat16 or None (float32). "auto" takes bf16 where the device computes in it: on a CPU
-    without such instructions it is emulated, five times slower than float32."""
+    """bfloat16 or None (float32). "auto" takes bf16 where the device computes in it: a CPU without
+    such instructions emulates it, five times slower than float32."""
     if precision == "auto":
-        cpu = torch.cpu
-        native = device.type == "cuda" or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
-        precision = "bf16" if native else "fp32"
+        precision = "bf16" if device.type == "cuda" or _cpu_has_bf16() else "fp32"
     return torch.bfloat16 if precision == "bf16" else None
+
+
+def _cpu_has_bf16() -> bool:
+    """AVX512-BF16 or AMX; torch has only private names for the question, and not in all versions."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    checks = (getattr(torch.cpu, name, None) for name in names)
+    return any(check() for check in checks if check)
 
 
 def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
@@ -76,7 +82,7 @@ def evaluation_loader(
 ) -> DataLoader[Any]:  # fmt: skip
     """Unaugmented crops around the index's squares, or around `squares` (centres, sides)."""
     faces = FaceDataset(index, codec.image_width, padding, codec.alignment, squares=squares)
-    return DataLoader(faces, EVALUATION_BATCH, num_workers=workers)
+    return DataLoader(faces, EVALUATION_BATCH, num_workers=workers, worker_init_fn=ignore_interrupts)
 
 
 def training_loader(
@@ -92,6 +98,7 @@ def training_loader(
         batch_size=min(settings.schedule.batch_size, len(faces)),
         sampler=sampler,
         num_workers=settings.workers,
+        worker_init_fn=ignore_interrupts,
         persistent_workers=False,  # the sampler's epoch changes between epochs
         drop_last=True,
         pin_memory=torch.cuda.is_available(),

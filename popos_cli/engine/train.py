@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,16 @@ from ..weights.format import WeightsInfo, save_weights
 from . import build
 from .checkpoint import load_state, save_state
 from .evaluate import measure
+from .interrupt import Stopped, held_interrupts
 from .runlog import Progress, append_row
 
 
 @dataclass
 class Training:
-    """What changes while a network trains, and the fixed things it needs for it."""
+    """What changes while a network trains, and the fixed things it needs for it.
+
+    epoch: how many are finished. losses: heatmaps and points of each step of the present epoch.
+    """
 
     settings: TrainSettings
     info: WeightsInfo
@@ -43,6 +47,8 @@ class Training:
     optimiser: torch.optim.Optimizer
     schedule: LambdaLR
     step: int = 0
+    epoch: int = 0
+    losses: list[tuple[float, float]] = field(default_factory=list)
     best: float = math.inf
 
     def save(self, run: Path) -> None:
@@ -54,6 +60,8 @@ class Training:
                 "optimiser": self.optimiser.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "step": self.step,
+                "epoch": self.epoch,
+                "losses": self.losses,
                 "best": self.best,
             },
         )
@@ -65,10 +73,11 @@ class Training:
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
+            self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
+            self.losses = state["losses"]
         except (RuntimeError, ValueError, KeyError) as error:
             first = str(error).splitlines()[0]
             raise PoposError(f"{run}: its checkpoint is of another network: {first}") from None
-        self.step, self.best = state["step"], state["best"]
 
     def save_weights(self, path: Path, **training: Any) -> None:
         """The averaged weights, with `training` added to the metadata of that name."""
@@ -120,56 +129,74 @@ def fit(
     """Train on the index's train faces into folder `run`; returns the best validation NME in %.
 
     Writes best.safetensors and last.safetensors (averaged weights), results.csv and state.ckpt.
-    `initial`: tensors by name; those missing start at random. A KeyboardInterrupt saves the state
-    first. Raises PoposError when the loss is not finite or the dataset has no faces to train on.
+    `initial`: tensors by name; those missing start at random. Ctrl-C takes effect between two
+    steps, once the state is saved: a resumed run ends with the weights of an uninterrupted one.
+    Raises PoposError when the loss is not finite or the dataset has no faces to train on.
     """
     info = build.build_info(settings, index)
     loader, sampler = build.training_loader(settings, index.of_split("train"), info.build_codec())
     validation = index.of_split("val" if "val" in index.splits else "test")
+    if not (validation.normalisers() > 0).any():
+        raise PoposError(
+            f"dataset {index.name!r}: no validation face can be measured: the points that its "
+            f"{index.scheme.normaliser} distance needs are not labelled, or coincide"
+        )
     steps, batch_size = len(loader), loader.batch_size or 1
-    training = begin(settings, index, initial, steps)
-    if resume:
-        training.load(run)
-    progress.start(settings.schedule.epochs * steps, training.step)
-    try:
-        while training.step < settings.schedule.epochs * steps:
-            started = time.monotonic()
-            epoch, done = divmod(training.step, steps)
-            sampler.epoch, sampler.start = epoch, done * batch_size
-            losses = train_epoch(training, loader, steps, epoch, progress)
-            seconds = time.monotonic() - started
-            nme = validate(training, validation)
-            if nme < training.best:
-                training.best = nme
-                training.save_weights(run / "best.safetensors", epoch=epoch + 1, val_nme=nme)
-            row = {
-                "epoch": epoch + 1.0,
-                "loss": float(losses.sum(1).mean()),
-                "heatmap_loss": float(losses[:, 0].mean()),
-                "points_loss": float(losses[:, 1].mean()),
-                "learning_rate": float(training.schedule.get_last_lr()[0]),
-                "val_nme": nme,
-                "best_nme": training.best,
-                "faces_per_second": len(losses) * batch_size / seconds,
-                "seconds": seconds,
-            }
-            append_row(run, row)
+    with held_interrupts() as check:
+        training = begin(settings, index, initial, steps)
+        if resume:
+            training.load(run)
+        progress.start(settings.schedule.epochs * steps, training.step)
+        try:
+            while training.epoch < settings.schedule.epochs:
+                started, done = time.monotonic(), len(training.losses)
+                sampler.epoch, sampler.start = training.epoch, done * batch_size
+                train_epoch(training, loader, steps, progress, check)
+                seconds = time.monotonic() - started
+                nme = validate(training, validation, check)
+                training.epoch += 1
+                rate = (len(training.losses) - done) * batch_size / seconds
+                finish_epoch(training, run, nme, rate, seconds, progress)
+        except Stopped:
             training.save(run)
-            progress.epoch(row)
-    except KeyboardInterrupt:
-        training.save(run)
-        raise
+            raise
     training.save_weights(run / "last.safetensors", epoch=settings.schedule.epochs)
     return training.best
 
 
+def finish_epoch(
+    training: Training, run: Path, nme: float, rate: float, seconds: float, progress: Progress
+) -> None:
+    """Note an epoch that is trained and validated, and keep its weights if they are the best."""
+    if nme < training.best:
+        training.best = nme
+        training.save_weights(run / "best.safetensors", epoch=training.epoch, val_nme=nme)
+    losses = np.array(training.losses)
+    row = {
+        "epoch": float(training.epoch),
+        "loss": float(losses.sum(1).mean()),
+        "heatmap_loss": float(losses[:, 0].mean()),
+        "points_loss": float(losses[:, 1].mean()),
+        "learning_rate": float(training.schedule.get_last_lr()[0]),
+        "val_nme": nme,
+        "best_nme": training.best,
+        "faces_per_second": rate,
+        "seconds": seconds,
+    }
+    append_row(run, row)
+    training.losses = []
+    training.save(run)
+    progress.epoch(row)
+
+
 def train_epoch(
-    training: Training, loader: DataLoader[Any], steps: int, epoch: int, progress: Progress
-) -> np.ndarray[Any, Any]:
-    """One pass over what the loader still has of this epoch; losses (steps, 2): heatmaps, points."""
+    training: Training, loader: DataLoader[Any], steps: int, progress: Progress, check: Callable[[], None]
+) -> None:
+    """One pass over what the loader still has of this epoch; `check` may raise after each step."""
     settings, device, dtype = training.settings, training.device, training.dtype
-    losses = []
+    epoch = training.epoch
     training.model.train()
+    check()
     for batch in loader:
         images = build.to_model_input(batch["image"], device)
         points = batch["points"].to(device, non_blocking=True)
@@ -187,14 +214,15 @@ def train_epoch(
         training.schedule.step()
         training.average.update_parameters(training.model)
         training.step += 1
-        losses.append((float(heatmap_loss.detach()), float(points_loss.detach())))  # waits for the GPU
-        if not math.isfinite(sum(losses[-1])):
+        loss = (float(heatmap_loss.detach()), float(points_loss.detach()))  # waits for the GPU
+        training.losses.append(loss)
+        if not math.isfinite(sum(loss)):
             raise PoposError(
                 f"the loss is not finite at epoch {epoch + 1}, step {training.step}",
                 "Lower schedule.learning_rate, or set schedule.clip to 1.",
             )
-        progress.step(epoch + 1, sum(losses[-1]))
-    return np.array(losses)
+        progress.step(epoch + 1, sum(loss))
+        check()
 
 
 def batch_loss(
@@ -210,12 +238,15 @@ def batch_loss(
     return heatmap_loss, weight * points_loss
 
 
-def validate(training: Training, index: Index) -> float:
-    """Mean NME in percent of the averaged weights over the index's faces, without the flip test."""
+def validate(training: Training, index: Index, check: Callable[[], None]) -> float:
+    """Mean NME in percent of the averaged weights over the index's faces, without the flip test.
+
+    `check` is called after each batch and may raise.
+    """
     info, codec = training.info, training.codec
     loader = build.evaluation_loader(index, codec, info.crop.padding, training.settings.workers)
     found = measure(
         training.average.module, {"own": codec}, loader, training.device, None,
-        info.label_offset, training.dtype,
+        info.label_offset, training.dtype, progress=lambda faces: check(),
     )  # fmt: skip
     return float(np.nanmean(found["own"].error) * 100)

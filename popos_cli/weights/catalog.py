@@ -12,7 +12,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 class Entry:
     """kind: "face" (our format), or "backbone" (ImageNet, timm's tensor names).
 
-    source: a file of `BUNDLED`, or hf://owner/repo/file. revision: the Hub's; "" when bundled.
+    source: a file of `BUNDLED`, or hf://owner/repo/file. revision: the Hub's, None for its main branch.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Entry:
     what: str
     source: str
     licence: str
-    revision: str = ""
+    revision: str | None = None
 
     @property
     def bundled(self) -> bool:
@@ -40,7 +40,7 @@ CATALOG = {
         ),
         Entry(
             "hrnet-w18-imagenet", "backbone", "HRNet-W18 trained on ImageNet, where training starts",
-            "hf://timm/hrnet_w18.ms_in1k/model.safetensors", "MIT", "main",
+            "hf://timm/hrnet_w18.ms_in1k/model.safetensors", "MIT",
         ),
     )
 }  # fmt: skip

@@ -19,37 +19,49 @@ from .format import WeightsInfo, read_info, read_state, read_weights
 BEST = "best.safetensors"
 
 
+def in_cache(source: str) -> Path | None:
+    """Where the Hub client's cache holds hf://owner/repo/file, without asking the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, file = _hub_parts(source)
+    found = try_to_load_from_cache(repo, file)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _hub_parts(source: str) -> tuple[str, str]:
+    parts = source.removeprefix("hf://").split("/", 2)
+    if len(parts) != 3 or not all(parts):
+        raise UsageError(f"{source}: not hf://owner/repo/file")
+    return f"{parts[0]}/{parts[1]}", parts[2]
+
+
 def fetch_from_hub(source: str, revision: str | None = None) -> Path:
     """Download hf://owner/repo/file through huggingface-hub into its cache, or find it there.
 
     HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and proxies are respected by the library. Raises PoposError.
     """
-    parts = source.removeprefix("hf://").split("/", 2)
-    if len(parts) != 3 or not all(parts):
-        raise UsageError(f"{source}: not hf://owner/repo/file")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    repo, file = _hub_parts(source)
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
 
-    repo, file = f"{parts[0]}/{parts[1]}", parts[2]
     try:
-        return Path(hf_hub_download(repo, file, revision=revision or None))
-    except LocalEntryNotFoundError:
+        # Asked once, without the download's 25 seconds of retries: without a network the answer
+        # should come at once.
+        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=10)
+        return Path(hf_hub_download(repo, file, revision=revision))
+    except HfHubHTTPError as error:
+        raise PoposError(f"{source}: the Hub refused: {_first_line(error)}") from None
+    except Exception as error:  # whichever HTTP library lies beneath the client raises its own kinds
+        if cached := in_cache(source):
+            return cached
         raise PoposError(
-            f"{source}: the Hub cannot be reached, and the file is not in the cache",
+            f"{source}: the Hub cannot be reached ({_first_line(error)}), and the file is not in its cache",
             "Check the network and HF_HUB_OFFLINE, or copy the file here and name its path.",
         ) from None
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PoposError(f"{source}: {first}") from None
 
 
-def in_cache(source: str) -> Path | None:
-    """Where the Hub client's cache holds hf://owner/repo/file, without asking the network."""
-    from huggingface_hub import try_to_load_from_cache
-
-    owner, repo, file = source.removeprefix("hf://").split("/", 2)
-    found = try_to_load_from_cache(f"{owner}/{repo}", file)
-    return Path(found) if isinstance(found, str) else None
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def find_weights(name: str) -> Path:

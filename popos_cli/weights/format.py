@@ -15,7 +15,7 @@ from ..core.codec import Codec
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
 from ..data.home import replacing
-from ..errors import PoposError
+from ..errors import PoposError, UsageError
 
 FORMAT = 1
 
@@ -62,7 +62,10 @@ class WeightsInfo(_Part):
 
     def landmark_scheme(self, where: str) -> Scheme:
         if self.scheme_definition is not None:
-            return Scheme.from_dict(self.scheme_definition, where)
+            try:
+                return Scheme.from_dict(self.scheme_definition, where)
+            except UsageError as error:  # no flag of the user's is wrong
+                raise PoposError(error.message, error.hint) from None
         if self.scheme not in SCHEMES:
             raise PoposError(f"{where}: unknown landmark scheme {self.scheme!r}", "Upgrade popos.")
         return SCHEMES[self.scheme]

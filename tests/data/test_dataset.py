@@ -1,0 +1,241 @@
+"""Index -> samples: points go where the pixels go, and a seed fixes every draw."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from popos_cli.core.geometry import invert, transform
+from popos_cli.core.schemes import Scheme
+from popos_cli.data.augment import Augment
+from popos_cli.data.dataset import EpochSampler, FaceDataset
+from popos_cli.data.index import Index, index_path, read_index, write_index
+from popos_cli.errors import PoposError, UsageError
+
+SCHEME = Scheme(
+    name="dots",
+    landmarks=3,
+    groups={"left": (0,), "right": (1,), "chin": (2,)},
+    closed=frozenset(),
+    flip_pairs=((0, 1),),
+    eye_corners=(0, 1),
+)
+FACES = 5
+STRONG = Augment(
+    rotation=30, scale=0.1, shift=0.02, flip=0.5, brightness=0.3, contrast=0.3, saturation=0.3, grey=0.2,
+    blur=0.3, occlusion=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture
+def index(tmp_path):
+    """Five pictures of a red, a green and a blue dot at landmarks 0, 1 and 2."""
+    rng = np.random.default_rng(0)
+    x, y = np.arange(200), np.arange(160)
+    points = np.array([[70.0, 60.0], [130.0, 62.0], [98.0, 110.0]]) + rng.uniform(-6, 6, (FACES, 3, 2))
+    for face in range(FACES):
+        gx = np.exp(-((x - points[face, :, :1]) ** 2) / 18)
+        gy = np.exp(-((y - points[face, :, 1:]) ** 2) / 18)
+        picture = 255 * gy.T[:, None] * gx.T[None]
+        Image.fromarray(picture.round().astype(np.uint8)).save(tmp_path / f"{face}.png")
+    low, high = points.min(1), points.max(1)
+    return Index(
+        name="dots",
+        scheme=SCHEME,
+        root=tmp_path,
+        image=np.array([f"{face}.png" for face in range(FACES)]),
+        size=np.tile(np.array([200, 160], np.int32), (FACES, 1)),
+        points=points,
+        visible=np.full((FACES, 3), 2, np.uint8),
+        center=(low + high) / 2,
+        side=(high - low).max(1),
+        split=np.array(["train", "train", "train", "val", "test"]),
+        group=np.array(["ann", "ann", "", "bob", ""]),
+        source=np.array([f"dots.csv:{face}" for face in range(FACES)]),
+        subset=np.zeros((FACES, 0), bool),
+    )
+
+
+def dataset(index, augment=None, seed=0, image_size=128, alignment="center"):
+    return FaceDataset(index, image_size, 1.6, alignment, augment, seed)
+
+
+def centroids(image):
+    """(3, 2): the centre of each colour of a (3, S, S) picture."""
+    weight = image.double().numpy()
+    y, x = np.indices(weight.shape[1:])
+    return np.stack([(weight * x).sum((1, 2)), (weight * y).sum((1, 2))], 1) / weight.sum((1, 2))[:, None]
+
+
+@pytest.mark.parametrize("alignment", ["center", "mmpose"])
+def test_points_lie_on_the_pixels(index, alignment):
+    samples = dataset(index, alignment=alignment)
+    assert len(samples) == FACES
+    for face in range(FACES):
+        sample = samples[face]
+        assert sample["image"].shape == (3, 128, 128) and sample["image"].dtype == torch.uint8
+        np.testing.assert_allclose(centroids(sample["image"]), sample["points"], atol=0.05)
+        back = transform(sample["points"].double().numpy(), invert(sample["matrix"].numpy()))
+        np.testing.assert_allclose(back, index.points[face], atol=1e-4)
+        np.testing.assert_array_equal(sample["points_image"], index.points[face])
+        eyes = index.points[face, 0] - index.points[face, 1]
+        assert sample["normaliser"] == pytest.approx(np.hypot(*eyes))
+        assert sample["face"] == face
+
+
+def test_augmented_points_lie_on_the_pixels_and_a_mirror_swaps_sides(index):
+    """Landmark i of a mirrored face is the original's landmark flip_index[i], so is its colour."""
+    samples = dataset(index, Augment(rotation=25, scale=0.1, shift=0.03, flip=0.5))
+    mirrored = []
+    for epoch in range(4):
+        for face in range(FACES):
+            sample = samples[epoch, face]
+            mirrored.append(bool(torch.linalg.det(sample["matrix"][:, :2]) < 0))
+            colour = SCHEME.flip_index if mirrored[-1] else np.arange(3)
+            np.testing.assert_allclose(centroids(sample["image"])[colour], sample["points"], atol=0.05)
+    assert 0 < sum(mirrored) < len(mirrored)
+
+
+def test_flip_probability_ends(index):
+    for probability in (0.0, 1.0):
+        samples = dataset(index, Augment(flip=probability))
+        for face in range(FACES):
+            assert (torch.linalg.det(samples[face]["matrix"][:, :2]) < 0) == bool(probability)
+
+
+def test_unlabelled_points_are_nan_also_when_mirrored(index):
+    index.visible[0] = (0, 1, 2)
+    assert dataset(index)[0]["points"].isnan().all(1).tolist() == [True, False, False]
+    mirrored = dataset(index, Augment(flip=1.0))[0]["points"]
+    assert mirrored.isnan().all(1).tolist() == [False, True, False]
+
+
+def run_epoch(index, workers, epoch, seed=7):
+    sampler = EpochSampler(FACES, seed)
+    sampler.epoch = epoch
+    loader = DataLoader(
+        dataset(index, STRONG, seed, image_size=64), batch_size=2, sampler=sampler, num_workers=workers
+    )
+    return list(loader)
+
+
+def equal(a, b):
+    return all(torch.equal(x[key], y[key]) for x, y in zip(a, b, strict=True) for key in x)
+
+
+def test_a_seed_fixes_the_epoch_whatever_the_number_of_workers(index):
+    alone = run_epoch(index, 0, epoch=1)
+    assert sorted(torch.cat([b["face"] for b in alone]).tolist()) == list(range(FACES))
+    assert equal(alone, run_epoch(index, 2, epoch=1))
+
+
+def test_a_draw_depends_on_seed_epoch_and_face_alone(index):
+    first = dataset(index, STRONG, seed=7)
+    for face in (3, 0, 3):  # the order of reading does not matter
+        again = dataset(index, STRONG, seed=7)[2, face]
+        assert equal([first[2, face]], [again])
+    for other in (dataset(index, STRONG, seed=8)[2, 3], first[1, 3]):
+        assert not torch.equal(other["matrix"], first[2, 3]["matrix"])
+        assert not torch.equal(other["image"], first[2, 3]["image"])
+
+
+def test_the_sampler_shuffles_by_epoch_and_resumes():
+    def order(epoch, start=0, seed=3):
+        sampler = EpochSampler(50, seed)
+        sampler.epoch, sampler.start = epoch, start
+        assert len(sampler) == 50 - start
+        return list(sampler)
+
+    assert sorted(face for _, face in order(4)) == list(range(50))
+    assert {epoch for epoch, _ in order(4)} == {4}
+    assert order(4, start=17) == order(4)[17:]
+    assert order(4, start=50) == []
+    faces = [[face for _, face in o] for o in (order(4), order(5), order(4, seed=1))]
+    assert faces[0] != faces[1] and faces[0] != faces[2]
+
+
+def test_a_look_keeps_shape_and_dtype(index):
+    for epoch in range(12):
+        image = dataset(index, STRONG)[epoch, 1]["image"]
+        assert image.shape == (3, 128, 128) and image.dtype == torch.uint8 and image.is_contiguous()
+
+
+def test_index_round_trip(index, tmp_path, monkeypatch):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    index.visible[1, 2], index.points[1, 2] = 0, np.nan
+    index = replace(index, subset=np.eye(FACES, 1, dtype=bool), subsets=("hard",), notes={"by": "us"})
+    assert write_index(index) == index_path("dots")
+    again = read_index("dots")
+    assert (again.scheme, again.root, again.subsets, again.notes) == (SCHEME, tmp_path, ("hard",), {"by": "us"})
+    for column in ("image", "size", "points", "visible", "center", "side", "split", "group", "subset"):
+        np.testing.assert_array_equal(getattr(again, column), getattr(index, column))
+    assert again.splits == ("train", "val", "test")
+    assert again.of_split("val").image.tolist() == ["3.png"]
+    with pytest.raises(UsageError, match="no split 'test'"):
+        again.select(again.split == "train").of_split("test")
+
+
+def with_value(array, place, value):
+    changed = array.copy()
+    changed[place] = value
+    return changed
+
+
+CHANGES = {
+    "not finite": lambda i: {"points": with_value(i.points, (1, 2, 0), np.nan)},
+    "'ann' stands in more than one split": lambda i: {"split": with_value(i.split, 1, "val")},
+    "points has shape": lambda i: {"points": i.points[:, :2]},
+    "side has shape": lambda i: {"side": i.side[:, None]},
+    "subset has shape": lambda i: {"subsets": ("hard",)},
+    "visible has shape": lambda i: {"visible": i.visible[:-1]},
+    "no size": lambda i: {"side": with_value(i.side, 0, 0.0)},
+    "has no size": lambda i: {"center": with_value(i.center, 0, np.inf)},
+    "unknown split": lambda i: {"split": np.array(["train", "train", "train", "dev", "test"])},
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_a_wrong_index_is_not_written(index, tmp_path, monkeypatch, message):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    path = write_index(index)
+    before = path.read_bytes()
+    with pytest.raises(PoposError, match=message) as caught:
+        write_index(replace(index, **CHANGES[message](index)))
+    assert "'dots'" in str(caught.value) and "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_an_empty_index_is_not_written(index, tmp_path, monkeypatch):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    with pytest.raises(PoposError, match="no faces"):
+        write_index(index.select(np.zeros(FACES, bool)))
+
+
+def test_points_outside_their_picture_are_counted_not_refused(index, tmp_path, monkeypatch):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    index.points[0, 0] = (-0.6, 50)
+    index.points[1, 1] = (199.4, 159.6)
+    write_index(index)
+    assert np.argwhere(read_index("dots").outside()).tolist() == [[0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("damage", ["torn", "text", "empty"])
+def test_a_damaged_index_is_refused(index, tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    path = write_index(index)
+    data = path.read_bytes()
+    path.write_bytes({"torn": data[: len(data) // 2], "text": b"hello", "empty": b""}[damage])
+    with pytest.raises(PoposError) as caught:
+        read_index("dots")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_dataset_that_is_not_prepared_says_how(tmp_path, monkeypatch):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    with pytest.raises(PoposError, match="'wflw' is not prepared") as caught:
+        read_index("wflw")
+    assert "popos prepare-data wflw" in caught.value.hint

@@ -1,0 +1,210 @@
+"""Pictures from files: what is read, what is refused, and what a user's word expands to."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from popos_cli.errors import PoposError, UsageError
+from popos_cli.sources import SUFFIXES, expand, read_image
+
+ORIENTATION = 0x0112  # EXIF tag
+
+
+@pytest.fixture
+def quarters():
+    """(20, 40, 3): red top left, green top right, blue bottom left, white bottom right."""
+    picture = np.zeros((20, 40, 3), np.uint8)
+    picture[:10, :20, 0] = picture[:10, 20:, 1] = picture[10:, :20, 2] = 250
+    picture[10:, 20:] = 250
+    return picture
+
+
+def refusal(path):
+    """The message of the PoposError that reading `path` raises: one line that names it."""
+    with pytest.raises(PoposError) as caught:
+        read_image(path, upright=True)
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+# What the stored pixels need so that a person sees them as they are.
+TURNS = {
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: np.rot90(p),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_orientation_is_applied_only_upright(tmp_path, quarters, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(quarters).save(path, quality=95, subsampling=0, exif=exif)
+    stored, seen = read_image(path, upright=False), read_image(path, upright=True)
+    expected = TURNS[orientation](quarters)
+    assert stored.shape == quarters.shape and seen.shape == expected.shape
+    # Quarter middles, away from JPEG's ringing.
+    assert abs(stored[5::10, 10::20].astype(int) - quarters[5::10, 10::20]).max() < 12
+    dy, dx = (10, 20) if seen.shape[0] < seen.shape[1] else (20, 10)
+    assert abs(seen[dy // 2 :: dy, dx // 2 :: dx].astype(int) - expected[dy // 2 :: dy, dx // 2 :: dx]).max() < 12
+
+
+def save_16_bit_colour(picture, path):
+    import cv2
+
+    cv2.imwrite(str(path), picture[..., ::-1].astype(np.uint16) * 257)
+
+
+SAVERS = {
+    "rgb": lambda p, path: Image.fromarray(p).save(path),
+    "palette": lambda p, path: Image.fromarray(p).quantize(8).save(path),
+    "rgba": lambda p, path: Image.fromarray(np.dstack([p, np.full(p.shape[:2], 255, np.uint8)])).save(path),
+    "16-bit colour": save_16_bit_colour,
+}
+
+
+@pytest.mark.parametrize("kind", SAVERS)
+def test_colour_pngs_become_rgb(tmp_path, quarters, kind):
+    path = tmp_path / "picture.png"
+    SAVERS[kind](quarters, path)
+    image = read_image(path, upright=True)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, quarters)
+
+
+@pytest.mark.parametrize("kind", ["8-bit", "16-bit", "1-bit", "grey and alpha"])
+def test_grey_pngs_become_rgb(tmp_path, kind):
+    grey = np.repeat(np.arange(0, 256, 51, dtype=np.uint8)[None], 4, axis=0)
+    if kind == "1-bit":
+        grey = np.where(grey > 100, 255, 0).astype(np.uint8)
+    picture = {
+        "8-bit": lambda: Image.fromarray(grey),
+        "16-bit": lambda: Image.fromarray(grey.astype(np.uint16) * 257),
+        "1-bit": lambda: Image.fromarray(grey).convert("1"),
+        "grey and alpha": lambda: Image.fromarray(grey).convert("LA"),
+    }[kind]()
+    picture.save(tmp_path / "grey.png")
+    image = read_image(tmp_path / "grey.png", upright=True)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "bmp", "webp", "tif", "ppm"])
+def test_other_formats(tmp_path, quarters, ending):
+    path = tmp_path / f"picture.{ending}"
+    Image.fromarray(quarters).save(path, **({"lossless": True} if ending == "webp" else {}))
+    image = read_image(path, upright=True)
+    assert image.shape == quarters.shape
+    assert abs(image[5::10, 10::20].astype(int) - quarters[5::10, 10::20]).max() < 12
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_a_truncated_picture_is_refused(tmp_path, ending, kept):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / f"torn.{ending}"
+    Image.fromarray(noise).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data))])
+    assert "truncated" in refusal(path)
+
+
+def test_a_truncated_jpeg_with_a_whole_thumbnail_is_refused(tmp_path):
+    """The thumbnail's own end-of-image mark must not pass for the picture's."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / "thumbnail.jpg"
+    Image.fromarray(noise[:16, :16]).save(path)
+    thumbnail = path.read_bytes()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + thumbnail
+    Image.fromarray(noise).save(path, exif=exif)
+    data = path.read_bytes()
+    assert thumbnail in data
+    assert read_image(path, upright=True).shape == (64, 64, 3)
+    path.write_bytes(data[: len(data) - 1000])
+    assert "truncated" in refusal(path)
+
+
+def test_a_trailer_after_the_picture_is_no_reason_to_refuse(tmp_path, quarters):
+    """Cameras append data behind the end-of-image mark."""
+    path = tmp_path / "trailer.jpg"
+    Image.fromarray(quarters).save(path)
+    path.write_bytes(path.read_bytes() + b"\0maker data" * 50)
+    assert read_image(path, upright=True).shape == quarters.shape
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "empty"),
+        (b"This is no picture.\nNot at all.\n", "not an image"),
+        (b"\xff\xd8\xff\xda\xff\xd9", "not an image"),
+    ],
+)
+def test_what_is_no_picture_is_refused(tmp_path, content, message):
+    path = tmp_path / "called.jpg"
+    path.write_bytes(content)
+    assert message in refusal(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    assert "no such file" in refusal(tmp_path / "missing.jpg")
+    assert "directory" in refusal(tmp_path)
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """b.jpg, a.PNG, notes.txt, deep/c.webp, deep/d.jpg/ (a folder), empty/, below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep" / "d.jpg").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    for name in ("b.jpg", "a.PNG", "notes.txt", "deep/c.webp"):
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+def names(sources, tree):
+    return [os.path.relpath(p, tree) for p in expand(sources)]
+
+
+def test_a_folder_is_searched_below_in_order(tree):
+    assert names([str(tree)], tree) == ["a.PNG", "b.jpg", "deep/c.webp"]
+    assert names(["."], tree) == ["a.PNG", "b.jpg", "deep/c.webp"]
+
+
+def test_a_pattern_is_expanded_in_order(tree):
+    assert names([str(tree / "*.*")], tree) == ["a.PNG", "b.jpg", "notes.txt"]
+    assert names(["**/*.[jw]*"], tree) == ["b.jpg", "deep/c.webp"]
+
+
+def test_sources_keep_their_order_and_come_once(tree):
+    assert names(["deep/c.webp", "b.jpg", "*.jpg", "deep"], tree) == ["deep/c.webp", "b.jpg"]
+
+
+def test_a_named_file_is_kept_whatever_it_is(tree):
+    assert names(["notes.txt", "missing.jpg"], tree) == ["notes.txt", "missing.jpg"]
+    (tree / "odd[1].jpg").write_text("")
+    assert names(["odd[1].jpg"], tree) == ["odd[1].jpg"]
+
+
+@pytest.mark.parametrize("source", ["empty", "deep/*.png", "deep/d.*"])
+def test_what_holds_no_picture_is_a_usage_error(tree, source):
+    with pytest.raises(UsageError) as caught:
+        expand(["b.jpg", source])
+    assert source in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+def test_every_known_ending_is_found_in_either_case(tmp_path, suffix):
+    for name in ("low" + suffix, "up" + suffix.upper()):
+        (tmp_path / name).write_text("")
+    assert len(expand([str(tmp_path)])) == 2

@@ -1,0 +1,199 @@
+"""A weight file read back, and every way in which a file may be refused."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from popos_cli.core.model import Landmarker
+from popos_cli.core.schemes import SCHEMES, Scheme
+from popos_cli.errors import PoposError
+from popos_cli.weights.format import CodecInfo, WeightsInfo, read_info, read_state, read_weights, save_weights
+
+OWN = Scheme(
+    name="triangle",
+    landmarks=3,
+    groups={"left": (0,), "right": (1,), "chin": (2,)},
+    closed=frozenset(),
+    flip_pairs=((0, 1),),
+    eye_corners=(0, 1),
+    threshold=0.08,
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The smallest network, with activations that differ by landmark and used batch norms."""
+    torch.manual_seed(0)
+    model = Landmarker(29, 4)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(4, 3, 256, 256))
+    return model.eval()
+
+
+@pytest.fixture
+def info():
+    return WeightsInfo(resolution=4, scheme="cofw", codec=CodecInfo(decoder="popos", alignment="mmpose"))
+
+
+@pytest.fixture
+def saved(tmp_path, model, info):
+    path = tmp_path / "some weights.safetensors"
+    save_weights(path, model.state_dict(), info, half=True)
+    return path
+
+
+def refusal(path, read=read_weights):
+    """The message of the PoposError that reading `path` raises: one line that names it."""
+    with pytest.raises(PoposError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert message.strip() and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_round_trip(tmp_path, model, info, half):
+    path = tmp_path / "deep" / "er" / "w.safetensors"
+    info = info.model_copy(update={"label_offset": (1.0, 1.0), "training": {"epochs": 3}})
+    save_weights(path, model.state_dict(), info, half)
+    read, codec, again, scheme = read_weights(path)
+    assert again == info
+    assert scheme == SCHEMES["cofw"]
+    assert (codec.width, codec.image_width, codec.decoder, codec.alignment) == (4, 256, "popos", "mmpose")
+    assert not read.training
+    state = read.state_dict()
+    for name, tensor in model.state_dict().items():
+        if half and tensor.ndim == 4:  # float16: 11 bits, or 2^-24 steps near zero
+            error = (state[name] - tensor).abs()
+            assert (error <= tensor.abs() * 2**-11 + 2**-25).all()
+        else:
+            assert torch.equal(state[name], tensor)
+    images = torch.rand(2, 3, 256, 256)
+    with torch.no_grad():
+        found, expected = read(images), model(images)
+    assert (found - expected).abs().max() <= (2e-2 if half else 0) * expected.std()
+
+
+def test_only_convolutions_are_halved(saved, model):
+    with safe_open(saved, framework="pt") as file:
+        dtypes = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+    assert set(dtypes) == set(model.state_dict())
+    for name, tensor in model.state_dict().items():
+        expected = torch.float16 if tensor.ndim == 4 else tensor.dtype
+        assert dtypes[name] == expected, name
+    assert dtypes["backbone.bn2.running_var"] == torch.float32
+    assert all(v.dtype in (torch.float32, torch.int64) for v in read_state(saved).values())
+
+
+def test_an_own_scheme_travels_with_the_weights(tmp_path):
+    model = Landmarker(3, 4)
+    path = tmp_path / "own.safetensors"
+    info = WeightsInfo(resolution=4, scheme="triangle", scheme_definition=OWN.to_dict())
+    save_weights(path, model.state_dict(), info, half=True)
+    read, _, _, scheme = read_weights(path)
+    assert scheme == OWN
+    assert read.landmarks == 3
+
+
+def test_metadata_that_a_later_version_adds_is_ignored(saved, info):
+    rewrite(saved, {**info.model_dump(), "colour_of_the_sky": "blue"})
+    assert read_info(saved) == info
+
+
+def rewrite(path, metadata):
+    text = metadata if isinstance(metadata, str) else json.dumps(metadata)
+    save_file(read_state(path), path, metadata={"popos": text})
+
+
+def test_a_newer_format_is_refused(saved, info):
+    rewrite(saved, {**info.model_dump(), "format": 2, "resolution": "something else by then"})
+    assert "newer" in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resolution": None},
+        {"resolution": "big"},
+        {"architecture": "resnet"},
+        {"codec": {"alignment": "udp"}},
+        {"codec": {"decoder": "oracle"}},
+        {"codec": {"sigma": -1}},
+        {"image_size": 250},
+        {"scheme": "nobody's"},
+        {"scheme_definition": {"name": "x"}},
+        {"format": "two"},
+        {"stem_norm": "shared", "resolution": 8},
+    ],
+    ids=str,
+)
+def test_metadata_that_does_not_fit_is_refused(saved, info, change):
+    rewrite(saved, {**info.model_dump(), **change})
+    refusal(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "7"])
+def test_metadata_that_is_no_description_is_refused(saved, text):
+    rewrite(saved, text)
+    refusal(saved)
+
+
+def test_plain_safetensors_are_refused(tmp_path):
+    path = tmp_path / "plain.safetensors"
+    save_file({"x": torch.zeros(3)}, path)
+    assert "not popos weights" in refusal(path)
+    assert "not popos weights" in refusal(path, read_info)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1000])
+def test_a_torn_file_is_refused(saved, keep):
+    data = saved.read_bytes()
+    saved.write_bytes(data[:keep])
+    refusal(saved)
+    refusal(saved, read_info)
+
+
+def test_other_files_are_refused(tmp_path):
+    text = tmp_path / "text.safetensors"
+    text.write_text("These are not the weights you are looking for.")
+    refusal(text)
+    torch.save({"x": torch.zeros(3)}, tmp_path / "pickle.safetensors")
+    refusal(tmp_path / "pickle.safetensors")
+    refusal(tmp_path / "missing.safetensors")
+    refusal(tmp_path)
+
+
+def test_tensors_of_another_network_are_refused(tmp_path, model, info):
+    path = tmp_path / "other.safetensors"
+    save_weights(path, Landmarker(29, 8).state_dict(), info, half=True)
+    refusal(path)
+    save_weights(path, Landmarker(28, 4).state_dict(), info, half=True)
+    refusal(path)
+    state = model.state_dict()
+    del state["head.3.bias"]
+    save_weights(path, state, info, half=True)
+    assert "head.3.bias" in refusal(path)
+
+
+def test_a_failed_save_leaves_the_old_file(saved, model, info):
+    before = saved.read_bytes()
+    state = dict(model.state_dict(), broken=torch.zeros(2, device="meta"))
+    with pytest.raises(Exception, match="meta"):
+        save_weights(saved, state, info, half=True)
+    assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, model, info):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PoposError, match="cannot write"):
+        save_weights(tmp_path / "file" / "w.safetensors", model.state_dict(), info, half=True)
