@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,7 +78,10 @@ def train(
     from ..settings.load import dump_toml, load_train_settings
 
     if resume:
-        clashing = {"--dataset": dataset, "--resolution": resolution, "--weights": weights, "--out": out}
+        clashing = {
+            "--dataset": dataset, "--resolution": resolution, "--weights": weights, "--out": out,
+            "--config": config,
+        }  # fmt: skip
         if any(clashing.values()):
             given = ", ".join(flag for flag, value in clashing.items() if value)
             raise UsageError(f"{given} cannot be given with --resume", "A run goes on with its own settings.")
@@ -91,8 +93,8 @@ def train(
         "model": {"resolution": resolution, "init": weights},
         "schedule": {"epochs": epochs, "batch_size": batch_size},
     }
-    environ = {} if resume else os.environ  # a resumed run keeps the settings it began with
-    settings = load_train_settings(dataset, config, set_ or [], flags, environ)
+    # A resumed run keeps the settings it began with.
+    settings = load_train_settings(dataset, config, set_ or [], flags, use_environment=not resume)
     if dry_run:
         if json:
             console.print_json(settings.model_dump(mode="json"))
@@ -100,9 +102,13 @@ def train(
             sys.stdout.write(dump_toml(settings))
         return
 
+    # Training alone needs it; a pair that does not match must show before there is a run folder.
+    import torchvision.transforms.v2  # noqa: F401
+
     from ..data.home import remember, replacing
     from ..data.index import read_index
     from ..engine.build import build_info, pick_device
+    from ..engine.checkpoint import STATE
     from ..engine.runlog import read_rows
     from ..engine.train import fit
     from ..report.plots import save_training_curves
@@ -111,20 +117,21 @@ def train(
 
     index = read_index(settings.dataset)
     pick_device(settings.gpus)
-    run = resume or new_run_folder(out, f"{settings.dataset}-{settings.model.resolution}")
-    with replacing(run / "settings.toml") as temporary:
-        temporary.write_text(dump_toml(settings), encoding="utf-8")
     initial = None
     if not resume:
         model = build_info(settings, index).build_model(index.scheme.landmarks)
         initial, sentence = initial_state(settings.model.init, model)
         console.note(sentence)
+    run = resume or new_run_folder(out, f"{settings.dataset}-{settings.model.resolution}")
+    with replacing(run / "settings.toml") as temporary:
+        temporary.write_text(dump_toml(settings), encoding="utf-8")
     console.note(f"run folder: {run}")
     try:
         with console.progress_bar("training") as (bar, task):
             best = fit(settings, index, initial, run, bool(resume), TrainingBar(bar, task))
     except KeyboardInterrupt:
-        console.note(f"stopped and saved; go on with: popos train --resume {run}")
+        if (run / STATE).exists():
+            console.note(f"stopped and saved; go on with: popos train --resume {run}")
         raise
     finally:
         if rows := read_rows(run):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Resolution = Literal[64, 32, 16, 8, 4]
+# Environment variables and --set give text, which pydantic turns into an int but not into a literal one.
+Resolution = Annotated[
+    Literal[64, 32, 16, 8, 4],
+    BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value),
+]
 RESOLUTIONS = (64, 32, 16, 8, 4)
 DecoderName = Literal["one-hot", "two-hot", "dark", "keyposs", "gauss-newton", "popos", "ml"]
 Share = Annotated[float, Field(gt=0, le=1)]

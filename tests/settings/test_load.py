@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from unittest.mock import patch
 
 import pytest
 import tomli_w
@@ -30,7 +31,9 @@ def load(
     environ: Mapping[str, str] | None = None,
 ) -> TrainSettings:
     """`load_train_settings` that never sees the variables of the machine that runs the tests."""
-    return load_train_settings(dataset, config, sets, flags or {}, environ or {})
+    # A plain dict keeps the case of names on every system.
+    with patch("os.environ", dict(environ or {})):
+        return load_train_settings(dataset, config, sets, flags or {})
 
 
 def refusal(**sources: Any) -> UsageError:
@@ -118,9 +121,11 @@ def test_no_dataset() -> None:
     assert error.exit_code == 2
 
 
-def test_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_can_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPOS_SEED", "11")
     assert load_train_settings("mine", None, [], {}).seed == 11
+    monkeypatch.setenv("POPOS_SED", "12")
+    assert load_train_settings("mine", None, [], {}, use_environment=False).seed == 0
 
 
 def test_variables_that_are_no_settings() -> None:
@@ -189,7 +194,13 @@ def test_unknown_key_in_file(wrong: str, right: str, write: Any) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["POPOS_SCHEDULE__EPOCH", "POPOS_EPOCHS", "POPOS_SCHEDULE_EPOCHS", "POPOS_schedule__epochs"],
+    [
+        "POPOS_SCHEDULE__EPOCH",
+        "POPOS_EPOCHS",
+        "POPOS_SCHEDULE_EPOCHS",
+        "POPOS_schedule__epochs",
+        "popos_schedule__epochs",
+    ],
 )
 def test_unknown_variable(wrong: str) -> None:
     error = refusal(environ={wrong: "3"})
@@ -220,8 +231,14 @@ def test_value_where_a_table_belongs(text: str, write: Any) -> None:
     assert "'schedule'" in refusal(config=write(text)).message
     error = refusal(sets=["schedule=3"])
     assert error.hint is not None and "schedule.epochs" in error.hint
+    assert "'schedule'" in refusal(config=write(text), flags={"schedule": {"epochs": 5}}).message
     error = refusal(environ={"POPOS_SCHEDULE": '{"epochs": 3}'})
     assert error.hint is not None and "POPOS_SCHEDULE__EPOCHS" in error.hint
+
+
+def test_table_where_a_value_belongs(write: Any) -> None:
+    error = refusal(config=write("[schedule.epochs]\nx = 3\n"))
+    assert "'schedule.epochs.x'" in error.message and error.hint == "Did you mean schedule.epochs?"
 
 
 # Wrong values
@@ -262,6 +279,24 @@ def test_wrong_values(text: str, told: str) -> None:
     assert len(error.message) < 250
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "told"),
+    [
+        ("model.resolution", "7", "64, 32, 16, 8 or 4"),
+        ("model.resolution", "²", "64, 32, 16, 8 or 4"),
+        ("schedule.milestones", "[0.5, 3]", "item 2: should be less than or equal to 1"),
+        ("schedule.milestones", "[0.5, 0.9", "tuple"),
+        ("schedule.milestones", "0.5", "tuple"),
+        ("codec.sigma", "nan", "finite"),
+        ("gpus", "all", "valid integer"),
+    ],
+)
+def test_wrong_variables(key: str, text: str, told: str) -> None:
+    variable = "POPOS_" + key.upper().replace(".", "__")
+    message = refusal(environ={variable: text}).message
+    assert message.startswith(f"{key} = {text} ({variable}): ") and told in message
+
+
 @pytest.mark.parametrize("value", ['""', "3", "[3]", "{}"])
 def test_wrong_dataset(value: str, write: Any) -> None:
     config = write(f"dataset = {value}\n")
@@ -284,7 +319,7 @@ def test_unreadable_files(tmp_path: Path, write: Any) -> None:
     assert str(tmp_path) in refusal(config=tmp_path).message
     error = refusal(config=write("seed = 1\nepochs\n"))
     assert "config.toml" in error.message and "line 2" in error.message
-    assert "UTF-8" in refusal(config=write(b'dataset = "\xff"\n')).message
+    assert "utf-8" in refusal(config=write(b'dataset = "\xff"\n')).message
 
 
 def test_byte_order_mark_is_no_error(write: Any) -> None:
