@@ -55,7 +55,10 @@ def test_exif_orientation_is_applied_only_upright(tmp_path, quarters, orientatio
     # Quarter middles, away from JPEG's ringing.
     assert abs(stored[5::10, 10::20].astype(int) - quarters[5::10, 10::20]).max() < 12
     dy, dx = (10, 20) if seen.shape[0] < seen.shape[1] else (20, 10)
-    assert abs(seen[dy // 2 :: dy, dx // 2 :: dx].astype(int) - expected[dy // 2 :: dy, dx // 2 :: dx]).max() < 12
+    assert (
+        abs(seen[dy // 2 :: dy, dx // 2 :: dx].astype(int) - expected[dy // 2 :: dy, dx // 2 :: dx]).max()
+        < 12
+    )
 
 
 def save_16_bit_colour(picture, path):

@@ -23,6 +23,8 @@ app = typer.Typer(
     "popos prepare-data custom my_faces/ --scheme 300w   |   popos train --dataset my_faces",
 )
 
+INTERRUPTED = 130  # a shell's code for Ctrl-C
+
 COMMANDS: tuple[tuple[Callable[..., Any], str, tuple[str, ...], str], ...] = (
     (prepare.prepare_data, "prepare-data", ("prepare",), prepare.EXAMPLES),
     (train.train, "train", (), train.EXAMPLES),
@@ -54,7 +56,7 @@ def root(
 
 def explain_import_error(error: ImportError | RuntimeError | OSError) -> PoposError | None:
     """What to install when a dependency does not import; None where the cause is another."""
-    text = str(error)
+    text = _own_words(str(error))
     if "libGL" in text or "libgthread" in text or "libglib" in text:
         return PoposError(
             f"OpenCV does not import: {text.splitlines()[0]}",
@@ -73,23 +75,40 @@ def explain_import_error(error: ImportError | RuntimeError | OSError) -> PoposEr
     return None
 
 
+def _own_words(text: str) -> str:
+    """What an exception said. From a loader's process torch brings the text of a traceback, with
+    the class and these words in its last line."""
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        return text.splitlines()[-1].partition(": ")[2]
+    return text
+
+
+def _from_worker(error: PoposError) -> PoposError:
+    words = _own_words(error.message.strip())
+    return error if words == error.message.strip() else PoposError(words, error.hint)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. Tracebacks only under POPOS_DEBUG=1."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
     try:
         code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         console.fail(PoposError("interrupted"), as_json)
-        return 130
+        return INTERRUPTED
     except typer.Exit as stop:
         return stop.exit_code
     except PoposError as error:
         if console.debugging():
             raise
-        return console.fail(error, as_json)
+        return console.fail(_from_worker(error), as_json)
     except typer.TyperException as error:  # a wrong flag or value, found by the parser
+        if not error.format_message():  # no arguments at all: typer has printed the help
+            return UsageError.exit_code
         return console.fail(UsageError(error.format_message(), "See popos --help."), as_json)
     except BrokenPipeError:  # `popos ... | head`: the reader has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,11 +119,11 @@ def main(arguments: list[str] | None = None) -> int:
         known = (
             explain_import_error(error) if isinstance(error, ImportError | RuntimeError | OSError) else None
         )
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = _own_words(str(error).strip()) or type(error).__name__
         return console.fail(
             known
             or PoposError(
-                f"{type(error).__name__}: {first}",
+                f"{type(error).__name__}: {text.splitlines()[0]}",
                 "This looks like a bug; run again with POPOS_DEBUG=1 for the full report.",
             ),
             as_json,

@@ -22,13 +22,14 @@ from rich.table import Table
 
 from ..errors import PoposError
 
-stdout = Console(soft_wrap=True, highlight=False)
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+# Paths hold brackets and colons: they are never markup or emoji codes.
+stdout = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def note(message: str) -> None:
     """A remark for the person at the terminal."""
-    stderr.print(message, markup=False)
+    stderr.print(message)
 
 
 def print_json(document: Any) -> None:
@@ -46,7 +47,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     # Piped output is for programs and files: no wrapping to a terminal's width.
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def fail(error: PoposError, as_json: bool) -> int:
@@ -55,9 +57,9 @@ def fail(error: PoposError, as_json: bool) -> int:
     if as_json:
         print_json({"error": {"message": message, "hint": error.hint}})
     else:
-        stderr.print(f"error: {message}", style="red", markup=False)
+        stderr.print(f"error: {message}", style="red")
         if error.hint:
-            stderr.print(f"hint: {error.hint}", markup=False)
+            stderr.print(f"hint: {error.hint}")
     return error.exit_code
 
 
@@ -67,10 +69,13 @@ def debugging() -> bool:
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
-    """A bar with count, elapsed and remaining time on stderr; yields (progress, task)."""
+    """A bar with count, elapsed and remaining time on stderr; yields (progress, task).
+
+    Where stderr is a file or a pipe nothing is drawn.
+    """
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[extra]}"),
     )  # fmt: skip
-    with Progress(*columns, console=stderr, transient=True) as progress:
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         yield progress, progress.add_task(description, total=None, extra="")

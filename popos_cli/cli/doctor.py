@@ -16,8 +16,8 @@ from .options import JSON
 
 EXAMPLES = "Examples:  popos doctor   |   popos doctor --json"
 PACKAGES = (
-    "torch", "torchvision", "cv2", "numpy", "pydantic", "pydantic_settings", "typer", "rich",
-    "safetensors", "huggingface_hub", "matplotlib",
+    "torch", "torchvision", "cv2", "numpy", "pydantic", "typer", "rich", "safetensors",
+    "huggingface_hub", "matplotlib",
 )  # fmt: skip
 
 
@@ -115,6 +115,6 @@ def _print(report: dict[str, Any]) -> None:
         lines = [[e["name"], ", ".join(f"{k} {v}" for k, v in e.items() if k != "name")] for e in entries]
         console.print_table(title, ["name", "details"], lines or [["none", ""]])
     for problem in report["problems"]:
-        console.stdout.print(f"problem: {problem['message']}\n  {problem['hint']}", markup=False)
+        console.stdout.print(f"problem: {problem['message']}\n  {problem['hint']}")
     if not report["problems"]:
         console.stdout.print("no problems found")

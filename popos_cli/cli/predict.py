@@ -137,7 +137,7 @@ def _write(
 
 def _print_faces(path: Path, faces: list[Face], scheme: Scheme) -> None:
     count = "no face found" if not faces else f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
-    console.stdout.print(f"{path}: {count}", markup=False)
+    console.stdout.print(f"{path}: {count}")
     for number, face in enumerate(faces, start=1):
         x, y, w, h = face.box
         console.stdout.print(

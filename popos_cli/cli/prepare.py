@@ -41,6 +41,7 @@ def prepare_data(
     seed: Annotated[
         int | None,
         typer.Option(
+            min=0,
             help="Draw validation people at random (and synthetic faces).",
             show_default="the last by name; 0 for synthetic",
         ),
@@ -99,7 +100,11 @@ def prepare_data(
         for problem in bad:
             console.note(str(problem))
         if found is None:
-            raise PoposError(f"{root}: no usable face ({len(bad)} bad rows); nothing was written")
+            first = f", first: {bad[0]}" if bad else ""
+            raise PoposError(
+                f"{root}: too few usable faces ({len(bad)} bad rows{first}); nothing was written",
+                "Training needs faces of two people (groups) at least.",
+            )
         if bad and not skip_bad:
             raise PoposError(
                 f"{root}: {len(bad)} of {len(bad) + len(found)} rows are bad (first: {bad[0]}); "

@@ -16,8 +16,10 @@ Pixels stay where they are; the file holds, for F faces of K landmarks,
 
 from __future__ import annotations
 
+import difflib
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,11 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.geometry import Floats
-from ..core.schemes import Scheme
+from ..core.schemes import SCHEMES, Scheme
 from ..errors import PoposError, UsageError
 from .home import datasets_folder, replacing
 
 FORMAT = 1
+_IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
 _COLUMNS = (
     "image", "size", "points", "visible", "center", "side", "split", "group", "source", "subset",
 )  # fmt: skip
@@ -122,9 +125,11 @@ def read_index(name: str) -> Index:
     if not path.exists():
         prepared = prepared_names()
         known = f" Prepared: {', '.join(prepared)}." if prepared else ""
+        near = difflib.get_close_matches(name, prepared, n=1)
+        meant = f"Did you mean {near[0]!r}? Or run" if near else "Run"
+        importer = f"{name} ROOT" if name in _IMPORTERS else f"custom ROOT --name {name}"
         raise PoposError(
-            f"dataset {name!r} is not prepared",
-            f"Run: popos prepare-data {name} ROOT (or popos prepare-data custom ROOT --name {name}).{known}",
+            f"dataset {name!r} is not prepared", f"{meant}: popos prepare-data {importer}.{known}"
         )
     again = f"Prepare it again: popos prepare-data ... --name {name}"
     try:
@@ -143,7 +148,9 @@ def read_index(name: str) -> Index:
                 notes=meta["notes"],
                 **{column: data[column] for column in _COLUMNS},
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UsageError as error:  # the scheme in it; no flag of the user's is wrong
+        raise PoposError(error.message, again) from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise PoposError(f"{path}: not a readable index: {error}", again) from None
     problem = _problem(index)
     if problem:

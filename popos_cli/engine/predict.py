@@ -1,4 +1,7 @@
-"""Pictures -> faces: detect, crop, one batch through the network, decode, and back."""
+"""Pictures -> faces: detect, crop, one batch through the network, decode, and back.
+
+Faces that a detector found are looked at twice: the second crop is around the first look's points.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..core.codec import Decoded
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
 from ..detect import Detection, find_detector
 from ..weights.find import find_weights, pick_inference_device
 from ..weights.format import read_weights
 from .build import to_model_input
-from .evaluate import decode_to_image, predict_heatmaps
+from .evaluate import decode_to_image, predict_heatmaps, second_look
 
 # Faces that go through the network at once; a picture with more takes several turns.
 BATCH = 64
@@ -110,22 +115,33 @@ class Predictor:
         found = [self._detections(i, b) for i, b in zip(images, boxes, strict=True)]
         flat = [(n, detection) for n, group in enumerate(found) for detection in group]
         faces: list[list[Face]] = [[] for _ in images]
-        size, alignment = self.codec.image_width, self.codec.alignment
         for start in range(0, len(flat), BATCH):
             part = flat[start : start + BATCH]
-            matrices = np.stack([
-                crop_matrix(d.center, d.side * self.info.crop.padding, size, alignment)
-                for _, d in part
-            ])  # fmt: skip
-            crops = np.stack([
-                warp(images[n], m, size) for (n, _), m in zip(part, matrices, strict=True)
-            ])  # fmt: skip
-            batch = to_model_input(torch.from_numpy(crops).permute(0, 3, 1, 2), self.device)
-            heatmaps = predict_heatmaps(self.model, batch, self.flip_index, alignment)
-            decoded = decode_to_image(self.codec, heatmaps, matrices, self.info.label_offset)
-            for (n, d), points, scores, uncertainty in zip(
-                part, decoded.points, decoded.scores, decoded.uncertainty, strict=True
-            ):
-                arrays = (a.astype(np.float32) for a in (points, scores, uncertainty))
+            pictures = [images[n] for n, _ in part]
+            centers = np.array([d.center for _, d in part])
+            sides = np.array([d.side for _, d in part])
+            detected = np.array([boxes[n] is None for n, _ in part])
+            if detected.any():
+                first = self._look(pictures, centers, sides, None)
+                again = second_look(first.points, centers, sides)
+                centers = np.where(detected[:, None], again[0], centers)
+                sides = np.where(detected, again[1], sides)
+            decoded = self._look(pictures, centers, sides, self.flip_index)
+            for row, (n, d) in enumerate(part):
+                values = (decoded.points[row], decoded.scores[row], decoded.uncertainty[row])
+                arrays = (v.astype(np.float32) for v in values)
                 faces[n].append(Face(d.box.astype(np.float32), d.score, *arrays))
         return faces
+
+    def _look(
+        self, pictures: list[NDArray[np.uint8]], centers: Floats, sides: Floats, flip_index: Tensor | None
+    ) -> Decoded[NDArray[Any]]:
+        """One batch through the network: the points around squares (N,) of N pictures."""
+        size, alignment, padding = self.codec.image_width, self.codec.alignment, self.info.crop.padding
+        matrices = np.stack(
+            [crop_matrix(c, s * padding, size, alignment) for c, s in zip(centers, sides, strict=True)]
+        )
+        crops = np.stack([warp(p, m, size) for p, m in zip(pictures, matrices, strict=True)])
+        batch = to_model_input(torch.from_numpy(crops).permute(0, 3, 1, 2), self.device)
+        heatmaps = predict_heatmaps(self.model, batch, flip_index, alignment)
+        return decode_to_image(self.codec, heatmaps, matrices, self.info.label_offset)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..core.codec import Codec
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
@@ -86,8 +86,10 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, 
     for name, tensor in state.items():
         kept = tensor.detach().cpu().contiguous()
         tensors[name] = kept.half() if half and kept.ndim == 4 else kept
+    metadata = {"popos": info.model_dump_json()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"popos": info.model_dump_json(exclude_none=False)})
+        # Not save_file: it makes files that their owner alone may read.
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def read_info(path: Path) -> WeightsInfo:

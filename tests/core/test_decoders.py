@@ -282,6 +282,15 @@ def test_against_the_naive_oracle(decoder, size, noise, height):
     np.testing.assert_allclose(points, expected, atol=1e-6)
 
 
+def test_the_last_of_equal_blocks_wins():
+    """A symmetric bump that is no Gaussian: its four blocks tie and give four answers."""
+    h = np.zeros((16, 16))
+    h[6:9, 6:9] = [[0.125, 0.5, 0.125], [0.5, 1.0, 0.5], [0.125, 0.5, 0.125]]
+    found = DECODERS["keyposs"](torch.from_numpy(h)[None], SIGMA)[0].numpy()
+    np.testing.assert_allclose(found, keyposs_oracle(h))
+    assert (found > 7).all()
+
+
 def test_maps_without_a_positive_value_are_found_nowhere():
     maps = torch.stack([torch.zeros(8, 8), -torch.rand(8, 8)])
     for decoder in ("one-hot", "two-hot", "dark"):

@@ -168,16 +168,22 @@ def _read_coco(path: Path, scheme: Scheme) -> Iterator[Row | Bad]:
         data = json.loads(_text(path))
         names = {image["id"]: str(image["file_name"]) for image in data["images"]}
         annotations: list[dict[str, Any]] = list(data["annotations"])
+        if not all(isinstance(annotation, dict) for annotation in annotations):
+            raise TypeError("an annotation is no object")
     except json.JSONDecodeError as error:
         raise PoposError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     except (KeyError, TypeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise PoposError(
-            f"{path}: not COCO keypoints: {error} is missing",
+            f"{path}: not COCO keypoints: {what}",
             "Expected images (id, file_name) and annotations (image_id, keypoints).",
         ) from None
     for number, annotation in enumerate(annotations):
         source = f"{path.name}#{annotation.get('id', number)}"
         values = annotation.get("keypoints")
+        if values is not None and not isinstance(values, list):
+            yield Bad(source, "its keypoints are no list")
+            continue
         if annotation.get("iscrowd") or not values or not any(values):
             continue  # a crowd or a person without labelled points is no face
         if len(values) != 3 * scheme.landmarks:
@@ -214,6 +220,11 @@ def _check(row: Row, folders: Sequence[Path]) -> tuple[Path, tuple[int, int]] | 
     return found, (width, height)
 
 
+def _below(path: Path, root: Path) -> str:
+    """`path` from `root` on; a label file may also name pictures elsewhere, by their full path."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
 def split_groups(groups: Sequence[str], fraction: float, seed: int | None) -> set[str]:
     """The groups kept for validation: round(fraction * count), at least one, never all.
 
@@ -248,7 +259,7 @@ def prepare_custom(
     split_by: a regular expression searched in each image path, group 1 is the person; without it
     each picture is its own group. base: 0 or 1, the coordinate of the first pixel's centre in the
     label files (None: 1 for .pts, else 0). `advance` is told (faces checked, faces in all). The
-    index is None where no face is good. Raises UsageError for a pattern without group 1.
+    index is None where too few faces are good. Raises UsageError for a pattern without group 1.
     """
     try:
         pattern = re.compile(split_by) if split_by else None
@@ -275,18 +286,18 @@ def prepare_custom(
                 bad.append(Bad(row.source, f"--split-by finds no person in {row.image!r}"))
                 continue
             kept.append((row, *outcome, match[1] if match else row.image))
-    if not kept:
+    groups = [group for *_, group in kept]
+    if not kept or (bad and len(set(groups)) < 2):  # the bad labels are what is wrong, not the split
         return None, bad
     points = np.stack([row.points for row, *_ in kept]) - offset
     squares = [tight_square(p) for p in points]
-    groups = [group for *_, group in kept]
     validation = split_groups(groups, val_fraction, seed)
     common = labels.folders[0]
     index = Index(
         name=name,
         scheme=scheme,
         root=common,
-        image=np.array([path.relative_to(common).as_posix() for _, path, _, _ in kept]),
+        image=np.array([_below(path, common) for _, path, _, _ in kept]),
         size=np.array([size for _, _, size, _ in kept], np.int32),
         points=points,
         visible=np.stack([row.visible for row, *_ in kept]),

@@ -1,0 +1,401 @@
+"""popos predict and the Predictor: from picture files to landmarks, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import FrozenInstanceError
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from popos_cli import Codec, Face, Predictor, load
+from popos_cli.core.schemes import SCHEMES
+from popos_cli.detect import Haar
+from popos_cli.sources import read_image
+
+# Corners of both eyes (outer, inner, inner, outer), read off enlargements by hand.
+ASTRONAUT_EYES = np.array([[193.7, 101.3], [211.2, 103.0], [236.8, 104.4], [258.4, 103.4]])
+EYES = [36, 39, 42, 45]
+FACE_KEYS = {"box", "score", "landmarks", "scores", "uncertainty"}
+
+
+def landmarks(face):
+    return np.array(face["landmarks"])
+
+
+def box_text(box):
+    return ",".join(repr(float(value)) for value in box)
+
+
+def promised_box(detector_box):
+    """The tight landmark box that the detector's box stands for: the same crop comes of both."""
+    x, y, w, h = detector_box
+    side = Haar.SIDE * w
+    return x + (w - side) / 2, y + (h - side) / 2 + Haar.SHIFT_DOWN * w, side, side
+
+
+def interocular(points):
+    return np.linalg.norm(points[36] - points[45])
+
+
+@pytest.fixture(scope="module")
+def side_by_side(tmp_path_factory, astronaut, hopper):
+    """A picture of both, the smaller face first, and where the second photo starts."""
+    left, right = cv2.imread(str(astronaut)), cv2.imread(str(hopper))
+    offset = 512 + 64  # a cascade may see a face in the seam of two pictures
+    canvas = np.full((600, offset + 512, 3), 127, np.uint8)
+    canvas[:512, :512], canvas[:, offset:] = left, right
+    path = tmp_path_factory.mktemp("both") / "both.png"
+    cv2.imwrite(str(path), canvas)
+    return path, offset
+
+
+def crop_of(photo, path, rows, columns):
+    cv2.imwrite(str(path), cv2.imread(str(photo))[rows, columns])
+    return path
+
+
+def test_json_to_the_letter(popos, astronaut, hopper):
+    result = popos("predict", astronaut, hopper, "--json").ok()
+    assert result.err == ""
+    document = result.json
+    assert set(document) == {"images", "weights", "scheme"}
+    assert (document["weights"], document["scheme"]) == ("default", "300w")
+    assert [image["source"] for image in document["images"]] == [str(astronaut), str(hopper)]
+    for image, size in zip(document["images"], [(512, 512), (512, 600)], strict=True):
+        assert set(image) == {"source", "frame", "width", "height", "faces"}
+        assert (image["frame"], image["width"], image["height"]) == (0, *size)
+        (face,) = image["faces"]
+        assert set(face) == FACE_KEYS
+        assert face["score"] is None
+        assert np.array(face["box"]).shape == (4,)
+        assert landmarks(face).shape == (68, 2)
+        assert len(face["scores"]) == len(face["uncertainty"]) == 68
+        assert all(0 <= score <= 1 for score in face["scores"])
+        assert all(math.isfinite(u) and u >= 0 for u in face["uncertainty"])
+        numbers = [*face["box"], *landmarks(face).ravel(), *face["scores"], *face["uncertainty"]]
+        assert all(isinstance(n, float) and n == round(n, 3) for n in numbers)
+
+
+def test_the_face_is_where_a_person_sees_it(popos, astronaut):
+    (image,) = popos("predict", astronaut, "--json").ok().json["images"]
+    (face,) = image["faces"]
+    size = interocular(dict(zip(EYES, ASTRONAUT_EYES, strict=True)))
+    off = np.linalg.norm(landmarks(face)[EYES] - ASTRONAUT_EYES, axis=1)
+    assert off.mean() < 0.15 * size
+    x, y, w, h = face["box"]
+    inside = (landmarks(face)[17:] > [x, y]) & (landmarks(face)[17:] < [x + w, y + h])
+    assert inside.all()  # all but the jaw, in a box of pixel edges around the face
+
+
+def test_no_face_is_no_failure(popos, empty_picture):
+    document = popos("predict", empty_picture, "--json").ok().json
+    (image,) = document["images"]
+    assert image["faces"] == []
+    assert "error" not in image
+    assert f"{empty_picture}: no face found" in popos("predict", empty_picture).ok().out
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_unreadable_picture_spoils_no_other(popos, tmp_path, astronaut, empty_picture, as_json):
+    torn = tmp_path / "torn.jpg"
+    torn.write_bytes(astronaut.read_bytes()[:20_000])
+    result = popos("predict", astronaut, torn, "gone.png", empty_picture, *["--json"] * as_json)
+    assert result.code == 1
+    assert [line.split(":")[1].strip() for line in result.errors] == [str(torn), "gone.png"]
+    if not as_json:
+        assert "1 face" in result.out
+        assert "no face found" in result.out
+        assert len(list((tmp_path / "popos-out").glob("*.json"))) == 2
+        return
+    good, bad, gone, nobody = result.json["images"]
+    assert len(good["faces"]) == 1
+    assert "truncated" in bad["error"]
+    assert gone["source"] in gone["error"]
+    assert bad["faces"] == gone["faces"] == nobody["faces"] == []
+    assert "error" not in good
+    assert "error" not in nobody
+
+
+def test_one_box_a_face_in_the_order_given(popos, side_by_side):
+    path, _ = side_by_side
+    found = popos("predict", path, "--json").ok().json["images"][0]["faces"]
+    boxes = [promised_box(face["box"]) for face in reversed(found)]
+    flags = [part for box in boxes for part in ("--box", box_text(box))]
+    again = popos("predict", path, *flags, "--json").ok().json["images"][0]["faces"]
+    assert len(again) == 2
+    for face, box in zip(again, boxes, strict=True):
+        assert face["score"] is None
+        np.testing.assert_allclose(face["box"], box, atol=1e-3)
+    for face, before in zip(again, reversed(found), strict=True):
+        np.testing.assert_allclose(landmarks(face), landmarks(before), atol=0.01)
+
+
+def test_every_face_is_found_and_none_leans_on_its_neighbour(popos, side_by_side, astronaut, hopper):
+    path, offset = side_by_side
+    larger, smaller = popos("predict", path, "--json").ok().json["images"][0]["faces"]
+    assert larger["box"][2] * larger["box"][3] > smaller["box"][2] * smaller["box"][3]
+    for face, photo, shift in [(smaller, astronaut, 0), (larger, hopper, offset)]:
+        x, y, w, h = promised_box(face["box"])
+        alone = popos("predict", photo, "--box", box_text((x - shift, y, w, h)), "--json").ok().json
+        (same,) = alone["images"][0]["faces"]
+        # The photo itself is a JPEG that was decoded once more; the crops are alike to rounding.
+        np.testing.assert_allclose(landmarks(same) + [shift, 0], landmarks(face), atol=0.5)
+        np.testing.assert_allclose(same["uncertainty"], face["uncertainty"], atol=0.05)
+
+
+def test_a_box_is_for_one_picture(popos, astronaut, hopper):
+    result = popos("predict", astronaut, hopper, "--box", "1,2,30,30")
+    assert result.code == 2
+    assert "--box" in result.errors[0]
+    result = popos("predict", astronaut, "--box", "1,2,30,30", "--whole-image")
+    assert result.code == 2
+    assert "--whole-image" in result.errors[0]
+
+
+def test_whole_image_takes_the_picture_for_the_face(popos, tmp_path, astronaut):
+    rows, columns = slice(70, 190), slice(165, 285)
+    crop = crop_of(astronaut, tmp_path / "crop.png", rows, columns)
+    found = popos("predict", astronaut, "--json").ok().json["images"][0]["faces"][0]
+    (face,) = popos("predict", crop, "--whole-image", "--json").ok().json["images"][0]["faces"]
+    # Padding included, the crop is the picture.
+    np.testing.assert_allclose(np.array(face["box"]), [12, 12, 96, 96], atol=1e-3)
+    expected = landmarks(found) - [columns.start, rows.start]
+    off = np.linalg.norm(landmarks(face) - expected, axis=1)
+    assert off.mean() < 0.1 * interocular(expected)
+
+
+def test_folders_and_globs(popos, tmp_path, empty_picture):
+    data = empty_picture.read_bytes()
+    for name in ("photos/b.jpg", "photos/a/c.JPEG", "photos/a/d.jpg.txt", "photos/e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+
+    def sources(*arguments):
+        images = popos("predict", *arguments, "--json").ok().json["images"]
+        return [image["source"] for image in images]
+
+    assert sources("photos") == ["photos/a/c.JPEG", "photos/b.jpg"]
+    assert sources("photos/*.jpg") == ["photos/b.jpg"]
+    assert sources("photos/**/*.[jJ]*[gG]") == ["photos/a/c.JPEG", "photos/b.jpg"]
+    assert sources("photos/b.jpg", "photos") == ["photos/b.jpg", "photos/a/c.JPEG"]  # each once
+
+
+def test_a_name_with_brackets_is_a_file(popos, tmp_path, empty_picture):
+    (tmp_path / "shot[1] :car:.jpg").write_bytes(empty_picture.read_bytes())
+    result = popos("predict", "shot[1] :car:.jpg").ok()
+    assert "shot[1] :car:.jpg: no face found" in result.out
+
+
+def test_overlays_and_json_go_to_popos_out(popos, tmp_path, astronaut):
+    result = popos("predict", astronaut).ok()
+    assert "popos-out" in result.err
+    written = {path.name for path in (tmp_path / "popos-out").iterdir()}
+    assert written == {"astronaut.json", "astronaut_landmarks.jpg"}
+    before = {path for path in tmp_path.rglob("*")}
+    document = popos("predict", astronaut, "--json").ok().json
+    assert {path for path in tmp_path.rglob("*")} == before
+    assert json.loads((tmp_path / "popos-out/astronaut.json").read_text()) == document
+    drawn = cv2.imread(str(tmp_path / "popos-out/astronaut_landmarks.jpg")).astype(int)
+    photo = cv2.imread(str(astronaut)).astype(int)
+    assert drawn.shape == photo.shape
+    x, y = np.round(document["images"][0]["faces"][0]["landmarks"][30]).astype(int)
+    assert np.abs(drawn - photo)[y, x].max() > 40  # a dot on the tip of the nose
+    assert np.abs(drawn - photo)[300:, :100].mean() < 3  # and nothing far from the face
+
+
+def test_out_names_the_folder_also_beside_json(popos, tmp_path, empty_picture):
+    popos("predict", empty_picture, "--json", "--out", "deep/found").ok()
+    assert {p.name for p in (tmp_path / "deep/found").iterdir()} == {"nobody.json", "nobody_landmarks.jpg"}
+    assert not (tmp_path / "popos-out").exists()
+
+
+def test_same_names_in_two_folders_keep_both_outputs(popos, tmp_path, empty_picture):
+    for name in ("a/face.jpg", "b/face.jpg", "b/Face.png", "c/face-2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(empty_picture.read_bytes())
+    popos("predict", "a", "b", "c").ok()
+    documents = [json.loads(p.read_text()) for p in (tmp_path / "popos-out").glob("*.json")]
+    sources = sorted(d["images"][0]["source"] for d in documents)
+    assert sources == ["a/face.jpg", "b/Face.png", "b/face.jpg", "c/face-2.jpg"]
+    assert len(list((tmp_path / "popos-out").glob("*_landmarks.jpg"))) == 4
+
+
+def with_orientation(jpeg, orientation):
+    """JPEG bytes with an EXIF block of that one entry behind the start-of-image mark."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    tiff = b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+    body = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+# How a camera that was held so stores an upright picture (EXIF's orientations), and the way back.
+TURNS = {
+    1: (lambda p: p, lambda p: p),
+    2: (lambda p: p[:, ::-1], lambda p: p[:, ::-1]),
+    3: (lambda p: p[::-1, ::-1], lambda p: p[::-1, ::-1]),
+    4: (lambda p: p[::-1], lambda p: p[::-1]),
+    5: (lambda p: p.swapaxes(0, 1), lambda p: p.swapaxes(0, 1)),
+    6: (np.rot90, lambda p: np.rot90(p, -1)),
+    7: (lambda p: p[::-1, ::-1].swapaxes(0, 1), lambda p: p[::-1, ::-1].swapaxes(0, 1)),
+    8: (lambda p: np.rot90(p, -1), np.rot90),
+}
+
+
+def test_turned_photos_are_seen_upright(popos, tmp_path, hopper):
+    photo = cv2.imread(str(hopper))[60:410, 80:464]  # not square: a mixed-up width would show
+    names = []
+    for number, (store, restore) in TURNS.items():
+        data = cv2.imencode(".jpg", np.ascontiguousarray(store(photo)))[1]
+        (tmp_path / f"{number}.jpg").write_bytes(with_orientation(data.tobytes(), number))
+        # The same pixels, upright in the file.
+        cv2.imwrite(str(tmp_path / f"{number}.png"), restore(cv2.imdecode(data, cv2.IMREAD_COLOR)))
+        names += [f"{number}.jpg", f"{number}.png"]
+    images = popos("predict", *names, "--json").ok().json["images"]
+    assert [(i["width"], i["height"]) for i in images] == [(384, 350)] * len(names)
+    for turned, upright in zip(images[::2], images[1::2], strict=True):
+        (face,), (expected,) = turned["faces"], upright["faces"]
+        np.testing.assert_allclose(landmarks(face), landmarks(expected), atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["grey", "alpha", "palette-like bmp", "sixteen bit"])
+def test_other_kinds_of_pictures(popos, tmp_path, astronaut, kind):
+    photo = cv2.imread(str(astronaut))
+    converted, name = {
+        "grey": (cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY), "p.png"),
+        "alpha": (cv2.cvtColor(photo, cv2.COLOR_BGR2BGRA), "p.png"),
+        "palette-like bmp": (photo, "p.bmp"),
+        "sixteen bit": (photo.astype(np.uint16) * 257, "p.png"),
+    }[kind]
+    cv2.imwrite(str(tmp_path / name), converted)
+    (face,) = popos("predict", name, "--json").ok().json["images"][0]["faces"]
+    off = np.linalg.norm(landmarks(face)[EYES] - ASTRONAUT_EYES, axis=1)
+    assert off.mean() < 0.2 * interocular(dict(zip(EYES, ASTRONAUT_EYES, strict=True)))
+
+
+def test_strangely_shaped_pictures_have_no_face(popos, tmp_path):
+    for name, shape in {"dot.png": (1, 1), "thread.png": (2, 20_000), "pole.png": (5_000, 1)}.items():
+        cv2.imwrite(str(tmp_path / name), np.zeros((*shape, 3), np.uint8))
+    images = popos("predict", "dot.png", "thread.png", "pole.png", "--json").ok().json["images"]
+    assert [image["faces"] for image in images] == [[], [], []]
+
+
+def test_people_read_every_group(popos, astronaut):
+    out = popos("predict", astronaut).ok().out
+    assert f"{astronaut}: 1 face" in out
+    lines = {line.partition(":")[0].strip(): line for line in out.splitlines()}
+    for group, indices in SCHEMES["300w"].groups.items():
+        assert lines[group].count(",") == len(indices)
+
+
+def test_flip_test_changes_a_little(popos, astronaut):
+    plain = popos("predict", astronaut, "--json").ok().json["images"][0]["faces"][0]
+    flipped = popos("predict", astronaut, "--json", "--flip-test").ok().json["images"][0]["faces"][0]
+    off = np.linalg.norm(landmarks(plain) - landmarks(flipped), axis=1)
+    assert 0 < off.mean() < 0.1 * interocular(landmarks(plain))
+
+
+def test_own_weights_by_run_folder_and_by_file(popos, trained, astronaut):
+    by_run = popos("predict", astronaut, "--json", "--weights", trained).ok().json
+    by_file = popos("predict", astronaut, "--json", "--weights", trained / "best.safetensors").ok().json
+    assert by_run["weights"] == str(trained)
+    assert by_run["images"] == by_file["images"]
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(weights="default", device="cpu", detector="auto", flip_test=False)
+
+
+@pytest.fixture(scope="module")
+def pictures(astronaut, hopper, empty_picture):
+    return [read_image(path, upright=True) for path in (astronaut, empty_picture, hopper)]
+
+
+def assert_same(face, other):
+    np.testing.assert_allclose(face.box, other.box)
+    for name in ("points", "scores", "uncertainty"):
+        # The order of a sum of floats depends on the batch.
+        np.testing.assert_allclose(getattr(face, name), getattr(other, name), atol=0.01, err_msg=name)
+
+
+def test_python_gives_frozen_faces_of_float32(predictor, pictures):
+    (face,) = predictor(pictures[0])
+    assert isinstance(face, Face)
+    shapes = {"box": (4,), "points": (68, 2), "scores": (68,), "uncertainty": (68,)}
+    for name, shape in shapes.items():
+        value = getattr(face, name)
+        assert (value.shape, value.dtype) == (shape, np.float32)
+    assert face.score is None
+    with pytest.raises(FrozenInstanceError):
+        face.score = 1.0
+
+
+def test_python_and_command_line_agree(popos, predictor, pictures, astronaut):
+    (face,) = predictor(pictures[0])
+    document = popos("predict", astronaut, "--json").ok().json
+    assert json.loads(json.dumps(face.to_dict())) == document["images"][0]["faces"][0]
+
+
+def test_a_list_gives_lists_and_batches_change_nothing(predictor, pictures, monkeypatch):
+    assert predictor([]) == []
+    together = predictor(pictures)
+    assert [len(faces) for faces in together] == [1, 0, 1]
+    for image, faces in zip(pictures, together, strict=True):
+        for face, alone in zip(faces, predictor(image), strict=True):
+            assert_same(face, alone)
+    boxes = np.array([[170 + 3 * n, 80 - n, 90 + n, 95] for n in range(5)], float)
+    whole = predictor(pictures[0], boxes)
+    monkeypatch.setattr("popos_cli.engine.predict.BATCH", 2)
+    for face, other, box in zip(predictor(pictures[0], boxes), whole, boxes, strict=True):
+        assert_same(face, other)
+        np.testing.assert_allclose(face.box, box)
+
+
+def test_boxes_of_a_list_of_images(predictor, pictures):
+    box = np.array([[183, 85, 84, 90]])
+    first, none, third = predictor(pictures, boxes=[box, np.zeros((0, 4)), None])
+    assert_same(first[0], predictor(pictures[0], box)[0])
+    assert none == []
+    assert_same(third[0], predictor(pictures[2])[0])
+    with pytest.raises(ValueError):
+        predictor(pictures, boxes=[box])
+
+
+@pytest.mark.parametrize(
+    ("image", "boxes"),
+    [
+        (np.zeros((50, 50), np.uint8), None),
+        (np.zeros((50, 50, 4), np.uint8), None),
+        (np.zeros((50, 50, 3), np.float32), None),
+        (np.zeros((50, 50, 3), np.uint8), [[1, 2, 0, 5]]),
+        (np.zeros((50, 50, 3), np.uint8), [[1, np.nan, 5, 5]]),
+    ],
+)
+def test_wrong_arrays_are_refused(predictor, image, boxes):
+    with pytest.raises(ValueError, match="must be"):
+        predictor(image, boxes)
+
+
+def test_a_box_outside_the_picture_gives_finite_points(predictor, pictures):
+    (face,) = predictor(pictures[0], np.array([[-5000.0, 9000.0, 40.0, 40.0]]))
+    assert np.isfinite(face.points).all()
+    assert np.isfinite(face.uncertainty).all()
+
+
+@pytest.mark.parametrize("name", ["default", "small"])
+def test_load_gives_what_a_training_framework_needs(name):
+    model, codec = load(name)
+    assert isinstance(codec, Codec)
+    assert not model.training
+    images = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        heatmaps = model(images)
+    assert heatmaps.shape == (2, 68, codec.height, codec.width)
+    decoded = codec.decode(heatmaps)
+    assert decoded.points.shape == (2, 68, 2)
+    assert isinstance(codec.decode(heatmaps.numpy()).points, np.ndarray)

@@ -1,0 +1,380 @@
+"""prepare-data custom: anybody's labels become the same index, or every wrong one is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pytest
+
+from popos_cli.data.index import index_path, read_index
+
+FACES = 8
+NAMES = [f"{person}_{shot}.png" for person in ("ann", "bob", "cyd", "dan") for shot in (1, 2)]
+COLUMNS = ("size", "points", "visible", "center", "side")
+HEADER = ["image"] + [f"{axis}{n}" for n in range(68) for axis in "xy"]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Faces of the shop under other names: points (F, K, 2), rounded as a label file has them."""
+
+    points: np.ndarray
+    pictures: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def labelled(shop):
+    with np.load(shop.home / "datasets/synthetic.npz") as data:
+        points = np.round(data["points"][:FACES], 4)
+        sources = [shop.pictures / str(image) for image in data["image"][:FACES]]
+    encoded = [cv2.imencode(".png", cv2.imread(str(source)))[1].tobytes() for source in sources]
+    return Labelled(points, dict(zip(NAMES, encoded, strict=True)))
+
+
+def put_pictures(folder, labelled):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in labelled.pictures.items():
+        (folder / name).write_bytes(data)
+
+
+def table(labelled, prefix=""):
+    faces = zip(NAMES, labelled.points, strict=True)
+    return [HEADER] + [[prefix + name, *map(repr, points.ravel().tolist())] for name, points in faces]
+
+
+def write_csv(path, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def write_pts(folder, labelled, base=1):
+    for name, points in zip(NAMES, labelled.points, strict=True):
+        lines = [f"{x!r} {y!r}" for x, y in (points + base).tolist()]
+        text = "\n".join(["version: 1", f"n_points: {len(lines)}", "{", *lines, "}"]) + "\n"
+        (folder / name).with_suffix(".pts").write_text(text)
+
+
+def coco(labelled):
+    images = [{"id": 7 + n, "file_name": name} for n, name in enumerate(NAMES)]
+    annotations = [
+        {"id": 100 + n, "image_id": 7 + n, "keypoints": np.c_[p, np.full(len(p), 2)].ravel().tolist()}
+        for n, p in enumerate(labelled.points)
+    ]
+    return {"images": images, "annotations": annotations}
+
+
+def write_coco(path, document):
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, labelled):
+    """ROOT: pictures and labels.csv."""
+    put_pictures(tmp_path / "faces", labelled)
+    write_csv(tmp_path / "faces/labels.csv", table(labelled))
+    return tmp_path / "faces"
+
+
+def assert_same_faces(index, other):
+    assert [image.rpartition("/")[2] for image in index.image] == NAMES
+    for column in COLUMNS:
+        np.testing.assert_allclose(getattr(index, column), getattr(other, column), atol=1e-9, rtol=0)
+
+
+def test_every_kind_of_label_gives_one_index(popos, tmp_path, labelled, folder):
+    for kind in ("pts", "coco"):
+        put_pictures(tmp_path / kind, labelled)
+    write_pts(tmp_path / "pts", labelled)
+    write_coco(tmp_path / "coco/anything.json", coco(labelled))
+    for root in (folder, tmp_path / "pts", tmp_path / "coco"):
+        document = popos("prepare-data", "custom", root, "--split-by", r"^(\w+)_\d", "--json").ok().json
+        index = read_index(root.name)
+        assert document == {
+            "dataset": root.name, "index": str(index_path(root.name)), "scheme": "300w", "faces": FACES,
+            "splits": {"train": 6, "val": 2}, "groups": 4, "skipped": 0, "points_outside": 0,
+            "faces_with_points_outside": 0,
+        }  # fmt: skip
+        np.testing.assert_allclose(index.points, labelled.points, atol=1e-9, rtol=0)
+        assert_same_faces(index, read_index("faces"))
+        assert index.group.tolist() == [name[:3] for name in NAMES]
+        assert index.split.tolist() == ["train"] * 6 + ["val"] * 2
+        assert index.root == root
+    assert read_index("faces").source.tolist() == [f"labels.csv:{n}" for n in range(2, FACES + 2)]
+    assert read_index("pts").source.tolist() == [f"{name[:-4]}.pts" for name in NAMES]
+    assert read_index("coco").source.tolist() == [f"anything.json#{n}" for n in range(100, 100 + FACES)]
+
+
+def test_base_overrules_the_custom_of_the_format(popos, tmp_path, labelled, folder):
+    put_pictures(tmp_path / "pts", labelled)
+    write_pts(tmp_path / "pts", labelled, base=0)
+    popos("prepare-data", "custom", tmp_path / "pts", "--base", "0").ok()
+    popos("prepare-data", "custom", folder, "--base", "1", "--name", "one").ok()
+    np.testing.assert_allclose(read_index("pts").points, labelled.points, atol=1e-9)
+    np.testing.assert_allclose(read_index("one").points, labelled.points - 1, atol=1e-9)
+
+
+def test_root_is_the_file_or_its_folder(popos, folder):
+    popos("prepare-data", "custom", folder).ok()
+    popos("prepare-data", "custom", folder / "labels.csv").ok()
+    popos("prepare", "custom", f"{folder}/", "--name", "third").ok()
+    assert_same_faces(read_index("labels"), read_index("faces"))
+    assert_same_faces(read_index("third"), read_index("faces"))
+    assert read_index("labels").root == folder
+
+
+def test_the_working_folder_as_root(popos, folder, monkeypatch):
+    """ROOT's name is found even where it is not typed."""
+    monkeypatch.chdir(folder)
+    assert popos("prepare-data", "custom", ".", "--json").ok().json["dataset"] == "faces"
+    assert read_index("faces").root == folder
+
+
+@pytest.mark.parametrize("place", ["beside", "images", "below", "elsewhere"])
+def test_where_image_paths_start(popos, tmp_path, labelled, place):
+    """At the CSV, in images/ beside it, or anywhere by a full path."""
+    root = tmp_path / "faces"
+    pictures, prefix = {
+        "beside": (root, ""),
+        "images": (root / "images", ""),
+        "below": (root / "deep/er", "deep/er/"),
+        "elsewhere": (tmp_path / "disk", f"{tmp_path}/disk/"),
+    }[place]
+    put_pictures(pictures, labelled)
+    root.mkdir(exist_ok=True)
+    write_csv(root / "labels.csv", table(labelled, prefix))
+    popos("prepare-data", "custom", root).ok()
+    index = read_index("faces")
+    for image, name in zip(index.image, NAMES, strict=True):
+        assert (index.root / image).read_bytes() == labelled.pictures[name]
+    document = popos("predict", index.root / index.image[0], "--whole-image", "--json").ok().json
+    assert len(document["images"][0]["faces"]) == 1
+
+
+def splits_of(index):
+    return {g: index.split[index.group == g].tolist() for g in sorted(set(index.group))}
+
+
+def test_people_stay_together_and_the_last_are_for_validation(popos, folder):
+    flags = ("prepare-data", "custom", folder, "--split-by", "^([a-z]+)_")
+    popos(*flags, "--val-fraction", "0.5").ok()
+    assert splits_of(read_index("faces")) == {
+        "ann": ["train"] * 2, "bob": ["train"] * 2, "cyd": ["val"] * 2, "dan": ["val"] * 2
+    }  # fmt: skip
+    popos(*flags, "--val-fraction", "0.01").ok()
+    assert splits_of(read_index("faces"))["dan"] == ["val"] * 2  # at least one person
+    popos(*flags, "--val-fraction", "0.99").ok()
+    assert splits_of(read_index("faces"))["ann"] == ["train"] * 2  # and never all
+
+
+def test_a_seed_draws_people(popos, folder):
+    def drawn(seed):
+        popos(
+            "prepare-data", "custom", folder, "--split-by", "^([a-z]+)_", "--val-fraction", "0.5",
+            "--seed", seed,
+        ).ok()  # fmt: skip
+        splits = splits_of(read_index("faces"))
+        assert all(len(set(split)) == 1 for split in splits.values())
+        return tuple(person for person, split in splits.items() if split[0] == "val")
+
+    seen = {seed: drawn(seed) for seed in range(6)}
+    assert {seed: drawn(seed) for seed in (0, 3)} == {0: seen[0], 3: seen[3]}
+    assert len(set(seen.values())) > 1
+    assert all(len(people) == 2 for people in seen.values())
+
+
+def test_one_person_cannot_be_split(popos, folder):
+    result = popos("prepare-data", "custom", folder, "--split-by", r"(\.png)$")
+    assert result.code == 1
+    assert "'.png'" in result.errors[0]
+    assert "--split-by" in result.err
+    assert not index_path("faces").exists()
+
+
+def spoil(rows, labelled, folder):
+    """Seven kinds of bad rows in lines 2 to 8; returns what each must be told as."""
+    (folder / "torn.png").write_bytes(labelled.pictures[NAMES[0]][:5000])
+    rows[1] = rows[1][:-1]
+    rows[2][5] = "left"
+    rows[3][6] = "nan"
+    rows[4][7] = "inf"
+    rows[5] = rows[5][:1] + ["50.5"] * 136
+    rows[6][0] = "gone.png"
+    rows[7][0] = "torn.png"
+    return {
+        2: "136 columns instead of 137",
+        3: "column x2: 'left' is not a number",
+        4: "a coordinate is NaN or infinite",
+        5: "a coordinate is NaN or infinite",
+        6: "the face has no size",
+        7: "image 'gone.png' not found",
+        8: f"{folder / 'torn.png'}: the image is truncated",
+    }
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_bad_rows_are_named_and_nothing_is_written(popos, labelled, folder, few):
+    """Also where the few good ones, all of one person, could not be split."""
+    popos("prepare-data", "custom", folder).ok()
+    good = index_path("faces").read_bytes()
+    rows = table(labelled)
+    told = spoil(rows, labelled, folder)
+    write_csv(folder / "labels.csv", rows + rows[-1:] * few + table(labelled)[-3:] * (not few))
+    result = popos("prepare-data", "custom", folder)
+    assert result.code == 1
+    lines = result.err.splitlines()
+    for line, reason in told.items():
+        (shown,) = [text for text in lines if text.startswith(f"labels.csv:{line}: ")]
+        assert reason in shown
+    assert ("too few usable faces (7 bad rows" if few else "7 of 11 rows are bad") in result.errors[0]
+    assert few or "--skip-bad" in result.err
+    assert index_path("faces").read_bytes() == good
+    assert list(index_path("faces").parent.iterdir()) == [index_path("faces")]
+    assert popos("prepare-data", "custom", folder, "--name", "new").code == 1
+    assert not index_path("new").exists()
+
+
+def test_skip_bad_leaves_them_out(popos, labelled, folder):
+    rows = table(labelled)
+    spoil(rows, labelled, folder)
+    rows[1] = table(labelled)[1]
+    write_csv(folder / "labels.csv", rows)
+    result = popos("prepare-data", "custom", folder, "--skip-bad", "--json").ok()
+    assert (result.json["faces"], result.json["skipped"]) == (2, 6)
+    assert result.err.count("labels.csv:") >= 6
+    index = read_index("faces")
+    assert index.source.tolist() == ["labels.csv:2", "labels.csv:9"]
+    np.testing.assert_allclose(index.points, labelled.points[[0, 7]], atol=1e-9)
+
+
+def test_skip_bad_with_nothing_left(popos, labelled, folder):
+    rows = [[name, *["1.0"] * 136] for name in NAMES]
+    write_csv(folder / "labels.csv", [HEADER, *rows])
+    result = popos("prepare-data", "custom", folder, "--skip-bad")
+    assert result.code == 1
+    assert "too few usable faces" in result.errors[0]
+    assert not index_path("faces").exists()
+
+
+def test_bad_pts_files(popos, tmp_path, labelled):
+    put_pictures(tmp_path / "pts", labelled)
+    write_pts(tmp_path / "pts", labelled)
+    (tmp_path / "pts/ann_1.pts").write_text("version: 1\n")
+    (tmp_path / "pts/ann_2.pts").write_text("{\n1 2\n3 4\n}")
+    (tmp_path / "pts/bob_1.pts").write_text("{\n" + "1 x\n" * 68 + "}")
+    (tmp_path / "pts/bob_2.png").unlink()
+    result = popos("prepare-data", "custom", tmp_path / "pts")
+    assert result.code == 1
+    told = {"ann_1": "no { } block", "ann_2": "2 points instead of 68", "bob_1": "'x'", "bob_2": "no picture"}
+    for name, reason in told.items():
+        (shown,) = [line for line in result.err.splitlines() if line.startswith(f"{name}.pts: ")]
+        assert reason in shown
+
+
+def test_coco_visibility_crowds_and_bad_annotations(popos, tmp_path, labelled):
+    put_pictures(tmp_path / "coco", labelled)
+    document = coco(labelled)
+    first, second, third, fourth, fifth, sixth, *_ = document["annotations"]
+    first["keypoints"][2] = 0  # not labelled: whatever its coordinates are
+    first["keypoints"][:2] = [0, 0]
+    first["keypoints"][5] = 1  # occluded
+    second["iscrowd"] = 1
+    third["keypoints"] = [0] * 204
+    fourth["image_id"] = 99
+    fifth["keypoints"] = fifth["keypoints"][:-3]
+    sixth["keypoints"] = "here"
+    path = write_coco(tmp_path / "coco/labels.json", document)
+    result = popos("prepare-data", "custom", path, "--skip-bad", "--json").ok()
+    assert (result.json["faces"], result.json["skipped"]) == (3, 3)
+    for number, reason in {
+        103: "image_id 99", 104: "201 keypoint values instead of 204", 105: "no list",
+    }.items():  # fmt: skip
+        (shown,) = [line for line in result.err.splitlines() if line.startswith(f"labels.json#{number}: ")]
+        assert reason in shown
+    index = read_index("labels")
+    assert index.visible[0].tolist() == [0, 1] + [2] * 66
+    assert np.isnan(index.points[0, 0]).all()
+    assert np.isfinite(index.points[0, 1:]).all()
+
+
+def test_points_outside_the_picture_are_kept_and_counted(popos, labelled, folder):
+    rows = table(labelled)
+    rows[1][1] = "-0.6"  # x of point 0, left of the first pixel's edge
+    rows[3][2 * 8 + 2] = "100000"  # y of point 8
+    rows[3][1] = "-0.4"  # still inside the first pixel
+    write_csv(folder / "labels.csv", rows)
+    document = popos("prepare-data", "custom", folder, "--json").ok().json
+    assert (document["points_outside"], document["faces_with_points_outside"]) == (2, 2)
+    assert document["skipped"] == 0
+    points = read_index("faces").points
+    assert points[0, 0, 0] == -0.6
+    assert points[2, 8, 1] == 100_000
+    text = popos("prepare-data", "custom", folder).ok().out
+    assert "2 points of 2 faces lie outside" in text
+
+
+SCHEME = """
+name = "corners"
+landmarks = 4
+flip_pairs = [[0, 1], [2, 3]]
+eye_corners = [0, 1]
+threshold = 0.2
+closed = ["mouth"]
+
+[groups]
+eyes = [0, 1]
+mouth = [2, 3]
+"""
+
+
+def test_a_scheme_of_ones_own(popos, tmp_path, labelled, folder):
+    """From its TOML file through training to what predict prints; the weights carry it."""
+    (tmp_path / "corners.toml").write_text(SCHEME)
+    chosen = labelled.points[:, [36, 45, 48, 54]]
+    header = ["image"] + [f"{axis}{n}" for n in range(4) for axis in "xy"]
+    rows = [[name, *points.ravel().tolist()] for name, points in zip(NAMES, chosen, strict=True)]
+    write_csv(folder / "labels.csv", [header, *rows])
+    document = popos("prepare-data", "custom", folder, "--scheme", "corners.toml", "--json").ok().json
+    assert document["scheme"] == "corners"
+    index = read_index("faces")
+    assert index.scheme.landmarks == 4
+    np.testing.assert_allclose(index.points, chosen, atol=1e-9)
+    np.testing.assert_allclose(index.normalisers(), np.linalg.norm(chosen[:, 0] - chosen[:, 1], axis=1))
+    (tmp_path / "corners.toml").unlink()
+    popos(
+        "train", "--dataset", "faces", "--resolution", "4", "--gpus", "0", "--epochs", "1", "--set",
+        "workers=0", "--set", "model.init=scratch", "--out", "run",
+    ).ok()  # fmt: skip
+    (result,) = popos("evaluate", "--workers", "0", "--json").ok().json["results"]
+    assert (result["weights"], result["threshold"]) == (str(tmp_path / "run"), 0.2)
+    picture = folder / NAMES[0]
+    found = popos("predict", picture, "--whole-image", "--weights", "run", "--json").ok().json
+    assert found["scheme"] == "corners"
+    assert len(found["images"][0]["faces"][0]["landmarks"]) == 4
+    text = popos("predict", picture, "--whole-image", "--weights", "run").ok().out
+    assert "eyes:" in text
+    assert "mouth:" in text
+
+
+def test_a_byte_order_mark_and_blank_lines_are_no_faces(popos, labelled, folder):
+    text = (folder / "labels.csv").read_text()
+    (folder / "labels.csv").write_bytes(("\ufeff" + text.replace("\r\n", "\r\n\r\n")).encode())
+    assert popos("prepare-data", "custom", folder, "--json").ok().json["faces"] == FACES
+
+
+def test_names_that_exist_are_replaced_whole(popos, tmp_path, labelled, folder):
+    popos("prepare-data", "custom", folder).ok()
+    other = tmp_path / "other"
+    put_pictures(other, labelled)
+    write_csv(other / "labels.csv", table(labelled)[:4])
+    popos("prepare-data", "custom", other, "--name", "faces").ok()
+    index = read_index("faces")
+    assert (len(index), index.root) == (3, other)
+    shutil.rmtree(other)
+    assert popos("train", "--dataset", "faces", "--dry-run").code == 0  # settings need no pictures

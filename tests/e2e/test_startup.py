@@ -1,0 +1,177 @@
+"""What a command imports, and what it says where an import fails."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import popos_cli
+from popos_cli.cli import app
+
+COMMANDS = [name for _, name, _, _ in app.COMMANDS]
+ALIASES = {"prepare": "prepare-data", "eval": "evaluate", "download": "download-weights"}
+MISMATCH = "RuntimeError('operator torchvision::nms does not exist')"
+NO_GL = "ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
+
+
+def loaded(code, environment, *modules):
+    """Which of `modules` a new interpreter has imported after `code`."""
+    ask = f"import sys; print(*(name for name in {modules} if name in sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{ask}"],
+        env=environment, capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+    return done.stdout, done.stderr.splitlines()[-1].split()
+
+
+def test_help_imports_nothing_heavy(environment):
+    code = "import popos_cli\nfrom popos_cli.cli.app import main\nassert main(['--help']) == 0"
+    out, heavy = loaded(code, environment, "torch", "torchvision", "cv2", "matplotlib", "huggingface_hub")
+    assert "predict" in out
+    assert heavy == []
+
+
+def test_the_package_imports_nothing_heavy(environment):
+    _, heavy = loaded("import popos_cli", environment, "torch", "cv2", "matplotlib", "numpy", "typer")
+    assert heavy == []
+
+
+def test_predict_imports_what_it_needs(environment, astronaut):
+    code = f"from popos_cli.cli.app import main\nassert main(['predict', {str(astronaut)!r}, '--json']) == 0"
+    unneeded = ("torchvision", "matplotlib", "timm", "huggingface_hub", "scipy")
+    out, heavy = loaded(code, environment, "torch", *unneeded)
+    assert '"landmarks"' in out
+    assert heavy == ["torch"]
+
+
+def test_as_a_module(popos_process):
+    assert popos_process("--version").ok().out == f"popos {popos_cli.__version__}\n"
+
+
+def test_without_arguments_the_help_is_shown(popos):
+    result = popos()
+    assert result.code == 2
+    assert "predict" in result.out
+    assert result.err == ""
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *ALIASES])
+def test_help_has_examples(popos, command):
+    result = popos(command, "--help").ok()
+    assert "Examples:" in result.out
+    assert f"popos {ALIASES.get(command, command)} " in " ".join(result.out.split())
+    assert "--json" in result.out
+
+
+def test_aliases_are_the_same_functions():
+    callbacks = {info.name: info.callback for info in app.app.registered_commands}
+    assert set(callbacks) == {*COMMANDS, *ALIASES}
+    for alias, name in ALIASES.items():
+        assert callbacks[alias] is callbacks[name]
+
+
+@pytest.fixture
+def broken(tmp_path, environment):
+    """The variables under which importing a package raises `error`, as a broken one does."""
+
+    def make(package, error):
+        folder = tmp_path / "broken" / package
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(f"raise {error}\n")
+        return {"PYTHONPATH": f"{folder.parent}:{environment['PYTHONPATH']}"}
+
+    return make
+
+
+def test_torchvision_of_another_torch(popos_process, broken, synthetic, shop, astronaut, tmp_path):
+    """Training and doctor say what to install; predict does without torchvision."""
+    env = broken("torchvision", MISMATCH)
+    result = popos_process(*shop.train, env=env)
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    (line,) = result.errors
+    assert "torch and torchvision do not match" in line
+    assert "torchvision::nms" in line
+    assert "pip install" in result.err
+    assert not (tmp_path / "runs").exists()  # found before there is a run
+    popos_process("predict", astronaut, "--json", env=env).ok()
+    check = popos_process("doctor", "--json", env=env)
+    assert check.code == 1
+    (problem,) = check.json["problems"]
+    assert problem["package"] == "torchvision"
+    assert "torchvision::nms" in problem["message"]
+    assert "pip install" in problem["hint"]
+    assert check.json["packages"]["torchvision"] == "does not import"
+
+
+def test_opencv_without_its_libraries(popos_process, broken, astronaut):
+    env = broken("cv2", NO_GL)
+    result = popos_process("predict", astronaut, env=env)
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    (line,) = result.errors
+    assert "OpenCV" in line
+    assert "libGL.so.1" in line
+    assert "apt-get install libgl1" in result.err
+    check = popos_process("doctor", env=env)
+    assert check.code == 1
+    assert "Traceback" not in check.err
+    assert "problem: OpenCV does not import: libGL.so.1" in check.out
+    assert "apt-get install libgl1" in check.out
+
+
+def test_doctor_finds_nothing_wrong_here(popos, trained):
+    report = popos("doctor", "--json").ok().json
+    assert report["problems"] == []
+    assert report["popos"] == popos_cli.__version__
+    assert "does not import" not in report["packages"].values()
+    assert report["devices"][0].startswith("cpu")
+    (dataset,) = report["datasets"]
+    assert (dataset["name"], dataset["faces"], dataset["pictures"]) == ("synthetic", 24, "there")
+    assert [w["name"] for w in report["weights"]] == [str(trained), "default", "small"]
+    assert "no problems found" in popos("doctor").ok().out
+
+
+def test_a_dataset_that_is_torn_does_not_stop_doctor(popos, synthetic, home):
+    path = home / "datasets/synthetic.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    (dataset,) = popos("doctor", "--json").ok().json["datasets"]
+    assert dataset["name"] == "synthetic"
+    assert "not a readable index" in dataset["error"]
+
+
+def offline_prefix():
+    """A command prefix that cuts off the network, or None where the system does not let us."""
+    unshare = shutil.which("unshare")
+    for prefix in ([unshare, "-n"], [unshare, "-rn"]) if unshare else ():
+        if subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
+            return prefix
+    return None
+
+
+def test_predict_needs_no_network(environment, astronaut):
+    prefix = offline_prefix()
+    if prefix is None:
+        pytest.skip("needs unshare -n")
+    environment.pop("HF_HUB_OFFLINE")  # the network is missing without our knowing it
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "popos_cli", "predict", str(astronaut), "--json"],
+        env=environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"landmarks"' in done.stdout
+
+
+def test_the_hub_out_of_reach(popos_process, synthetic, shop):
+    """A network that has to be asked for is named, and training goes on without it."""
+    result = popos_process("download-weights", "hrnet-w18-imagenet", env={"HF_HOME": "hub"})
+    assert result.code == 1
+    (line,) = result.errors
+    assert "hf://timm/hrnet_w18.ms_in1k/model.safetensors" in line
+    assert "Traceback" not in result.err
+    flags = [flag.replace("model.init=scratch", "model.init=auto") for flag in shop.train]
+    result = popos_process(*flags, "--epochs", "1", env={"HF_HOME": "hub"}).ok()
+    assert "starting from scratch, without ImageNet weights" in result.err
