@@ -22,7 +22,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     except ValueError:
         raise UsageError(f"--box {text!r}: expected four numbers x,y,w,h") from None
     if not (w > 0 and h > 0 and all(abs(v) < 1e9 for v in (x, y, w, h))):
-        raise UsageError(f"--box {text!r}: width and height must be above 0")
+        raise UsageError(f"--box {text!r}: must be finite, width and height above 0")
     return x, y, w, h
 
 

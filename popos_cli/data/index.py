@@ -133,6 +133,8 @@ def read_index(name: str) -> Index:
         )
     again = f"Prepare it again: popos prepare-data ... --name {name}"
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("torn, or no .npz file")  # NumPy would take it for a pickle
         with np.load(path, allow_pickle=False) as data:
             meta = json.loads(str(data["meta"]))
             if meta["format"] > FORMAT:

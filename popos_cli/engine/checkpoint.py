@@ -28,6 +28,8 @@ def load_state(run: Path) -> dict[str, Any]:
         return state
     except FileNotFoundError:
         raise PoposError(f"{path}: nothing to resume there", "Start the run without --resume.") from None
-    except Exception as error:  # torch.load raises many kinds on a torn or foreign file
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PoposError(f"{path}: not a readable checkpoint: {first}") from None
+    except Exception:  # torch.load raises many kinds, and advises to load it unsafely
+        raise PoposError(
+            f"{path}: not a readable checkpoint: torn, or not written by popos",
+            f"Start anew, from the weights beside it: popos train ... --weights {run}",
+        ) from None

@@ -24,6 +24,9 @@ from .build import evaluation_loader, to_model_input
 
 # A detection counts as the face where it overlaps the tight landmark box by this much.
 FOUND_IOU = 0.3
+# Times that a detected face is cropped anew. Measured on 534 found faces: 5.01 % NME after one look,
+# 4.59 % after two, 4.53 % after three and after four.
+LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -129,26 +132,27 @@ def evaluate_weights(
     """`measure` for weights as `read_weights` gives them, by decoder name.
 
     `squares`: a detector's centres (F, 2) and sides (F,) to crop around instead of the index's
-    own; they are looked at twice, as `predict` does.
+    own; they are looked at `LOOKS` times, as `predict` does.
     """
     model, codec, info, scheme = weights
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     codecs = {name: codec.with_decoder(name) for name in decoders}
     flip_index = torch.from_numpy(scheme.flip_index).to(device) if flip_test else None
-    if squares is not None:
+    for _ in range(LOOKS - 1 if squares is not None else 0):
+        assert squares is not None
         loader = evaluation_loader(index, codec, info.crop.padding, workers, squares)
-        first = measure(model, {"own": codec}, loader, device, None, info.label_offset)["own"]
-        squares = second_look(first.points[np.argsort(first.face)], *squares)
+        seen = measure(model, {"own": codec}, loader, device, None, info.label_offset)["own"]
+        squares = squares_around(seen.points[np.argsort(seen.face)], *squares)
     loader = evaluation_loader(index, codec, info.crop.padding, workers, squares)
     return measure(model, codecs, loader, device, flip_index, info.label_offset, progress=progress)
 
 
-def second_look(points: Floats, centers: Floats, sides: Floats) -> tuple[Floats, Floats]:
-    """Squares around the points (N, K, 2) that a first look at a detector's squares has found.
+def squares_around(points: Floats, centers: Floats, sides: Floats) -> tuple[Floats, Floats]:
+    """Squares for the next look: around the points (N, K, 2) of the last one.
 
-    The network was trained on squares around landmarks. A detector's miss them by a tenth of their
-    width, which costs 12 % in NME; a second look takes two thirds of that back. A square of less
-    than half or more than twice the detector's side is not believed, and the detector's stays.
+    The network was trained on squares around landmarks; a detector's miss them by a tenth of their
+    width. A square of less than half or more than twice the last one's side is not believed, and
+    the last one (centres (N, 2), sides (N,)) stays.
     """
     looks = [
         square if 0.5 < square[1] / side < 2 else (center, side)

@@ -1,6 +1,6 @@
 """Pictures -> faces: detect, crop, one batch through the network, decode, and back.
 
-Faces that a detector found are looked at twice: the second crop is around the first look's points.
+Faces that a detector found are looked at several times, each crop around the last look's points.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..detect import Detection, find_detector
 from ..weights.find import find_weights, pick_inference_device
 from ..weights.format import read_weights
 from .build import to_model_input
-from .evaluate import decode_to_image, predict_heatmaps, second_look
+from .evaluate import LOOKS, decode_to_image, predict_heatmaps, squares_around
 
 # Faces that go through the network at once; a picture with more takes several turns.
 BATCH = 64
@@ -121,9 +121,9 @@ class Predictor:
             centers = np.array([d.center for _, d in part])
             sides = np.array([d.side for _, d in part])
             detected = np.array([boxes[n] is None for n, _ in part])
-            if detected.any():
-                first = self._look(pictures, centers, sides, None)
-                again = second_look(first.points, centers, sides)
+            for _ in range(LOOKS - 1 if detected.any() else 0):
+                seen = self._look(pictures, centers, sides, None)
+                again = squares_around(seen.points, centers, sides)
                 centers = np.where(detected[:, None], again[0], centers)
                 sides = np.where(detected, again[1], sides)
             decoded = self._look(pictures, centers, sides, self.flip_index)

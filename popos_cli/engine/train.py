@@ -75,9 +75,11 @@ class Training:
             self.schedule.load_state_dict(state["schedule"])
             self.step, self.epoch, self.best = state["step"], state["epoch"], state["best"]
             self.losses = state["losses"]
-        except (RuntimeError, ValueError, KeyError) as error:
-            first = str(error).splitlines()[0]
-            raise PoposError(f"{run}: its checkpoint is of another network: {first}") from None
+        except (RuntimeError, ValueError, KeyError):  # in torch's words, hundreds of tensor names
+            raise PoposError(
+                f"{run}: its checkpoint is of another network or optimiser",
+                "Resume with the settings that the run began with.",
+            ) from None
 
     def save_weights(self, path: Path, **training: Any) -> None:
         """The averaged weights, with `training` added to the metadata of that name."""

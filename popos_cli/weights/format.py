@@ -113,8 +113,12 @@ def read_info(path: Path) -> WeightsInfo:
                 "Upgrade popos.",
             )
         return WeightsInfo.model_validate(data)
-    except (ValueError, TypeError, ValidationError) as error:
-        raise PoposError(f"{path}: its metadata does not describe popos weights: {error}") from None
+    except (ValueError, TypeError) as error:
+        what = str(error)
+        if isinstance(error, ValidationError):  # its own text has several lines and a link
+            first = error.errors()[0]
+            what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise PoposError(f"{path}: its metadata does not describe popos weights: {what}") from None
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -288,7 +288,7 @@ def test_the_last_of_equal_blocks_wins():
     h[6:9, 6:9] = [[0.125, 0.5, 0.125], [0.5, 1.0, 0.5], [0.125, 0.5, 0.125]]
     found = DECODERS["keyposs"](torch.from_numpy(h)[None], SIGMA)[0].numpy()
     np.testing.assert_allclose(found, keyposs_oracle(h))
-    assert (found > 7).all()
+    assert abs(found - 7).min() > 1  # the first block would give 14 - found
 
 
 def test_maps_without_a_positive_value_are_found_nowhere():

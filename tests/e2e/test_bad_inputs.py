@@ -211,10 +211,13 @@ CASES = [
         {"d/labels.json": '{"images": [], "annotations": [3]}'},
     ),
     Case(
-        "unknown scheme, near miss", f"{PREPARE}x --scheme 300v", 2, "'300v'",
+        "unknown scheme, near miss", "prepare-data custom d --scheme 300v", 2, "'300v'",
         labels(GOOD_CSV), hint="'300w'",
     ),
-    Case("missing scheme file", f"{PREPARE} --scheme my.toml", 2, "my.toml: no such", labels(GOOD_CSV)),
+    Case(
+        "missing scheme file", "prepare-data custom d --scheme my.toml", 2, "my.toml: no such",
+        labels(GOOD_CSV),
+    ),
     Case("scheme that is no TOML", PREPARE, 2, "tiny.toml", {**labels(GOOD_CSV), "tiny.toml": "= ="}),
     Case(
         "scheme without landmarks", PREPARE, 2, "'landmarks'",

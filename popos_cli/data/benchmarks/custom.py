@@ -166,6 +166,8 @@ def _pts_row(path: Path, root: Path, pictures: dict[Path, Path], scheme: Scheme)
 def _read_coco(path: Path, scheme: Scheme) -> Iterator[Row | Bad]:
     try:
         data = json.loads(_text(path))
+        if not isinstance(data, dict):
+            raise TypeError("its top level is no object")
         names = {image["id"]: str(image["file_name"]) for image in data["images"]}
         annotations: list[dict[str, Any]] = list(data["annotations"])
         if not all(isinstance(annotation, dict) for annotation in annotations):
