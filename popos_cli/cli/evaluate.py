@@ -98,6 +98,10 @@ def evaluate(
     if json:
         console.print_json({"results": results})
         return
+    _print(results, flip_test, boxes)
+
+
+def _print(results: list[dict[str, Any]], flip_test: bool, boxes: str) -> None:
     rows = [
         [
             f"{r['dataset']} {r['split']}{suffix}", str(r["weights"]), str(r["resolution"]), r["decoder"],

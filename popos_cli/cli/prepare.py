@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import PoposError, UsageError
 from . import console
 from .options import JSON, one_of
+
+if TYPE_CHECKING:
+    from ..core.schemes import Scheme
+    from ..data.index import Index
 
 EXAMPLES = (
     r"Examples:  popos prepare-data custom faces/ --scheme 300w --split-by '^(.*)_\d+'   |   "
@@ -77,6 +81,7 @@ def prepare_data(
     if not 0 < val_fraction < 1:
         raise UsageError(f"--val-fraction {val_fraction}: must lie between 0 and 1")
     from ..core.schemes import find_scheme
+    from ..data.home import remember
     from ..data.index import write_index
 
     landmark_scheme = find_scheme(scheme)
@@ -88,34 +93,43 @@ def prepare_data(
         )
         bad: list[Any] = []
     else:
-        from ..data.benchmarks.custom import prepare_custom
-
         label = _checked(name or (root.resolve().stem if root.is_file() else root.resolve().name))
-        with console.progress_bar("checking pictures") as (bar, task):
-            found, bad = prepare_custom(
-                root, landmark_scheme, label, split_by=split_by, val_fraction=val_fraction,
-                seed=seed, base=base,
-                advance=lambda done, total: bar.update(task, completed=done, total=total),
-            )  # fmt: skip
-        for problem in bad:
-            console.note(str(problem))
-        if found is None:
-            first = f", first: {bad[0]}" if bad else ""
-            raise PoposError(
-                f"{root}: too few usable faces ({len(bad)} bad rows{first}); nothing was written",
-                "Training needs faces of two people (groups) at least.",
-            )
-        if bad and not skip_bad:
-            raise PoposError(
-                f"{root}: {len(bad)} of {len(bad) + len(found)} rows are bad (first: {bad[0]}); "
-                "nothing was written",
-                "Mend them, or leave them out with --skip-bad.",
-            )
-        index = found
+        options = {"split_by": split_by, "val_fraction": val_fraction, "seed": seed, "base": base}
+        index, bad = _import_custom(root, landmark_scheme, label, skip_bad, options)
     path = write_index(index)
-    from ..data.home import remember
-
     remember("roots", root)
+    _report(index, path, len(bad), json)
+
+
+def _import_custom(
+    root: Path, scheme: Scheme, name: str, skip_bad: bool, options: dict[str, Any]
+) -> tuple[Index, list[Any]]:
+    """The good faces and the bad rows, each of which is named on stderr. Raises PoposError."""
+    from ..data.benchmarks.custom import prepare_custom
+
+    with console.progress_bar("checking pictures") as (bar, task):
+        index, bad = prepare_custom(
+            root, scheme, name, **options,
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    for problem in bad:
+        console.note(str(problem))
+    if index is None:
+        first = f", first: {bad[0]}" if bad else ""
+        raise PoposError(
+            f"{root}: too few usable faces ({len(bad)} bad rows{first}); nothing was written",
+            "Training needs faces of two people (groups) at least.",
+        )
+    if bad and not skip_bad:
+        raise PoposError(
+            f"{root}: {len(bad)} of {len(bad) + len(index)} rows are bad (first: {bad[0]}); "
+            "nothing was written",
+            "Mend them, or leave them out with --skip-bad.",
+        )
+    return index, bad
+
+
+def _report(index: Index, path: Path, skipped: int, json: bool) -> None:
     splits = {split: int((index.split == split).sum()) for split in index.splits}
     outside = index.outside()
     report = {
@@ -125,7 +139,7 @@ def prepare_data(
         "faces": len(index),
         "splits": splits,
         "groups": len(set(index.group)),
-        "skipped": len(bad),
+        "skipped": skipped,
         "points_outside": int(outside.sum()),
         "faces_with_points_outside": int(outside.any(1).sum()),
     }
@@ -137,8 +151,8 @@ def prepare_data(
         ["split", "faces", "people or groups"],
         [[s, str(n), str(len(set(index.group[index.split == s])))] for s, n in splits.items()],
     )
-    if bad:
-        console.stdout.print(f"left out: {len(bad)} bad rows")
+    if skipped:
+        console.stdout.print(f"left out: {skipped} bad rows")
     if outside.any():
         console.stdout.print(
             f"{report['points_outside']} points of {report['faces_with_points_outside']} faces lie "

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import PoposError, UsageError
 from . import console
 from .options import JSON
+
+if TYPE_CHECKING:
+    from ..settings.schema import TrainSettings
 
 EXAMPLES = (
     "Examples:  popos train --dataset my_faces --resolution 16   |   popos train --dataset my_faces "
@@ -82,12 +85,7 @@ def train(
             "--dataset": dataset, "--resolution": resolution, "--weights": weights, "--out": out,
             "--config": config,
         }  # fmt: skip
-        if any(clashing.values()):
-            given = ", ".join(flag for flag, value in clashing.items() if value)
-            raise UsageError(f"{given} cannot be given with --resume", "A run goes on with its own settings.")
-        if not (resume / "settings.toml").exists():
-            raise PoposError(f"{resume}: no settings.toml, so no run to resume there")
-        config = resume / "settings.toml"
+        config = _settings_of(resume, [flag for flag, value in clashing.items() if value])
     flags = {
         "gpus": gpus,
         "model": {"resolution": resolution, "init": weights},
@@ -102,6 +100,22 @@ def train(
             sys.stdout.write(dump_toml(settings))
         return
 
+    _run(settings, out, resume, json)
+
+
+def _settings_of(run: Path, clashing: list[str]) -> Path:
+    """The settings file of a run to resume. Raises UsageError for flags that would change it."""
+    if clashing:
+        raise UsageError(
+            f"{', '.join(clashing)} cannot be given with --resume", "A run goes on with its own settings."
+        )
+    if not (run / "settings.toml").exists():
+        raise PoposError(f"{run}: no settings.toml, so no run to resume there")
+    return run / "settings.toml"
+
+
+def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: bool) -> None:
+    """Train into a new run folder, or go on in `resume`."""
     # Training alone needs it; a pair that does not match must show before there is a run folder.
     import torchvision.transforms.v2  # noqa: F401
 
@@ -112,6 +126,7 @@ def train(
     from ..engine.runlog import read_rows
     from ..engine.train import fit
     from ..report.plots import save_training_curves
+    from ..settings.load import dump_toml
     from ..weights.find import initial_state
     from .runs import new_run_folder
 
