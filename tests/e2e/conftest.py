@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from popos_cli.cli.app import main
 
@@ -72,6 +73,7 @@ def _clean_environment(patch: pytest.MonkeyPatch, home: Path, folder: Path) -> N
         patch.delenv(name)
     patch.setenv("POPOS_HOME", str(home))
     patch.setenv("HF_HUB_OFFLINE", "1")  # no test asks the network
+    patch.setenv("OMP_NUM_THREADS", "1")  # as in this process, see below
     patch.chdir(folder)
 
 
@@ -81,6 +83,16 @@ def _call(*arguments: object) -> Result:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(a) for a in arguments])
     return Result(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from more threads, which spin where others use the cores too;
+    and the order of a sum, which the number of threads sets, decides its last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
