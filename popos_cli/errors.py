@@ -1,5 +1,14 @@
 """The two kinds of failure that a user is told about; everything else is a bug of ours."""
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The start of a hint, "Did you mean 'x'? ", or "" where no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
 
 class PoposError(Exception):
     """What went wrong and where; `hint` says what to do next. The command line exits with 1."""

@@ -54,8 +54,10 @@ def root(
     pass
 
 
-def explain_import_error(error: ImportError | RuntimeError | OSError) -> PoposError | None:
+def explain_import_error(error: Exception) -> PoposError | None:
     """What to install when a dependency does not import; None where the cause is another."""
+    if not isinstance(error, ImportError | RuntimeError | OSError):
+        return None
     text = _own_words(str(error))
     if "libGL" in text or "libgthread" in text or "libglib" in text:
         return PoposError(
@@ -116,9 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if console.debugging():
             raise
-        known = (
-            explain_import_error(error) if isinstance(error, ImportError | RuntimeError | OSError) else None
-        )
+        known = explain_import_error(error)
         text = _own_words(str(error).strip()) or type(error).__name__
         return console.fail(
             known

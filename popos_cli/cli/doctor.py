@@ -53,11 +53,7 @@ def _packages() -> tuple[dict[str, str], list[dict[str, str]]]:
             module = importlib.import_module(name)
             versions[name] = str(getattr(module, "__version__", getattr(module, "VERSION", "unknown")))
         except Exception as error:  # a broken pair raises RuntimeError, a missing library ImportError
-            told = (
-                explain_import_error(error)
-                if isinstance(error, ImportError | RuntimeError | OSError)
-                else None
-            )
+            told = explain_import_error(error)
             versions[name] = "does not import"
             problems.append({
                 "package": name,

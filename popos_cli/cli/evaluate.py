@@ -18,7 +18,6 @@ EXAMPLES = (
     "Examples:  popos evaluate --dataset my_faces   |   popos eval --resolution 8   |   popos evaluate "
     "--dataset my_faces --weights runs/my_faces-16-1 --decoder ml --decoder dark"
 )
-RESOLUTIONS = (64, 32, 16, 8, 4)
 
 
 def evaluate(
@@ -62,6 +61,7 @@ def evaluate(
     metrics.json, per_face.csv (worst first), ced.png and settings.json go to the run folder.
     """
     from ..core.decoders import DECODERS
+    from ..settings.schema import RESOLUTIONS
 
     for name in decoder or []:
         one_of(name, tuple(DECODERS), "decoder")

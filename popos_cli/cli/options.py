@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 DEVICE = Annotated[
@@ -28,10 +28,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
 
 def one_of(value: str, known: tuple[str, ...], what: str) -> str:
     """`value`, or a UsageError that names the known ones and the nearest."""
-    import difflib
-
     if value in known:
         return value
-    near = difflib.get_close_matches(value, known, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise UsageError(f"unknown {what} {value!r}", f"{hint}Known: {', '.join(known)}.")
+    hint = f"{did_you_mean(value, known)}Known: {', '.join(known)}."
+    raise UsageError(f"unknown {what} {value!r}", hint)

@@ -39,9 +39,6 @@ class TrainingBar:
             f"(best {row['best_nme']:.3f} %), {row['faces_per_second']:.1f} faces/s"
         )
 
-    def note(self, message: str) -> None:
-        console.note(message)
-
 
 def train(
     dataset: Annotated[str | None, typer.Option(help="A prepared dataset.")] = None,

@@ -7,7 +7,6 @@ MATCHED_PARTS, which agree.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import tomllib
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 
 Normaliser = Literal["inter-ocular", "box"]
 
@@ -90,8 +89,7 @@ class Scheme:
         }  # fmt: skip
         for key in data:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
+                hint = did_you_mean(key, known).rstrip() or f"Known: {', '.join(sorted(known))}."
                 raise UsageError(f"{where}: unknown key {key!r} in a landmark scheme", hint)
         try:
             corners = data.get("eye_corners")
@@ -227,11 +225,10 @@ def find_scheme(name: str) -> Scheme:
     if name in SCHEMES:
         return SCHEMES[name]
     if not name.endswith(".toml"):
-        near = difflib.get_close_matches(name, SCHEMES, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
         raise UsageError(
             f"unknown landmark scheme {name!r}",
-            f"{hint}Known: {', '.join(SCHEMES)}, or a .toml file that describes your own.",
+            f"{did_you_mean(name, SCHEMES)}Known: {', '.join(SCHEMES)}, "
+            "or a .toml file that describes your own.",
         )
     try:
         data = tomllib.loads(Path(name).read_text(encoding="utf-8"))

@@ -39,7 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
         reason = error.strerror or str(error)
         raise PoposError(f"cannot write {path}: {reason}", "Choose a folder you may write to.") from error
     finally:
-        temporary.unlink(missing_ok=True) if temporary.exists() else None
+        if temporary.exists():
+            temporary.unlink()
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -16,7 +16,6 @@ Pixels stay where they are; the file holds, for F faces of K landmarks,
 
 from __future__ import annotations
 
-import difflib
 import json
 import zipfile
 import zlib
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES, Scheme
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, did_you_mean
 from .home import datasets_folder, replacing
 
 FORMAT = 1
@@ -125,8 +124,8 @@ def read_index(name: str) -> Index:
     if not path.exists():
         prepared = prepared_names()
         known = f" Prepared: {', '.join(prepared)}." if prepared else ""
-        near = difflib.get_close_matches(name, prepared, n=1)
-        meant = f"Did you mean {near[0]!r}? Or run" if near else "Run"
+        near = did_you_mean(name, prepared)
+        meant = f"{near}Or run" if near else "Run"
         importer = f"{name} ROOT" if name in _IMPORTERS else f"custom ROOT --name {name}"
         raise PoposError(
             f"dataset {name!r} is not prepared", f"{meant}: popos prepare-data {importer}.{known}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from ..core.codec import Codec
 from ..core.model import Landmarker
 from ..data.home import remembered
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, did_you_mean
 from .catalog import BUNDLED, CATALOG
 from .format import WeightsInfo, read_info, read_state, read_weights
 
@@ -88,11 +87,10 @@ def find_weights(name: str) -> Path:
         return path
     if path.suffix or len(path.parts) > 1:
         raise PoposError(f"{path}: no such weight file")
-    near = difflib.get_close_matches(name, CATALOG, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
     raise UsageError(
         f"unknown weights {name!r}",
-        f"{hint}Known: {', '.join(CATALOG)}; or a .safetensors file, a run folder, hf://owner/repo/file.",
+        f"{did_you_mean(name, CATALOG)}Known: {', '.join(CATALOG)}; or a .safetensors file, a run folder, "
+        "hf://owner/repo/file.",
     )
 
 
