@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .calibration import Calibration, features
 from .decoders import DECODERS, DEFAULT_DECODER
-from .decoders.likelihood import fit_at, window, window_size
+from .decoders.gaussian_fit import Fit, assess_points, locate
+from .decoders.likelihood import fit_maps
 from .geometry import ALIGNMENTS, Alignment
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
@@ -21,10 +23,12 @@ Array = TypeVar("Array", Tensor, NDArray[Any])
 class Decoded(Generic[Array]):
     """points (N, K, 2) x, y in crop pixels; scores (N, K) in 0..1; uncertainty (N, K) crop pixels.
 
-    A score is the peak height of the Gaussian that fits the map best, clipped to 0..1; 0 for a map
-    with no finite value or no positive one. The uncertainty is the expected RMS Euclidean error
-    sqrt(var_x + var_y) by the covariance of that fit, not calibrated on real errors; it is finite
-    and at most the crop's diagonal.
+    A score is the peak height of the Gaussian that fits the map best, clipped to 0..1, times the
+    share of the map's variation that it explains: 1 for a clean map, 0 for a flat one, one without
+    a positive value and one with a NaN or an infinity. The uncertainty is the expected RMS
+    Euclidean error sqrt(var_x + var_y), finite and at most the crop's diagonal: by the codec's
+    `calibration`, else by the covariance of that fit, which is right for white noise on the
+    heatmaps alone.
     """
 
     points: Array
@@ -44,7 +48,8 @@ class Codec:
 
     resolution, image_size: int or (W, H), heatmap and crop; the first must divide the second.
     decoder: a key of `DECODERS`. alignment: where heatmap pixel i sits on the crop: "center"
-    (i + .5) * stride - .5, symmetric under a flip, or "mmpose" i * stride.
+    (i + .5) * stride - .5, symmetric under a flip, or "mmpose" i * stride. calibration: what
+    turns a fit into an expected error; it belongs to one network.
     Raises ValueError for a size that does not divide, an unknown name or a sigma <= 0.
     """
 
@@ -55,6 +60,7 @@ class Codec:
         sigma: float = 2.0,
         decoder: str = DEFAULT_DECODER,
         alignment: Alignment = "center",
+        calibration: Calibration | None = None,
     ) -> None:
         self.width, self.height = _pair(resolution, "resolution")
         self.image_width, self.image_height = _pair(image_size, "image_size")
@@ -67,18 +73,20 @@ class Codec:
         if alignment not in ALIGNMENTS:
             raise ValueError(f"unknown alignment {alignment!r}; one of {', '.join(ALIGNMENTS)}")
         self.sigma, self.decoder, self.alignment = float(sigma), decoder, alignment
+        self.calibration = calibration
 
     def __repr__(self) -> str:
         return (
             f"Codec(resolution=({self.width}, {self.height}), "
             f"image_size=({self.image_width}, {self.image_height}), sigma={self.sigma}, "
-            f"decoder={self.decoder!r}, alignment={self.alignment!r})"
+            f"decoder={self.decoder!r}, alignment={self.alignment!r}, "
+            f"{'calibrated' if self.calibration else 'uncalibrated'})"
         )
 
     def with_decoder(self, decoder: str) -> Codec:
         """The same codec with another reading rule."""
         size, image_size = (self.width, self.height), (self.image_width, self.image_height)
-        return Codec(size, image_size, self.sigma, decoder, self.alignment)
+        return Codec(size, image_size, self.sigma, decoder, self.alignment, self.calibration)
 
     def _stride(self, like: Tensor) -> Tensor:
         strides = [self.image_width / self.width, self.image_height / self.height]
@@ -124,33 +132,58 @@ class Codec:
         """Heatmaps (N, K, H, W) -> `Decoded`; NumPy in, NumPy out; torch stays on its device.
 
         Half-precision input is read in float32. NaN and infinite values count as 0. Raises
-        ValueError where the shape is not this codec's.
+        ValueError where the shape is not this codec's, or has another number of landmarks than the
+        calibration.
         """
         if not isinstance(heatmaps, Tensor):
             decoded = self.decode(torch.from_numpy(np.ascontiguousarray(heatmaps)))
             return Decoded(*(t.numpy() for t in (decoded.points, decoded.scores, decoded.uncertainty)))
-        if heatmaps.ndim != 4 or heatmaps.shape[-2:] != (self.height, self.width):
+        count, landmarks = self._checked_shape(heatmaps)
+        points, fit = self._fit(heatmaps.flatten(0, 1))
+        scores = fit.amplitude.clamp(0, 1) * fit.explained
+        if self.calibration is None:
+            uncertainty = (fit.variance.t() * self._stride(points) ** 2).sum(1).sqrt().view(count, landmarks)
+        else:
+            uncertainty = self.calibration(features(fit, landmarks, self.sigma))
+        diagonal = float(np.hypot(self.image_width, self.image_height))
+        return Decoded(
+            self.to_crop(points).view(count, landmarks, 2),
+            scores.nan_to_num(nan=0.0).view(count, landmarks),
+            uncertainty.nan_to_num(nan=diagonal).clamp(max=diagonal),
+        )
+
+    def _checked_shape(self, heatmaps: Tensor) -> tuple[int, int]:
+        shape = tuple(heatmaps.shape)
+        if heatmaps.ndim != 4 or shape[2:] != (self.height, self.width):
+            raise ValueError(f"heatmaps must be (N, K, {self.height}, {self.width}), not {shape}")
+        if self.calibration and shape[1] != len(self.calibration.landmarks):
             raise ValueError(
-                f"heatmaps must be (N, K, {self.height}, {self.width}), not {tuple(heatmaps.shape)}"
+                f"heatmaps of {shape[1]} landmarks; this codec is calibrated for "
+                f"{len(self.calibration.landmarks)}"
             )
-        maps = heatmaps if heatmaps.dtype == torch.float64 else heatmaps.float()
-        shape = maps.shape[:2]
-        maps = torch.nan_to_num(maps.flatten(0, 1), nan=0.0, posinf=0.0, neginf=0.0)
-        points = DECODERS[self.decoder](maps, self.sigma)
-        scores, uncertainty = self._confidence(maps, points.detach())
-        return Decoded(self.to_crop(points).view(*shape, 2), scores.view(shape), uncertainty.view(shape))
+        return shape[0], shape[1]
+
+    def _fit(self, maps: Tensor) -> tuple[Tensor, Fit]:
+        """Points (M, 2) in hm px and the Gaussian's fit there, by this codec's rule."""
+        if self.decoder == "ml":
+            return fit_maps(maps, self.sigma)
+        finite = maps if maps.dtype == torch.float64 else maps.float()
+        finite = finite.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        points = DECODERS[self.decoder](finite, self.sigma)
+        return points, assess_points(maps, points, self.sigma)
+
+    def calibration_features(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (N, K, 2) in crop pixels and `calibration.FEATURES` (N, K, 5) of heatmaps."""
+        count, landmarks = self._checked_shape(heatmaps)
+        points, fit = self._fit(heatmaps.flatten(0, 1))
+        crop = self.to_crop(points).view(count, landmarks, 2)
+        return crop, features(fit, landmarks, self.sigma)
 
     def locate(self, heatmaps: Tensor) -> Tensor:
-        """Points (N, K, 2) in heatmap pixels by the ML rule, differentiable: what a loss needs."""
-        maps = heatmaps.flatten(0, 1).float()
-        return DECODERS["ml"](maps, self.sigma).view(*heatmaps.shape[:2], 2)
+        """Points (N, K, 2) in heatmap pixels by the ML fit alone, differentiable: what a loss needs.
 
-    def _confidence(self, maps: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and uncertainty (M,) of decoded points (M, 2) in heatmap pixels."""
-        size, _ = window_size(max(self.width, self.height))
-        patches, left, top = window(maps, size)
-        fit = fit_at(patches, points - torch.stack([left, top], dim=1), self.sigma)
-        variance = (fit.variance * self._stride(points) ** 2).sum(1)
-        diagonal = float(np.hypot(self.image_width, self.image_height))
-        uncertainty = variance.sqrt().nan_to_num(nan=diagonal).clamp(max=diagonal)
-        return fit.amplitude.nan_to_num(nan=0.0).clamp(0, 1), uncertainty
+        Not the second look that `decode` takes at maps that are not one Gaussian: in training
+        that is every map at first, and the loss is what makes them one.
+        """
+        window, points = locate(heatmaps.flatten(0, 1), self.sigma)
+        return (points + window.corner).t().reshape(*heatmaps.shape[:2], 2)

@@ -11,6 +11,8 @@ import torch
 
 from popos_cli.core.codec import Codec
 from popos_cli.core.decoders import DECODERS, likelihood, multilateration
+from popos_cli.core.decoders.gaussian_fit import assess, locate, refine
+from popos_cli.core.decoders.peak import peak
 
 SIGMA = 2.0
 SIZES = [64, 32, 16, 8, 4]
@@ -112,8 +114,9 @@ def test_ml_is_the_least_squares_fit(peak_height):
     """Against SciPy on whole 8x8 maps: point, peak height and covariance."""
     optimize = pytest.importorskip("scipy.optimize")
     maps = noisy_maps(8, 20, noise=0.03, height=peak_height)
-    points = likelihood.maximum_likelihood(torch.from_numpy(maps), SIGMA, steps=50)
-    fit = likelihood.fit_at(torch.from_numpy(maps), points, SIGMA)
+    window, start = locate(torch.from_numpy(maps), SIGMA)
+    points = refine(window, start, SIGMA, steps=50)
+    fit = assess(window, points, SIGMA)
     y, x = np.mgrid[:8, :8]
     for m, values in enumerate(maps):
 
@@ -123,9 +126,9 @@ def test_ml_is_the_least_squares_fit(peak_height):
         row, column = np.unravel_index(values.argmax(), values.shape)
         best = optimize.least_squares(residual, [values.max(), column, row], xtol=1e-14, gtol=1e-14)
         covariance = 2 * best.cost / (64 - 3) * np.linalg.inv(best.jac.T @ best.jac)
-        np.testing.assert_allclose(points[m], best.x[1:], atol=1e-5)
+        np.testing.assert_allclose(points[:, m], best.x[1:], atol=1e-5)
         np.testing.assert_allclose(fit.amplitude[m], best.x[0], rtol=1e-5)
-        np.testing.assert_allclose(fit.variance[m], np.diag(covariance)[1:], rtol=1e-3)
+        np.testing.assert_allclose(fit.variance[:, m], np.diag(covariance)[1:], rtol=1e-3)
 
 
 @pytest.mark.parametrize("size", [8, 16])

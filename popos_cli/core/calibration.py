@@ -1,0 +1,90 @@
+"""From a fit to the error that is to be expected: a log-linear model per landmark, fitted to the
+residuals of faces that the network was not trained on.
+
+The fit's covariance ranks real errors poorly and is tens of times too sure, because a network's
+error is mostly not noise on its heatmap. What does tell: how high and how Gaussian the map is, how
+wide, how near the border the point lies, and the same of the face as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .decoders.gaussian_fit import Fit
+
+FEATURES = ("log height", "log misfit", "width x", "width y", "edge")
+# Pulls the weights towards 0, so that a few faces do not give wild ones.
+RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """ln(error of landmark k) = landmarks[k] + own . f[k] + face . mean over landmarks of f.
+
+    error: expected RMS Euclidean error in crop pixels. landmarks: (K,). own, face: (5,), the
+    weights of FEATURES.
+    """
+
+    landmarks: tuple[float, ...]
+    own: tuple[float, ...]
+    face: tuple[float, ...]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features (N, K, 5) -> expected errors (N, K), crop pixels."""
+        weights, bias = features.new_tensor(self.own + self.face), features.new_tensor(self.landmarks)
+        return (_design(features) @ weights + bias).exp()
+
+
+def features(fit: Fit, landmarks: int, sigma: float) -> Tensor:
+    """FEATURES (N, K, 5) of a fit of N * K maps; all finite."""
+    width = fit.widening(sigma).nan_to_num(nan=0.0).clamp(-0.5, 0.5)
+    columns = [
+        fit.amplitude.nan_to_num(nan=0.0).clamp(1e-2, 2).log(),
+        fit.misfit.nan_to_num(nan=1.0).clamp(1e-3, 1).log(),
+        width[0],
+        width[1],
+        (fit.edge() / fit.window.size.amax()).nan_to_num(nan=0.0).clamp(-0.1, 0.3),
+    ]
+    return torch.stack(columns, dim=1).view(-1, landmarks, len(FEATURES))
+
+
+def _design(features: Tensor) -> Tensor:
+    return torch.cat([features, features.mean(1, keepdim=True).expand_as(features)], dim=2)
+
+
+def fit_calibration(features: Tensor, errors: Tensor) -> Calibration:
+    """The likeliest Calibration of features (N, K, 5) and errors (N, K) in crop pixels.
+
+    An error is taken as the length of a round two-dimensional Gaussian's draw with E|e|^2 = s^2:
+    -ln p = 2 ln s + e^2 / s^2 + const. NaN errors (unlabelled landmarks) do not count; a landmark
+    that is labelled nowhere takes the mean of the others.
+    """
+    design, errors = _design(features).double(), errors.double()
+    middle, scale = design.mean((0, 1)), design.std((0, 1)).clamp(min=1e-6)
+    design = (design - middle) / scale
+    labelled = errors.isfinite()
+    squared = torch.where(labelled, errors, 0.0).square()
+    count = labelled.sum(0)
+    mean = squared.sum(0) / count.clamp(min=1)
+    mean = torch.where(count > 0, mean, squared.sum() / count.sum().clamp(min=1)).clamp(min=1e-6)
+    bias = (mean.log() / 2).requires_grad_()
+    weights = torch.zeros_like(middle, requires_grad=True)
+    optimiser = torch.optim.LBFGS([bias, weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        log_error = bias + design @ weights
+        surprise = 2 * log_error + squared * torch.exp(-2 * log_error)
+        value = (surprise * labelled).sum() / labelled.sum() + RIDGE * weights.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    with torch.no_grad():
+        weights /= scale
+        bias -= (weights * middle).sum()
+    own, face = weights.tolist()[: len(FEATURES)], weights.tolist()[len(FEATURES) :]
+    return Calibration(tuple(bias.tolist()), tuple(own), tuple(face))

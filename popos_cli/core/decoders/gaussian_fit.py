@@ -1,0 +1,261 @@
+"""The separable Gaussian fit with free peak height: maximum likelihood under white noise.
+
+The model is h(a) = A exp(-|a - p|^2 / (2 sigma^2)). Because it factorises into x and y, the Schur
+complement of its normal equations is diagonal: a Gauss-Newton step costs a few dot products and no
+linear solve. Windows are laid out (h, w, M), maps last, so that every sum over a window adds whole
+vectors: three times as fast on a CPU as a batch of small matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .peak import peak
+
+EPSILON = 1e-12
+# Where a window's shorter side has no pixels, they are put this far away, in hm px: no Gaussian is
+# seen from there.
+NOWHERE = 1e4
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of each map. Points in a window are (2, M), x then y, in hm px from its first pixel.
+
+    values: (h, w, M), float32 or float64, 0 where the map is not finite. corner: (2, M), the first
+    column and row in hm px. size: (2, 1), the whole map's width and height. finite: (M,), whether
+    the map's rows have finite maxima.
+    """
+
+    values: Tensor
+    corner: Tensor
+    size: Tensor
+    finite: Tensor
+
+    @property
+    def area(self) -> int:
+        """Pixels of a window."""
+        return self.values.shape[0] * self.values.shape[1]
+
+    def pixels(self) -> Tensor:
+        """Columns and rows (2, n, 1), n the longer side."""
+        h, w, _ = self.values.shape
+        numbers = torch.arange(max(h, w), dtype=self.values.dtype, device=self.values.device)
+        if h == w:
+            return numbers.expand(2, -1)[..., None]
+        sides = torch.tensor([[w], [h]], device=self.values.device)
+        return torch.where(numbers < sides, numbers, NOWHERE)[..., None]
+
+    def select(self, maps: Tensor) -> Window:
+        """The windows of some maps, by their numbers (m,)."""
+        return Window(
+            self.values.index_select(2, maps), self.corner[:, maps], self.size, self.finite[maps]
+        )  # fmt: skip
+
+
+def window_around(maps: Tensor, column: Tensor, row: Tensor, finite: Tensor, size: int) -> Window:
+    """Cut at most size x size around whole pixels (M,), moved inwards at the border; half precision
+    becomes float32."""
+    count, height, width = maps.shape
+    h, w = min(size, height), min(size, width)
+    left = (column - w // 2).clamp(0, width - w)
+    top = (row - h // 2).clamp(0, height - h)
+    if (h, w) == (height, width):
+        values = maps.flatten(1).t().contiguous()
+    else:
+        first = torch.arange(count, device=maps.device) * (height * width) + top * width + left
+        rows, columns = torch.arange(h, device=maps.device), torch.arange(w, device=maps.device)
+        pixels = (rows[:, None] * width + columns).view(-1, 1) + first
+        values = maps.flatten().index_select(0, pixels.flatten())  # `take` needs twice the time
+    values = (values if values.dtype == torch.float64 else values.float()).view(h, w, count)
+    return Window(
+        values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0),
+        torch.stack([left, top]).to(values.dtype),
+        torch.tensor([[width], [height]], dtype=values.dtype, device=maps.device),
+        finite,
+    )
+
+
+class Bells(NamedTuple):
+    """Both axes of the model and their slopes: g = exp(-d^2 / 2 sigma^2) and u = g d, (2, n, M),
+    for the distance d of each pixel from the point."""
+
+    g: Tensor
+    u: Tensor
+
+
+def bells(pixels: Tensor, points: Tensor, sigma: float) -> Bells:
+    distance = pixels - points[:, None]
+    g = torch.exp(distance.square() * (-0.5 / sigma**2))
+    return Bells(g, g * distance)
+
+
+def outer(along: Tensor, shape: torch.Size) -> Tensor:
+    """(2, n, M) -> the product (h, w, M) of a y and an x profile."""
+    return along[1, : shape[0], None] * along[0, : shape[1]]
+
+
+def match(values: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:
+    """sum_ij values[i, j] along_y[i] along_x[j], (M,)."""
+    h, w, _ = values.shape
+    return ((values * along_x[:w]).sum(1) * along_y[:h]).sum(0)
+
+
+class Normal(NamedTuple):
+    """What the normal equations need of each axis, (2, M): energy = sum g^2, shift = sum(g u) /
+    energy, spread = sum(u^2) / energy - shift^2."""
+
+    energy: Tensor
+    shift: Tensor
+    spread: Tensor
+
+
+def normal(model: Bells) -> Normal:
+    energy = model.g.square().sum(1).clamp(min=EPSILON)
+    shift = (model.g * model.u).sum(1) / energy
+    spread = model.u.square().sum(1) / energy - shift.square()
+    return Normal(energy, shift, spread.clamp(min=EPSILON))
+
+
+def newton_step(values: Tensor, model: Bells, sigma: float) -> Tensor:
+    """Gauss-Newton's step (2, M) in hm px, at most 2 sigma in each axis.
+
+    With P the values: q0 = g_y' P g_x, q_x = g_y' P u_x; the step in x is
+    sigma^2 (q_x / q0 - shift) / spread. No step where q0 is not positive.
+    """
+    h, w, _ = values.shape
+    (gx, gy), (ux, uy) = model.g, model.u
+    _, shift, spread = normal(model)
+    by_row = (values * gx[:w]).sum(1)
+    q0 = (by_row * gy[:h]).sum(0)
+    q = torch.stack([match(values, ux, gy), (by_row * uy[:h]).sum(0)])
+    positive = q0 > EPSILON
+    step = (q / torch.where(positive, q0, 1.0) - shift) / spread * sigma**2
+    step = torch.where(positive, step, 0.0).nan_to_num(nan=0.0)  # float32 overflows on huge values
+    return step.clamp(-2 * sigma, 2 * sigma)
+
+
+def reach(window: Window, sigma: float) -> tuple[Tensor, Tensor]:
+    """Lowest and highest points (2, M) that a fit may give, sigma outside the outermost pixel
+    centres: what lies farther out leaves too little slope to be measured."""
+    return -sigma - window.corner, window.size - 1 + sigma - window.corner
+
+
+def refine(window: Window, points: Tensor, sigma: float, steps: int = 2) -> Tensor:
+    """Points (2, M) after some Gauss-Newton steps."""
+    pixels, (lowest, highest) = window.pixels(), reach(window, sigma)
+    for _ in range(steps):
+        step = newton_step(window.values, bells(pixels, points, sigma), sigma)
+        points = (points + step).clamp(lowest, highest)
+    return points
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the window says about the Gaussian at `points` (2, M); the other fields are (M,) and
+    `variance` (2, M).
+
+    amplitude: least-squares peak height A. explained: share 0..1 of the window's variation that
+    the Gaussian explains, 0 for a flat map and one that is not finite. variance: of x and y in hm
+    px^2, residual variance times the inverse normal matrix, infinite where A is not positive.
+    misfit: rms residual over A.
+    """
+
+    window: Window
+    points: Tensor
+    amplitude: Tensor
+    explained: Tensor
+    variance: Tensor
+    misfit: Tensor
+
+    def widening(self, sigma: float) -> Tensor:
+        """How much wider the map would like the Gaussian, in log sigma along x and y, (2, M).
+
+        The least-squares weight of dh / d log sigma, made orthogonal to h, over A.
+        """
+        values, pixels = self.window.values, self.window.pixels()
+        g, u = bells(pixels, self.points, sigma)
+        energy = g.square().sum(1).clamp(min=EPSILON)
+        wider = u * (pixels - self.points[:, None]) / sigma**2
+        wider = wider - ((wider * g).sum(1) / energy)[:, None] * g
+        found = torch.stack([match(values, wider[0], g[1]), match(values, g[0], wider[1])])
+        scale = (wider.square().sum(1) * energy.flip(0)).clamp(min=EPSILON)
+        return found / scale / torch.where(self.amplitude > EPSILON, self.amplitude, 1.0)
+
+    def edge(self) -> Tensor:
+        """Distance (M,) to the map's outermost pixel centres in hm px, negative outside."""
+        place = self.points + self.window.corner
+        return torch.minimum(place, self.window.size - 1 - place).amin(0)
+
+
+def assess(window: Window, points: Tensor, sigma: float) -> Fit:
+    """The fit at given points (2, M)."""
+    values = window.values
+    count = window.area
+    model = bells(window.pixels(), points, sigma)
+    energy, _, spread = normal(model)
+    q0 = match(values, model.g[0], model.g[1])
+    amplitude = q0 / energy.prod(0)
+    power = values.square().sum((0, 1))
+    residual = (power - amplitude * q0).clamp(min=0)
+    variation = (power - values.sum((0, 1)).square() / count).clamp(min=EPSILON)
+    positive = amplitude > EPSILON
+    height = torch.where(positive, amplitude, 1.0)
+    noise = residual / max(count - 3, 1) * sigma**4 / (height.square() * energy.prod(0))
+    explained = torch.where(positive & window.finite, 1 - residual / variation, 0.0)
+    return Fit(
+        window,
+        points,
+        amplitude,
+        explained.clamp(min=0),
+        torch.where(positive, noise / spread, torch.inf),
+        torch.where(positive, (residual / count).sqrt() / height, torch.inf),
+    )
+
+
+def window_size(maps: Tensor, sigma: float) -> int:
+    """Side of the window in hm px. On a fine map it holds the Gaussian's core (4.5 sigma) and keeps
+    other modes out; on maps of 8 and 4 pixels every pixel is needed."""
+    size = max(maps.shape[-2:])
+    if size >= 32:
+        return 2 * round(2 * sigma) + 1
+    return 2 * round(2.5 * sigma) + 1 if size >= 16 else size
+
+
+def first_guess(maps: Tensor, column: Tensor, row: Tensor, sigma: float) -> Tensor:
+    """Points (2, M) in hm px from the logarithms of the peak's neighbours, exact on a clean map.
+
+    ln h(c + 1) - ln h(c - 1) = 2 (p - c) / sigma^2, with c the peak or, where that lies on the
+    border, the pixel inside of it.
+    """
+    _, height, width = maps.shape
+    if min(height, width) < 3:
+        return torch.stack([column, row]).to(maps.dtype)
+    column, row = column.clamp(1, width - 2), row.clamp(1, height - 2)
+    offsets = torch.tensor([0, 1, -1, width, -width], device=maps.device)
+    seen = maps.flatten(1).gather(1, (row * width + column)[:, None] + offsets).t()
+    seen = seen if seen.dtype == torch.float64 else seen.float()
+    share = (seen[1:] / seen[0].clamp(min=EPSILON)).nan_to_num(nan=0.0).clamp(0.01, 100.0)
+    right, left, below, above = share.log()
+    shift = torch.stack([right - left, below - above]) * (sigma**2 / 2)
+    return torch.stack([column, row]) + shift.clamp(-3, 3)
+
+
+def locate(maps: Tensor, sigma: float) -> tuple[Window, Tensor]:
+    """The window around each map's maximum and the fitted point (2, M) in it; differentiable."""
+    column, row, finite = peak(maps)
+    window = window_around(maps, column, row, finite, window_size(maps, sigma))
+    start = first_guess(maps, column, row, sigma).to(window.values.dtype)
+    return window, refine(window, start - window.corner, sigma)
+
+
+def assess_points(maps: Tensor, points: Tensor, sigma: float) -> Fit:
+    """The fit at points (M, 2) in hm px that another rule found."""
+    points = points.detach()
+    column, row = points.nan_to_num(nan=0.0).round().long().unbind(1)
+    window = window_around(maps, column, row, peak(maps)[2], window_size(maps, sigma))
+    return assess(window, points.t() - window.corner, sigma)
