@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import PoposError, UsageError
-from . import console, doctor, evaluate, predict, prepare, train, weights
+from . import bench, console, doctor, evaluate, predict, prepare, train, weights
 
 app = typer.Typer(
     name="popos",
@@ -37,6 +37,7 @@ for function, name, aliases, examples in COMMANDS:
     app.command(name, epilog=examples)(function)
     for alias in aliases:
         app.command(alias, epilog=examples, hidden=True)(function)
+app.add_typer(bench.bench, name="bench")
 
 
 def _version(value: bool) -> None:

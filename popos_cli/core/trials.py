@@ -79,17 +79,20 @@ def cramer_rao(codec: Codec, points: Tensor, noise: float) -> Tensor:
     jacobian = torch.stack(slopes, dim=-1).flatten(1, 2)
     covariance = noise**2 * torch.linalg.inv(jacobian.mT @ jacobian)[:, :2, :2]
     stride = torch.tensor([codec.image_width / codec.width, codec.image_height / codec.height]).double()
-    return covariance * stride[:, None] * stride
+    scaled: Tensor = covariance * stride[:, None] * stride
+    return scaled
 
 
 def mean_length(covariances: Tensor) -> Tensor:
     """Mean length E|e| (M,) of two-dimensional Gaussian errors of covariances (M, 2, 2): the
     figure to hold a mean error against.
 
-    sqrt(2 a / pi) E(1 - b / a) for variances a >= b along the axes, with the complete elliptic
-    integral E of the second kind, here by averaging |e| over 256 directions of its quantiles.
+    sqrt(pi / 2) times the mean over directions t of sqrt(a cos^2 t + b sin^2 t), with a and b the
+    variances along the ellipse's axes (a Gaussian error's length is a Rayleigh draw in every
+    direction).
     """
     variances = torch.linalg.eigvalsh(covariances)
     angle = (torch.arange(256, dtype=variances.dtype) + 0.5) * (torch.pi / 512)
     radius = (variances[:, :1] * angle.cos() ** 2 + variances[:, 1:] * angle.sin() ** 2).sqrt()
-    return radius.mean(1) * (torch.pi / 2) ** 0.5
+    length: Tensor = radius.mean(1) * (torch.pi / 2) ** 0.5
+    return length

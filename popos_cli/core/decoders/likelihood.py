@@ -65,7 +65,7 @@ def _suspects(window: Window, points: Tensor, misfit: Tensor, sigma: float) -> T
     if misfit.is_cuda or torch.compiler.is_compiling():
         return torch.arange(len(misfit), device=misfit.device)
     rough = (misfit > _limits(window.area)[0]).nonzero()[:, 0]
-    return rough[_patterned(window.select(rough), points[:, rough], sigma)]
+    return rough[_patterned(window.select(rough), points[:, rough], sigma)] if len(rough) else rough
 
 
 def _patterned(window: Window, points: Tensor, sigma: float) -> Tensor:
