@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import PoposError, UsageError
-from . import bench, console, doctor, evaluate, predict, prepare, train, weights
+from . import bench, calibrate, console, doctor, evaluate, predict, prepare, train, weights
 
 app = typer.Typer(
     name="popos",
@@ -31,6 +31,7 @@ COMMANDS: tuple[tuple[Callable[..., Any], str, tuple[str, ...], str], ...] = (
     (evaluate.evaluate, "evaluate", ("eval",), evaluate.EXAMPLES),
     (predict.predict, "predict", (), predict.EXAMPLES),
     (weights.download_weights, "download-weights", ("download",), weights.EXAMPLES),
+    (calibrate.calibrate, "calibrate", (), calibrate.EXAMPLES),
     (doctor.doctor, "doctor", (), doctor.EXAMPLES),
 )
 for function, name, aliases, examples in COMMANDS:

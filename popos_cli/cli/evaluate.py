@@ -172,7 +172,7 @@ def _evaluate(
     flip_test: bool, out: Path | None, workers: int, device: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One dataset, one set of weights, every decoder; writes the run folder."""
-    from ..core.metrics import summary
+    from ..core.metrics import summary, uncertainty_quality
     from ..data.home import write_json
     from ..engine.evaluate import detected_squares, evaluate_weights
     from ..report.plots import save_ced
@@ -208,6 +208,10 @@ def _evaluate(
             "resolution": info.resolution, "decoder": decoder, **summary(error, limit),
             "normaliser": index.scheme.normaliser, "threshold": limit, "averaging": "face",
             "flip_test": flip_test, "boxes": boxes, "missed": missed, "run": str(run),
+            "uncertainty": {
+                "calibrated": weights[1].calibration is not None,
+                **uncertainty_quality(outcome.points, index.points[outcome.face], outcome.uncertainty),
+            },
             "subsets": {
                 label: summary(error[index.subset[outcome.face, n]], limit)
                 for n, label in enumerate(index.subsets)

@@ -99,7 +99,10 @@ def predict(
 
 
 def _report(documents: list[dict[str, Any]], predictor: Predictor, weights: str) -> dict[str, Any]:
-    return {"images": documents, "weights": weights, "scheme": predictor.scheme.name}
+    return {
+        "images": documents, "weights": weights, "scheme": predictor.scheme.name,
+        "uncertainty_calibrated": predictor.codec.calibration is not None,
+    }  # fmt: skip
 
 
 def _output_names(paths: list[Path]) -> dict[Path, str]:

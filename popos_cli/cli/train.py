@@ -125,10 +125,11 @@ def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: b
     from ..report.plots import save_training_curves
     from ..settings.load import dump_toml
     from ..weights.find import initial_state
+    from .calibrate import calibrate_file
     from .runs import new_run_folder
 
     index = read_index(settings.dataset)
-    pick_device(settings.gpus)
+    device = pick_device(settings.gpus)
     initial = None
     if not resume:
         model = build_info(settings, index).build_model(index.scheme.landmarks)
@@ -141,6 +142,7 @@ def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: b
     try:
         with console.progress_bar("training") as (bar, task):
             best = fit(settings, index, initial, run, bool(resume), TrainingBar(bar, task))
+        calibrate_file(run / "best.safetensors", index, device, settings.workers)
     except KeyboardInterrupt:
         if (run / STATE).exists():
             console.note(f"stopped and saved; go on with: popos train --resume {run}")

@@ -25,17 +25,23 @@ class Calibration:
     """ln(error of landmark k) = landmarks[k] + own . f[k] + face . mean over landmarks of f.
 
     error: expected RMS Euclidean error in crop pixels. landmarks: (K,). own, face: (5,), the
-    weights of FEATURES.
+    weights of FEATURES. lowest, highest: the range of f and of its mean that the calibration has
+    seen; what lies beyond counts as the end of the range, because a line fitted to small
+    differences must not be followed far.
     """
 
     landmarks: tuple[float, ...]
     own: tuple[float, ...]
     face: tuple[float, ...]
+    lowest: tuple[tuple[float, ...], tuple[float, ...]]
+    highest: tuple[tuple[float, ...], tuple[float, ...]]
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features (N, K, 5) -> expected errors (N, K), crop pixels."""
-        weights, bias = features.new_tensor(self.own + self.face), features.new_tensor(self.landmarks)
-        return (_design(features) @ weights + bias).exp()
+        row = features.new_tensor
+        lowest, highest = row(self.lowest).flatten(), row(self.highest).flatten()
+        design = _design(features).clamp(lowest, highest)
+        return (design @ row(self.own + self.face) + row(self.landmarks)).exp()
 
 
 def features(fit: Fit, landmarks: int, sigma: float) -> Tensor:
@@ -63,6 +69,8 @@ def fit_calibration(features: Tensor, errors: Tensor) -> Calibration:
     that is labelled nowhere takes the mean of the others.
     """
     design, errors = _design(features).double(), errors.double()
+    lowest, highest = design.flatten(0, 1).quantile(torch.tensor([0.001, 0.999], dtype=torch.float64), dim=0)
+    design = design.clamp(lowest, highest)
     middle, scale = design.mean((0, 1)), design.std((0, 1)).clamp(min=1e-6)
     design = (design - middle) / scale
     labelled = errors.isfinite()
@@ -86,5 +94,9 @@ def fit_calibration(features: Tensor, errors: Tensor) -> Calibration:
     with torch.no_grad():
         weights /= scale
         bias -= (weights * middle).sum()
-    own, face = weights.tolist()[: len(FEATURES)], weights.tolist()[len(FEATURES) :]
-    return Calibration(tuple(bias.tolist()), tuple(own), tuple(face))
+
+    def halves(values: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        numbers = values.tolist()
+        return tuple(numbers[: len(FEATURES)]), tuple(numbers[len(FEATURES) :])
+
+    return Calibration(tuple(bias.tolist()), *halves(weights), halves(lowest), halves(highest))

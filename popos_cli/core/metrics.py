@@ -25,6 +25,24 @@ def nme_per_face(predicted: Floats, truth: Floats, normalisers: Floats) -> Float
     return np.where(valid, total / safe, np.nan)
 
 
+def uncertainty_quality(predicted: Floats, truth: Floats, uncertainty: Floats) -> dict[str, float | None]:
+    """Whether uncertainties (F, K) tell the errors of points (F, K, 2), all in one frame and unit.
+
+    ratio: rms of error / uncertainty, 1 where the scale is right, above 1 where it is too sure.
+    spearman: rank correlation of the two over all labelled landmarks. Both None without two of those.
+    """
+    errors = np.linalg.norm(predicted - truth, axis=-1)
+    labelled = np.isfinite(errors)
+    if labelled.sum() < 2:
+        return {"ratio": None, "spearman": None}
+    error, expected = errors[labelled], uncertainty[labelled]
+    ranks = [np.argsort(np.argsort(values)) for values in (error, expected)]
+    return {
+        "ratio": float(np.sqrt(np.mean((error / np.maximum(expected, 1e-9)) ** 2))),
+        "spearman": float(np.corrcoef(np.stack(ranks))[0, 1]),
+    }
+
+
 def ced(errors: Floats, threshold: float) -> tuple[Floats, Floats]:
     """Cumulative error distribution: errors 0, 1e-4 .. threshold and the share of faces within."""
     grid = np.linspace(0.0, threshold, round(threshold / CED_STEP) + 1)

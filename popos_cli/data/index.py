@@ -70,6 +70,10 @@ class Index:
         """The faces at `rows` (indices or a mask)."""
         return replace(self, **{column: getattr(self, column)[rows] for column in _COLUMNS})
 
+    def validation(self) -> Index:
+        """The faces that training is judged by: split "val", else "test"."""
+        return self.of_split("val" if "val" in self.splits else "test")
+
     def of_split(self, split: str) -> Index:
         """The faces of one split; raises UsageError where there are none."""
         chosen = self.select(self.split == split)

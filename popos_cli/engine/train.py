@@ -137,7 +137,7 @@ def fit(
     """
     info = build.build_info(settings, index)
     loader, sampler = build.training_loader(settings, index.of_split("train"), info.build_codec())
-    validation = index.of_split("val" if "val" in index.splits else "test")
+    validation = index.validation()
     if not (validation.normalisers() > 0).any():
         raise PoposError(
             f"dataset {index.name!r}: no validation face can be measured: the points that its "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ..core.calibration import FEATURES, Calibration
 from ..core.codec import Codec
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
@@ -39,6 +40,21 @@ class Normalisation(_Part):
     std: tuple[float, float, float] = IMAGENET_STD
 
 
+Features = Annotated[tuple[float, ...], Field(min_length=len(FEATURES), max_length=len(FEATURES))]
+
+
+class UncertaintyInfo(_Part):
+    """A `Calibration` (core/calibration.py), and the dataset and number of faces it was fitted to."""
+
+    landmarks: tuple[float, ...]
+    own: Features
+    face: Features
+    lowest: tuple[Features, Features]
+    highest: tuple[Features, Features]
+    dataset: str
+    faces: int
+
+
 class WeightsInfo(_Part):
     """The `popos` metadata of a weight file; docs/weights.md describes each key.
 
@@ -57,7 +73,7 @@ class WeightsInfo(_Part):
     crop: CropInfo = CropInfo()
     label_offset: tuple[float, float] = (0.0, 0.0)
     normalisation: Normalisation = Normalisation()
-    uncertainty: dict[str, Any] | None = None
+    uncertainty: UncertaintyInfo | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     def landmark_scheme(self, where: str) -> Scheme:
@@ -71,8 +87,11 @@ class WeightsInfo(_Part):
         return SCHEMES[self.scheme]
 
     def build_codec(self) -> Codec:
-        codec = self.codec
-        return Codec(self.resolution, self.image_size, codec.sigma, codec.decoder, codec.alignment)
+        codec, told = self.codec, self.uncertainty
+        calibration = Calibration(**told.model_dump(exclude={"dataset", "faces"})) if told else None
+        return Codec(
+            self.resolution, self.image_size, codec.sigma, codec.decoder, codec.alignment, calibration
+        )
 
     def build_model(self, landmarks: int) -> Landmarker:
         norm = self.normalisation
@@ -86,6 +105,17 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, 
     for name, tensor in state.items():
         kept = tensor.detach().cpu().contiguous()
         tensors[name] = kept.half() if half and kept.ndim == 4 else kept
+    _write(path, tensors, info)
+
+
+def replace_info(path: Path, info: WeightsInfo) -> None:
+    """Give a weight file other metadata; its tensors stay as they are."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _write(path, tensors, info)
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], info: WeightsInfo) -> None:
     metadata = {"popos": info.model_dump_json()}
     with replacing(path) as temporary:
         # Not save_file: it makes files that their owner alone may read.

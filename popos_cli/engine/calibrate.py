@@ -1,0 +1,81 @@
+"""What errors a network really makes, on faces it was not trained on, clean and degraded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset, DataLoader
+
+from ..core.calibration import fit_calibration
+from ..core.geometry import Floats, invert, transform
+from ..data.augment import Augment
+from ..data.dataset import FaceDataset
+from ..data.index import Index
+from ..errors import PoposError
+from ..weights.format import UncertaintyInfo, read_weights, replace_info
+from .build import EVALUATION_BATCH, to_model_input
+from .evaluate import predict_heatmaps
+from .interrupt import ignore_interrupts
+
+# Each face is looked at once as it is, and this many times as a bad photo: turned, dark or bright,
+# of low resolution, partly covered, and badly cropped.
+DEGRADED = 3
+BAD_PHOTO = Augment(
+    rotation=15, scale=0.12, shift=0.05, flip=0.5, brightness=0.8, contrast=0.5, saturation=0.4, grey=0.1,
+    blur=0.35, occlusion=0.35,
+)  # fmt: skip
+# More faces hardly change a handful of weights.
+MOST_FACES = 1000
+
+
+def pictures(index: Index) -> int:
+    """How many pictures `calibrate` looks at."""
+    return min(len(index), MOST_FACES) * (1 + DEGRADED)
+
+
+def calibrate(
+    path: Path, index: Index, device: torch.device, workers: int, progress: Callable[[int], None]
+) -> UncertaintyInfo:
+    """Fit the calibration of a weight file to the index's faces, and write it into the file.
+
+    The faces must be ones that the network was not trained on. `progress` is told the number of
+    pictures of each batch. Raises PoposError where no point of them is labelled.
+    """
+    model, codec, info, _ = read_weights(path)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    chosen = index.select(np.linspace(0, len(index) - 1, min(len(index), MOST_FACES)).astype(np.int64))
+    arguments = chosen, codec.image_width, info.crop.padding, codec.alignment
+    faces = [FaceDataset(*arguments), *(FaceDataset(*arguments, BAD_PHOTO, n) for n in range(DEGRADED))]
+    loader: DataLoader[Any] = DataLoader(
+        ConcatDataset(faces), EVALUATION_BATCH, num_workers=workers, worker_init_fn=ignore_interrupts
+    )
+    features, errors = [], []
+    for batch in loader:
+        heatmaps = predict_heatmaps(model, to_model_input(batch["image"], device), None, codec.alignment)
+        points, found = codec.calibration_features(heatmaps)
+        matrices, truth = batch["matrix"].numpy(), batch["points"].numpy()
+        errors.append(_crop_errors(points.cpu().numpy(), truth, matrices, info.label_offset))
+        features.append(found.cpu())
+        progress(len(heatmaps))
+    lengths = torch.from_numpy(np.concatenate(errors))
+    if not lengths.isfinite().any():
+        raise PoposError(f"dataset {index.name!r}: no point of its {len(index)} faces is labelled")
+    fitted = fit_calibration(torch.cat(features), lengths)
+    uncertainty = UncertaintyInfo(**asdict(fitted), dataset=index.name, faces=len(chosen))
+    replace_info(path, info.model_copy(update={"uncertainty": uncertainty}))
+    return uncertainty
+
+
+def _crop_errors(
+    points: Floats, truth: Floats, matrices: Floats, label_offset: tuple[float, float]
+) -> Floats:
+    """Distances (N, K) in crop pixels of points (N, K, 2) from the truth, once the labels' offset,
+    which is in picture pixels, is taken out; NaN where there is no truth."""
+    moved = transform(transform(points.astype(np.float64), invert(matrices)) - label_offset, matrices)
+    lengths: Floats = np.linalg.norm(moved - truth, axis=2)
+    return lengths
