@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .geometry import Floats
@@ -37,9 +39,10 @@ def uncertainty_quality(predicted: Floats, truth: Floats, uncertainty: Floats) -
         return {"ratio": None, "spearman": None}
     error, expected = errors[labelled], uncertainty[labelled]
     ranks = [np.argsort(np.argsort(values)) for values in (error, expected)]
+    correlation: Any = np.corrcoef(*ranks)
     return {
         "ratio": float(np.sqrt(np.mean((error / np.maximum(expected, 1e-9)) ** 2))),
-        "spearman": float(np.corrcoef(np.stack(ranks))[0, 1]),
+        "spearman": float(correlation[0, 1]),
     }
 
 
