@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -145,7 +146,7 @@ class Codec:
             uncertainty = (fit.variance.t() * self._stride(points) ** 2).sum(1).sqrt().view(count, landmarks)
         else:
             uncertainty = self.calibration(features(fit, landmarks, self.sigma))
-        diagonal = float(np.hypot(self.image_width, self.image_height))
+        diagonal = math.hypot(self.image_width, self.image_height)
         return Decoded(
             self.to_crop(points).view(count, landmarks, 2),
             scores.nan_to_num(nan=0.0).view(count, landmarks),

@@ -38,8 +38,8 @@ def uncertainty_quality(predicted: Floats, truth: Floats, uncertainty: Floats) -
     if labelled.sum() < 2:
         return {"ratio": None, "spearman": None}
     error, expected = errors[labelled], uncertainty[labelled]
-    ranks = [np.argsort(np.argsort(values)) for values in (error, expected)]
-    correlation: Any = np.corrcoef(*ranks)
+    ranks = np.stack([np.argsort(np.argsort(values)) for values in (error, expected)])
+    correlation: Any = np.corrcoef(ranks)
     return {
         "ratio": float(np.sqrt(np.mean((error / np.maximum(expected, 1e-9)) ** 2))),
         "spearman": float(correlation[0, 1]),
