@@ -68,6 +68,8 @@ def predict(
     from ..engine.predict import Predictor, whole_image_box
 
     predictor = Predictor(weights, device, detector, flip_test)
+    if predictor.codec.calibration is None:
+        console.note(f"{weights}: its uncertainty is not calibrated (see popos calibrate --help)")
     folder = out if json else out or DEFAULT_OUT
     names = _output_names(paths)
     documents = []
@@ -99,10 +101,7 @@ def predict(
 
 
 def _report(documents: list[dict[str, Any]], predictor: Predictor, weights: str) -> dict[str, Any]:
-    return {
-        "images": documents, "weights": weights, "scheme": predictor.scheme.name,
-        "uncertainty_calibrated": predictor.codec.calibration is not None,
-    }  # fmt: skip
+    return {"images": documents, "weights": weights, "scheme": predictor.scheme.name}
 
 
 def _output_names(paths: list[Path]) -> dict[Path, str]:

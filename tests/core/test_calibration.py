@@ -1,0 +1,96 @@
+"""Expected errors: fitted to errors of a known law, and carried by the codec."""
+
+import numpy as np
+import pytest
+import torch
+
+from popos_cli.core.calibration import FEATURES, Calibration, fit_calibration
+from popos_cli.core.codec import Codec
+from popos_cli.core.metrics import uncertainty_quality
+from popos_cli.core.trials import draw_points, make_maps
+
+K = 7
+
+
+def draw(faces, seed):
+    """Features (N, K, 5) and errors (N, K) whose law is a Calibration's."""
+    rng = torch.Generator().manual_seed(seed)
+    features = torch.randn(faces, K, len(FEATURES), generator=rng) + torch.randn(
+        faces, 1, len(FEATURES), generator=rng
+    )
+    own = torch.tensor([0.5, -0.3, 0.0, 0.2, 0.1])
+    face = torch.tensor([-0.2, 0.4, 0.0, 0.0, 0.3])
+    expected = (torch.linspace(0, 2, K) + features @ own + features.mean(1, keepdim=True) @ face).exp()
+    errors = expected / 2**0.5 * torch.randn(2, faces, K, generator=rng).square().sum(0).sqrt()
+    return features, errors, expected
+
+
+def test_a_known_law_is_found():
+    features, errors, _ = draw(2000, seed=0)
+    fitted = fit_calibration(features, errors)
+    others, _, expected = draw(500, seed=1)
+    ratio = (fitted(others) / expected).log()
+    # The rare features beyond the range seen are cut off there.
+    assert ratio.abs().quantile(0.95) < 0.1
+    assert ratio.mean().abs() < 0.02
+
+
+def test_unlabelled_landmarks_do_not_count():
+    features, errors, _ = draw(400, seed=2)
+    full = fit_calibration(features, errors)
+    errors[::2, 0] = torch.nan
+    errors[:, 1] = torch.nan
+    part = fit_calibration(features, errors)
+    assert np.isfinite(part.landmarks).all()
+    assert part.landmarks[0] == pytest.approx(full.landmarks[0], abs=0.15)
+    assert part.landmarks[2:] == pytest.approx(full.landmarks[2:], abs=0.1)
+    assert part(features).isfinite().all()
+
+
+def test_nothing_beyond_the_range_seen():
+    features, errors, _ = draw(300, seed=3)
+    fitted = fit_calibration(features, errors)
+    assert torch.equal(fitted(features * 1e3), fitted(features * 1e6))
+
+
+def test_the_codec_tells_the_calibrated_error():
+    plain = Codec(16)
+    points = draw_points(plain, 5 * K, seed=4).view(5, K, 2)
+    maps = make_maps(plain, points.flatten(0, 1), "noise .02", seed=5).view(5, K, 16, 16)
+    steady = Calibration(tuple(range(K)), (0,) * 5, (0,) * 5, ((-9,) * 5,) * 2, ((9,) * 5,) * 2)
+    codec = Codec(16, calibration=steady)
+    decoded = codec.decode(maps)
+    torch.testing.assert_close(
+        decoded.uncertainty, torch.arange(K).float().exp().expand(5, K).clamp(max=256 * 2**0.5)
+    )
+    assert torch.equal(decoded.points, plain.decode(maps).points)
+    assert codec.with_decoder("dark").calibration == steady
+    assert "uncalibrated" in repr(plain) and "uncalibrated" not in repr(codec)
+    with pytest.raises(ValueError, match="calibrated for 7"):
+        codec.decode(maps[:, :3])
+
+
+@pytest.mark.parametrize("decoder", ["ml", "dark"])
+def test_any_map_has_finite_features(decoder):
+    codec = Codec(8, decoder=decoder)
+    odd = [torch.zeros(8, 8), torch.full((8, 8), torch.nan), -torch.ones(8, 8), torch.full((8, 8), 1e30)]
+    _, features = codec.calibration_features(torch.stack([*odd, torch.randn(8, 8)])[None])
+    assert features.shape == (1, 5, len(FEATURES))
+    assert features.isfinite().all()
+
+
+def test_quality_of_uncertainty():
+    rng = np.random.default_rng(0)
+    expected = rng.uniform(1, 5, (200, 9))
+    truth = rng.uniform(0, 100, (200, 9, 2))
+    points = truth + rng.standard_normal(truth.shape) * expected[..., None] / np.sqrt(2)
+    truth[0, 0] = np.nan
+    quality = uncertainty_quality(points, truth, expected)
+    stats = pytest.importorskip("scipy.stats")
+    error = np.linalg.norm(points - truth, axis=-1)
+    known = np.isfinite(error)
+    assert quality["spearman"] == pytest.approx(stats.spearmanr(error[known], expected[known])[0])
+    assert quality["ratio"] == pytest.approx(1, abs=0.05)
+    assert uncertainty_quality(points, truth, expected / 3)["ratio"] == pytest.approx(3, abs=0.15)
+    nothing = uncertainty_quality(points, np.full_like(truth, np.nan), expected)
+    assert nothing == {"ratio": None, "spearman": None}

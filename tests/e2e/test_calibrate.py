@@ -1,0 +1,63 @@
+"""Uncertainty that comes from errors on real faces: after training, and for any weights."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from popos_cli import load
+from popos_cli.weights.format import read_info, replace_info
+
+
+def strip(path):
+    """As weights were before calibration, or come from elsewhere."""
+    replace_info(path, read_info(path).model_copy(update={"uncertainty": None}))
+
+
+def test_training_leaves_calibrated_weights(shop):
+    told = read_info(shop.run / "best.safetensors").uncertainty
+    assert (told.dataset, told.faces, len(told.landmarks)) == ("synthetic", 6, 68)
+    _, codec = load(str(shop.run))
+    assert codec.calibration is not None
+    assert (codec.decode(torch.rand(2, 68, 4, 4)).uncertainty > 0).all()
+
+
+def test_calibrate_changes_nothing_but_the_uncertainty(popos, trained, tmp_path):
+    plain = tmp_path / "plain.safetensors"
+    plain.write_bytes((trained / "best.safetensors").read_bytes())
+    strip(plain)
+    result = popos(
+        "calibrate", "--weights", plain, "--dataset", "synthetic", "--out", "new.safetensors", "--json"
+    )
+    assert result.ok().json == {"weights": "new.safetensors", "dataset": "synthetic", "faces": 6}
+    before, after = load_file(plain), load_file(tmp_path / "new.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) and before[k].dtype == after[k].dtype for k in before)
+    # The same faces and the same network as after training: the same calibration.
+    assert read_info(tmp_path / "new.safetensors") == read_info(trained / "best.safetensors")
+    with safe_open(plain, "pt") as file:
+        assert json.loads(file.metadata()["popos"])["uncertainty"] is None
+
+
+def test_evaluate_tells_whether_the_uncertainty_is_right(popos, trained, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes((trained / "best.safetensors").read_bytes())
+    evaluate = ("evaluate", "--dataset", "synthetic", "--weights", weights, "--json")
+    told = popos(*evaluate).ok().json["results"][0]["uncertainty"]
+    assert told["calibrated"] is True
+    assert 0.5 < told["ratio"] < 2  # fitted to these very faces, and to bad photos of them
+    strip(weights)
+    told = popos(*evaluate).ok().json["results"][0]["uncertainty"]
+    assert told["calibrated"] is False
+    assert told["ratio"] > 2  # the covariance takes the network's errors for noise
+
+
+def test_predict_says_that_weights_are_not_calibrated(popos, trained, astronaut, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes((trained / "best.safetensors").read_bytes())
+    assert "not calibrated" not in popos("predict", astronaut, "--weights", weights).ok().err
+    strip(weights)
+    assert "not calibrated" in popos("predict", astronaut, "--weights", weights, "--json").ok().err
