@@ -238,3 +238,18 @@ def test_maps_of_another_shape_are_refused(shape):
 def test_with_decoder_keeps_everything_else():
     codec = Codec((12, 16), 96, sigma=1.5, decoder="dark", alignment="mmpose")
     assert repr(codec.with_decoder("ml")) == repr(codec).replace("dark", "ml")
+
+
+def test_reads_what_mmpose_draws():
+    """mmpose's `_msra_generate_target` with unbiased encoding on a body's 48x64 map, here written
+    out: mu = joint / stride, pixel i at i; and a peak that is not 1."""
+    joints = np.random.default_rng(0).uniform((10, 10), (180, 245), (3, 17, 2))
+    x, y = np.arange(48), np.arange(64)[:, None]
+    mu = joints / 4
+    maps = 0.8 * np.exp(
+        -((x - mu[..., None, None, 0]) ** 2 + (y - mu[..., None, None, 1]) ** 2) / (2 * 1.5**2)
+    )
+    codec = Codec(resolution=(48, 64), image_size=(192, 256), sigma=1.5, alignment="mmpose")
+    decoded = codec.decode(maps)
+    np.testing.assert_allclose(decoded.points, joints, atol=1e-3)
+    np.testing.assert_allclose(decoded.scores, 0.8, atol=1e-3)
