@@ -28,9 +28,10 @@ from .gaussian_fit import (
     refine,
 )
 
-# What is believed instead leaves at most this share of the residual variance: on real heatmaps
-# almost nothing does, so that their points stay what one Gaussian gives.
-BELIEVED = 0.1
+# What is believed instead leaves at most this share of the residual variance. At .1 a young network's
+# broad 32-pixel maps were taken for two modes now and then, which cost 0.6 % of its NME; at .05 no
+# real heatmap's point is moved for the worse.
+BELIEVED = 0.05
 SMOOTHED_STEPS, RIVAL_ROUNDS = 2, 8
 
 
