@@ -227,19 +227,19 @@ def window_size(maps: Tensor, sigma: float) -> int:
     return 2 * round((2.0 if size >= 64 else 2.5) * sigma) + 1
 
 
-def first_guess(maps: Tensor, column: Tensor, row: Tensor, sigma: float) -> Tensor:
-    """Points (2, M) in hm px from the logarithms of the peak's neighbours, exact on a clean map.
+def first_guess(window: Window, peaks: Tensor, sigma: float) -> Tensor:
+    """Points (2, M) from the logarithms of the neighbours of whole pixels (2, M): exact on a clean
+    map, border or not.
 
     ln h(c + 1) - ln h(c - 1) = 2 (p - c) / sigma^2, with c the peak or, where that lies on the
-    border, the pixel inside of it.
+    window's border, the pixel inside of it.
     """
-    _, height, width = maps.shape
-    if min(height, width) < 3:
-        return torch.stack([column, row]).to(maps.dtype)
-    column, row = column.clamp(1, width - 2), row.clamp(1, height - 2)
-    offsets = torch.tensor([0, 1, -1, width, -width], device=maps.device)
-    seen = maps.flatten(1).gather(1, (row * width + column)[:, None] + offsets).t()
-    seen = seen if seen.dtype == torch.float64 else seen.float()
+    h, w, _ = window.values.shape
+    if min(h, w) < 3:
+        return peaks.to(window.values.dtype)
+    column, row = peaks[0].clamp(1, w - 2), peaks[1].clamp(1, h - 2)
+    around = torch.tensor([[0], [1], [-1], [w], [-w]], device=peaks.device)
+    seen = window.values.flatten(0, 1).gather(0, row * w + column + around)
     share = (seen[1:] / seen[0].clamp(min=EPSILON)).nan_to_num(nan=0.0).clamp(0.01, 100.0)
     right, left, below, above = share.log()
     shift = torch.stack([right - left, below - above]) * (sigma**2 / 2)
@@ -250,8 +250,8 @@ def locate(maps: Tensor, sigma: float) -> tuple[Window, Tensor]:
     """The window around each map's maximum and the fitted point (2, M) in it; differentiable."""
     column, row, finite = peak(maps)
     window = window_around(maps, column, row, finite, window_size(maps, sigma))
-    start = first_guess(maps, column, row, sigma).to(window.values.dtype)
-    return window, refine(window, start - window.corner, sigma)
+    peaks = torch.stack([column, row]) - window.corner.long()
+    return window, refine(window, first_guess(window, peaks, sigma), sigma)
 
 
 def assess_points(maps: Tensor, points: Tensor, sigma: float) -> Fit:
