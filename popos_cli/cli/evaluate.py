@@ -9,7 +9,7 @@ import typer
 
 from ..errors import PoposError, UsageError
 from . import console
-from .options import DEVICE, FLIP_HELP, JSON, one_of
+from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
 
 if TYPE_CHECKING:
     from ..data.index import Index
@@ -52,7 +52,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Run folder.", show_default="runs/eval-DATASET-R-N")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=128, help="Loader processes.")] = 2,
+    workers: WORKERS = 2,
     device: DEVICE = None,
     json: JSON = False,
 ) -> None:
@@ -128,7 +128,7 @@ def _print(results: list[dict[str, Any]], flip_test: bool, boxes: str) -> None:
 def _pairs(dataset: str | None, resolution: int | None, chosen: Any) -> list[tuple[Index, Any]]:
     """Datasets with the weights to use on each. Raises PoposError where nothing fits."""
     from ..data.index import prepared_names, read_index
-    from ..weights.find import face_weights
+    from ..weights.find import face_weights, scheme_mismatch
 
     pairs = []
     names = [dataset] if dataset else prepared_names()
@@ -138,19 +138,16 @@ def _pairs(dataset: str | None, resolution: int | None, chosen: Any) -> list[tup
         )
     for name in names:
         index = read_index(name)
-        if chosen and chosen[2].scheme != index.scheme.name:
+        mismatch = chosen and scheme_mismatch(chosen[0], chosen[2], index)
+        if mismatch:
             if dataset:
-                raise PoposError(
-                    f"{chosen[0]}: finds the points of scheme {chosen[2].scheme!r}, but dataset "
-                    f"{name!r} has {index.scheme.name!r}",
-                    "Name other weights, or train some: popos train --dataset " + name,
-                )
+                raise mismatch
             continue
         found = chosen or next(
             (
                 (label, path, info)
                 for label, path, info in face_weights()
-                if info.scheme == index.scheme.name and resolution in (None, info.resolution)
+                if not scheme_mismatch(label, info, index) and resolution in (None, info.resolution)
                 and (info.training.get("dataset") in (name, None) or "bundled" in path.parts)
             ),
             None,

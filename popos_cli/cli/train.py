@@ -142,7 +142,8 @@ def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: b
     try:
         with console.progress_bar("training") as (bar, task):
             best = fit(settings, index, initial, run, bool(resume), TrainingBar(bar, task))
-        calibrate_file(run / "best.safetensors", index, device, settings.workers)
+        best_file = run / "best.safetensors"
+        calibrate_file(best_file, best_file, index, device, settings.workers)
     except KeyboardInterrupt:
         if (run / STATE).exists():
             console.note(f"stopped and saved; go on with: popos train --resume {run}")

@@ -9,6 +9,7 @@ wide, how near the border the point lies, and the same of the face as a whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -25,9 +26,9 @@ class Calibration:
     """ln(error of landmark k) = landmarks[k] + own . f[k] + face . mean over landmarks of f.
 
     error: expected RMS Euclidean error in crop pixels. landmarks: (K,). own, face: (5,), the
-    weights of FEATURES. lowest, highest: the range of f and of its mean that the calibration has
-    seen; what lies beyond counts as the end of the range, because a line fitted to small
-    differences must not be followed far.
+    weights of FEATURES. lowest, highest: between which 99.8 % of f and of its mean lay; what lies
+    beyond counts as the end of that range, because a line fitted to small differences must not be
+    followed far.
     """
 
     landmarks: tuple[float, ...]
@@ -38,10 +39,17 @@ class Calibration:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features (N, K, 5) -> expected errors (N, K), crop pixels."""
-        row = features.new_tensor
-        lowest, highest = row(self.lowest).flatten(), row(self.highest).flatten()
-        design = _design(features).clamp(lowest, highest)
-        return (design @ row(self.own + self.face) + row(self.landmarks)).exp()
+        bias, weights, lowest, highest = _tensors(self, features.dtype, features.device)
+        return (_design(features).clamp(lowest, highest) @ weights + bias).exp()
+
+
+@lru_cache(maxsize=8)  # else every batch would copy them to the GPU, and wait
+def _tensors(calibration: Calibration, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    rows = (
+        calibration.landmarks, calibration.own + calibration.face,
+        sum(calibration.lowest, ()), sum(calibration.highest, ()),
+    )  # fmt: skip
+    return tuple(torch.tensor(row, dtype=dtype, device=device) for row in rows)
 
 
 def features(fit: Fit, landmarks: int, sigma: float) -> Tensor:
@@ -66,9 +74,15 @@ def fit_calibration(features: Tensor, errors: Tensor) -> Calibration:
 
     An error is taken as the length of a round two-dimensional Gaussian's draw with E|e|^2 = s^2:
     -ln p = 2 ln s + e^2 / s^2 + const. NaN errors (unlabelled landmarks) do not count; a landmark
-    that is labelled nowhere takes the mean of the others.
+    that is labelled nowhere takes the mean of the others. Raises ValueError where none is labelled.
     """
-    design, errors = _design(features).double(), errors.double()
+    if not errors.isfinite().any():
+        raise ValueError("no landmark is labelled, so there are no errors to fit a calibration to")
+    with torch.inference_mode(False), torch.enable_grad():
+        return _likeliest(*(t.detach().cpu().double().clone() for t in (_design(features), errors)))
+
+
+def _likeliest(design: Tensor, errors: Tensor) -> Calibration:
     lowest, highest = design.flatten(0, 1).quantile(torch.tensor([0.001, 0.999], dtype=torch.float64), dim=0)
     design = design.clamp(lowest, highest)
     middle, scale = design.mean((0, 1)), design.std((0, 1)).clamp(min=1e-6)

@@ -26,7 +26,7 @@ class Decoded(Generic[Array]):
 
     A score is the peak height of the Gaussian that fits the map best, clipped to 0..1, times the
     share of the map's variation that it explains: 1 for a clean map, 0 for a flat one, one without
-    a positive value and one with a NaN or an infinity. The uncertainty is the expected RMS
+    a positive value and one with a NaN or +infinity. The uncertainty is the expected RMS
     Euclidean error sqrt(var_x + var_y), finite and at most the crop's diagonal: by the codec's
     `calibration`, else by the covariance of that fit, which is right for white noise on the
     heatmaps alone.
@@ -85,13 +85,14 @@ class Codec:
         )
 
     def with_decoder(self, decoder: str) -> Codec:
-        """The same codec with another reading rule."""
+        """The same codec with another reading rule, for which its calibration does not hold."""
         size, image_size = (self.width, self.height), (self.image_width, self.image_height)
-        return Codec(size, image_size, self.sigma, decoder, self.alignment, self.calibration)
+        calibration = self.calibration if decoder == self.decoder else None
+        return Codec(size, image_size, self.sigma, decoder, self.alignment, calibration)
 
     def _stride(self, like: Tensor) -> Tensor:
-        strides = [self.image_width / self.width, self.image_height / self.height]
-        return torch.tensor(strides, dtype=like.dtype, device=like.device)
+        strides = self.image_width / self.width, self.image_height / self.height
+        return torch.stack([like.new_full((), s) for s in strides])  # a copy from the host would wait
 
     def to_heatmap(self, points_crop: Tensor) -> Tensor:
         """Crop pixels (..., 2) to heatmap pixels."""
@@ -174,7 +175,8 @@ class Codec:
         return points, assess_points(maps, points, self.sigma)
 
     def calibration_features(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (N, K, 2) in crop pixels and `calibration.FEATURES` (N, K, 5) of heatmaps."""
+        """Points (N, K, 2) in crop pixels and `calibration.FEATURES` (N, K, 5) of heatmaps (N, K, H, W),
+        torch: what `fit_calibration` needs, the points to know the errors."""
         count, landmarks = self._checked_shape(heatmaps)
         points, fit = self._fit(heatmaps.flatten(0, 1))
         crop = self.to_crop(points).view(count, landmarks, 2)

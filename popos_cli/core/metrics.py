@@ -31,19 +31,29 @@ def uncertainty_quality(predicted: Floats, truth: Floats, uncertainty: Floats) -
     """Whether uncertainties (F, K) tell the errors of points (F, K, 2), all in one frame and unit.
 
     ratio: rms of error / uncertainty, 1 where the scale is right, above 1 where it is too sure.
-    spearman: rank correlation of the two over all labelled landmarks. Both None without two of those.
+    spearman: rank correlation of the two over all labelled landmarks. Both None without two of those, or
+    where all errors or all uncertainties are one.
     """
     errors = np.linalg.norm(predicted - truth, axis=-1)
     labelled = np.isfinite(errors)
     if labelled.sum() < 2:
         return {"ratio": None, "spearman": None}
     error, expected = errors[labelled], uncertainty[labelled]
-    ranks = np.stack([np.argsort(np.argsort(values)) for values in (error, expected)])
-    correlation: Any = np.corrcoef(ranks)
+    if np.ptp(error) == 0 or np.ptp(expected) == 0:
+        return {"ratio": None, "spearman": None}
+    correlation: Any = np.corrcoef(np.stack([_ranks(error), _ranks(expected)]))
     return {
         "ratio": float(np.sqrt(np.mean((error / np.maximum(expected, 1e-9)) ** 2))),
         "spearman": float(correlation[0, 1]),
     }
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    ranks: Floats = (last - (count + 1) / 2)[place]
+    return ranks
 
 
 def ced(errors: Floats, threshold: float) -> tuple[Floats, Floats]:

@@ -71,8 +71,15 @@ class Index:
         return replace(self, **{column: getattr(self, column)[rows] for column in _COLUMNS})
 
     def validation(self) -> Index:
-        """The faces that training is judged by: split "val", else "test"."""
-        return self.of_split("val" if "val" in self.splits else "test")
+        """The faces that training is judged by: split "val", else "test". Raises PoposError where
+        there is neither."""
+        split = next((s for s in ("val", "test") if s in self.splits), None)
+        if split is None:
+            raise PoposError(
+                f"dataset {self.name!r} has neither validation nor test faces",
+                "Prepare it again with --val-fraction above 0.",
+            )
+        return self.of_split(split)
 
     def of_split(self, split: str) -> Index:
         """The faces of one split; raises UsageError where there are none."""

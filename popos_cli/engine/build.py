@@ -17,6 +17,7 @@ from ..data.augment import Augment
 from ..data.dataset import EpochSampler, FaceDataset
 from ..data.index import Index
 from ..errors import PoposError
+from ..settings.presets import SIGMA
 from ..settings.schema import ScheduleSettings, TrainSettings
 from ..weights.format import CodecInfo, CropInfo, WeightsInfo
 from .interrupt import ignore_interrupts
@@ -67,7 +68,11 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
         image_size=IMAGE_SIZE,
         scheme=index.scheme.name,
         scheme_definition=None if builtin else index.scheme.to_dict(),
-        codec=CodecInfo(sigma=codec.sigma, decoder=codec.decoder, alignment=codec.alignment),
+        codec=CodecInfo(
+            sigma=codec.sigma or SIGMA[settings.model.resolution],
+            decoder=codec.decoder,
+            alignment=codec.alignment,
+        ),
         crop=CropInfo(padding=settings.model.padding),
         training={
             "dataset": index.name,

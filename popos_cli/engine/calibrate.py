@@ -39,14 +39,18 @@ def pictures(index: Index) -> int:
 
 
 def calibrate(
-    path: Path, index: Index, device: torch.device, workers: int, progress: Callable[[int], None]
-) -> UncertaintyInfo:
-    """Fit the calibration of a weight file to the index's faces, and write it into the file.
+    source: Path, target: Path, index: Index, device: torch.device, workers: int,
+    progress: Callable[[int], None],
+) -> UncertaintyInfo:  # fmt: skip
+    """Fit the calibration of a weight file to the index's faces, and write the file with it to
+    `target`, which may be `source`.
 
     The faces must be ones that the network was not trained on. `progress` is told the number of
     pictures of each batch. Raises PoposError where no point of them is labelled.
     """
-    model, codec, info, _ = read_weights(path)
+    if not index.visible.any():
+        raise PoposError(f"dataset {index.name!r}: none of its validation faces has a labelled point")
+    model, codec, info, _ = read_weights(source)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     chosen = index.select(np.linspace(0, len(index) - 1, min(len(index), MOST_FACES)).astype(np.int64))
     arguments = chosen, codec.image_width, info.crop.padding, codec.alignment
@@ -62,12 +66,9 @@ def calibrate(
         errors.append(_crop_errors(points.cpu().numpy(), truth, matrices, info.label_offset))
         features.append(found.cpu())
         progress(len(heatmaps))
-    lengths = torch.from_numpy(np.concatenate(errors))
-    if not lengths.isfinite().any():
-        raise PoposError(f"dataset {index.name!r}: no point of its {len(index)} faces is labelled")
-    fitted = fit_calibration(torch.cat(features), lengths)
+    fitted = fit_calibration(torch.cat(features), torch.from_numpy(np.concatenate(errors)))
     uncertainty = UncertaintyInfo(**asdict(fitted), dataset=index.name, faces=len(chosen))
-    replace_info(path, info.model_copy(update={"uncertainty": uncertainty}))
+    replace_info(source, target, info.model_copy(update={"uncertainty": uncertainty}))
     return uncertainty
 
 

@@ -29,6 +29,10 @@ _SIXTY = {
     "schedule": {"epochs": 60, "shape": "step", "milestones": (40 / 60, 55 / 60)},
 }
 
+# Standard deviation of the training target in heatmap pixels, by resolution: where the validation error
+# was least (docs/codec.md). The reference has 2 throughout, which is 128 crop pixels at 4x4.
+SIGMA: Mapping[int, float] = {64: 2.0, 32: 2.0, 16: 2.0, 8: 1.0, 4: 1.0}
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "300w": _SIXTY,
     "wflw": _SIXTY,

@@ -21,7 +21,9 @@ class Frozen(BaseModel):
 
 
 class CodecSettings(Frozen):
-    sigma: float = Field(2.0, gt=0, description="Gaussian's standard deviation, heatmap pixels")
+    sigma: float | None = Field(
+        None, gt=0, description="Gaussian's standard deviation, heatmap pixels; absent: by resolution"
+    )
     decoder: DecoderName = Field("ml", description="rule that turns heatmaps into points")
     alignment: Literal["center", "mmpose"] = Field(
         "center", description="where heatmap pixel i sits on the crop: (i + .5) * stride - .5, or i * stride"

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.codec import Codec
 from ..core.model import Landmarker
 from ..data.home import remembered
+from ..data.index import Index
 from ..errors import PoposError, UsageError, did_you_mean
 from .catalog import BUNDLED, CATALOG
 from .format import WeightsInfo, read_info, read_state, read_weights
@@ -61,6 +62,23 @@ def fetch_from_hub(source: str, revision: str | None = None) -> Path:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def scheme_mismatch(label: str, info: WeightsInfo, index: Index) -> PoposError | None:
+    """Why weights cannot be used on a dataset, None where they can: their schemes differ."""
+    if info.scheme != index.scheme.name:
+        differ = f"scheme {info.scheme!r}, but dataset {index.name!r} has {index.scheme.name!r}"
+    elif (count := info.landmark_scheme(label).landmarks) != index.scheme.landmarks:
+        differ = (
+            f"scheme {info.scheme!r} with {count} landmarks, but that of dataset {index.name!r} has "
+            f"{index.scheme.landmarks}"
+        )
+    else:
+        return None
+    return PoposError(
+        f"{label}: finds the points of {differ}",
+        f"Name other weights, or train some: popos train --dataset {index.name}",
+    )
 
 
 def find_weights(name: str) -> Path:

@@ -108,11 +108,11 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, 
     _write(path, tensors, info)
 
 
-def replace_info(path: Path, info: WeightsInfo) -> None:
-    """Give a weight file other metadata; its tensors stay as they are."""
-    with safe_open(path, framework="pt") as file:
+def replace_info(source: Path, target: Path, info: WeightsInfo) -> None:
+    """Write a weight file with other metadata to `target`, which may be `source`."""
+    with safe_open(source, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    _write(path, tensors, info)
+    _write(target, tensors, info)
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], info: WeightsInfo) -> None:

@@ -64,7 +64,8 @@ def test_the_codec_tells_the_calibrated_error():
         decoded.uncertainty, torch.arange(K).float().exp().expand(5, K).clamp(max=256 * 2**0.5)
     )
     assert torch.equal(decoded.points, plain.decode(maps).points)
-    assert codec.with_decoder("dark").calibration == steady
+    assert codec.with_decoder("ml").calibration == steady
+    assert codec.with_decoder("dark").calibration is None  # it was fitted to another rule's errors
     assert "uncalibrated" in repr(plain) and "uncalibrated" not in repr(codec)
     with pytest.raises(ValueError, match="calibrated for 7"):
         codec.decode(maps[:, :3])
@@ -94,3 +95,26 @@ def test_quality_of_uncertainty():
     assert uncertainty_quality(points, truth, expected / 3)["ratio"] == pytest.approx(3, abs=0.15)
     nothing = uncertainty_quality(points, np.full_like(truth, np.nan), expected)
     assert nothing == {"ratio": None, "spearman": None}
+    tied = np.round(expected)
+    quality = uncertainty_quality(points, truth, tied)
+    assert quality["spearman"] == pytest.approx(stats.spearmanr(error[known], tied[known])[0])
+    constant = uncertainty_quality(points, truth, np.ones_like(expected))
+    assert constant == {"ratio": None, "spearman": None}
+
+
+def test_the_recipe_for_another_network():
+    """docs/any-network.md: in inference mode, and with heatmaps that have a graph."""
+    codec = Codec(16, alignment="mmpose")
+    truth = draw_points(codec, 40 * K, seed=6).view(40, K, 2)
+    maps = make_maps(codec, truth.flatten(0, 1), "noise .05", seed=7).view(40, K, 16, 16).requires_grad_()
+    points, features = codec.calibration_features(maps)
+    with_graph = fit_calibration(features, (points - truth).norm(dim=2))
+    with torch.inference_mode():
+        points, features = codec.calibration_features(maps)
+        assert fit_calibration(features, (points - truth).norm(dim=2)) == with_graph
+    calibrated = Codec(16, alignment="mmpose", calibration=with_graph)
+    decoded = calibrated.decode(maps)
+    ratio = ((decoded.points - truth).norm(dim=2) / decoded.uncertainty).square().mean().sqrt()
+    assert 0.9 < ratio < 1.1
+    with pytest.raises(ValueError, match="labelled"):
+        fit_calibration(features, torch.full((40, K), torch.nan))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -14,7 +16,7 @@ from popos_cli.weights.format import read_info, replace_info
 
 def strip(path):
     """As weights were before calibration, or come from elsewhere."""
-    replace_info(path, read_info(path).model_copy(update={"uncertainty": None}))
+    replace_info(path, path, read_info(path).model_copy(update={"uncertainty": None}))
 
 
 def test_training_leaves_calibrated_weights(shop):
@@ -61,3 +63,40 @@ def test_predict_says_that_weights_are_not_calibrated(popos, trained, astronaut,
     assert "not calibrated" not in popos("predict", astronaut, "--weights", weights).ok().err
     strip(weights)
     assert "not calibrated" in popos("predict", astronaut, "--weights", weights, "--json").ok().err
+
+
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("exists", "new.safetensors exists already"),
+        ("other scheme", "finds the points of scheme 'wflw', but dataset 'synthetic' has '300w'"),
+        ("other count", "with 5 landmarks, but that of dataset 'synthetic' has 68"),
+        ("train only", "neither validation nor test faces"),
+        ("unlabelled", "none of its validation faces has a labelled point"),
+    ],
+)
+def test_what_cannot_be_calibrated_leaves_nothing(popos, trained, home, tmp_path, case, told):
+    weights, out = tmp_path / "w.safetensors", tmp_path / "new.safetensors"
+    weights.write_bytes((trained / "best.safetensors").read_bytes())
+    info = read_info(weights)
+    if case == "exists":
+        out.write_text("mine")
+    if case == "other scheme":
+        replace_info(weights, weights, info.model_copy(update={"scheme": "wflw"}))
+    if case == "other count":
+        five = {"name": "300w", "landmarks": 5, "eye_corners": [0, 1]}
+        replace_info(weights, weights, info.model_copy(update={"scheme_definition": five}))
+    path = home / "datasets/synthetic.npz"
+    with np.load(path) as file:
+        columns = dict(file)
+    if case == "train only":
+        columns["split"][:] = "train"
+    if case == "unlabelled":
+        columns["visible"][:] = 0
+        columns["points"][:] = np.nan
+    np.savez_compressed(path, **columns)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    result = popos("calibrate", "--weights", weights, "--dataset", "synthetic", "--out", out)
+    assert result.code == 1
+    assert len(result.errors) == 1 and told in result.errors[0]
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -47,8 +47,8 @@ class Window:
         numbers = torch.arange(max(h, w), dtype=self.values.dtype, device=self.values.device)
         if h == w:
             return numbers.expand(2, -1)[..., None]
-        sides = torch.tensor([[w], [h]], device=self.values.device)
-        return torch.where(numbers < sides, numbers, NOWHERE)[..., None]
+        columns = torch.where(numbers < w, numbers, NOWHERE)
+        return torch.stack([columns, torch.where(numbers < h, numbers, NOWHERE)])[..., None]
 
     def select(self, maps: Tensor) -> Window:
         """The windows of some maps, by their numbers (m,)."""
@@ -75,7 +75,7 @@ def window_around(maps: Tensor, column: Tensor, row: Tensor, finite: Tensor, siz
     return Window(
         values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0),
         torch.stack([left, top]).to(values.dtype),
-        torch.tensor([[width], [height]], dtype=values.dtype, device=maps.device),
+        torch.stack([values.new_full((1,), width), values.new_full((1,), height)]),
         finite,
     )
 
@@ -238,8 +238,9 @@ def first_guess(window: Window, peaks: Tensor, sigma: float) -> Tensor:
     if min(h, w) < 3:
         return peaks.to(window.values.dtype)
     column, row = peaks[0].clamp(1, w - 2), peaks[1].clamp(1, h - 2)
-    around = torch.tensor([[0], [1], [-1], [w], [-w]], device=peaks.device)
-    seen = window.values.flatten(0, 1).gather(0, row * w + column + around)
+    pixel = row * w + column
+    around = torch.stack([pixel, pixel + 1, pixel - 1, pixel + w, pixel - w])
+    seen = window.values.flatten(0, 1).gather(0, around)
     share = (seen[1:] / seen[0].clamp(min=EPSILON)).nan_to_num(nan=0.0).clamp(0.01, 100.0)
     right, left, below, above = share.log()
     shift = torch.stack([right - left, below - above]) * (sigma**2 / 2)

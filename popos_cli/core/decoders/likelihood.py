@@ -48,7 +48,8 @@ def maximum_likelihood(maps: Tensor, sigma: float) -> Tensor:
 
 
 def fit_maps(maps: Tensor, sigma: float) -> tuple[Tensor, Fit]:
-    """Points (M, 2) in hm px, differentiable, and what one Gaussian there leaves unexplained.
+    """Points (M, 2) in hm px, differentiable, and the fit of one Gaussian, before the second look:
+    a map that was looked at again fits one Gaussian badly, and keeps the uncertainty of that.
 
     maps: (M, H, W) of any floating type; NaN and infinities count as 0.
     """
@@ -145,6 +146,7 @@ def two_modes(window: Window, points: Tensor, sigma: float) -> tuple[Tensor, Ten
         rest = replace(window, values=values - first)
         rival = refine(rest, rival, sigma, 1)
         rival_height, second = _gaussian(rest, rival, sigma)
+        # The landmark is the higher mode: a rival above it would take its place.
         second = second * (height / rival_height.clamp(min=EPSILON)).clamp(max=1)
         rest = replace(window, values=values - second)
         points = refine(rest, points, sigma, 1)

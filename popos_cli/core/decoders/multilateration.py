@@ -129,4 +129,4 @@ def popos(maps: Tensor, sigma: float) -> Tensor:
         error = (squared_y[..., :, None] + squared_x[..., None, :]).sqrt_().sub_(d[..., None, None]).abs_()
         best = error.sum(dim=1).flatten(1).argmin(dim=1, keepdim=True)
         found.append(torch.cat([x.gather(1, best % count), y.gather(1, best // count)], dim=1))
-    return torch.cat(found) if found else start
+    return torch.cat(found)
