@@ -104,6 +104,19 @@ TRAIN = "train --dataset synthetic --gpus 0 --resolution 4 --set model.init=scra
 EVALUATE = "evaluate --dataset synthetic"
 
 CASES = [
+    # calibrate and bench
+    Case("calibrate into nothing", "calibrate --weights small --dataset synthetic", 2, "--out"),
+    Case(
+        "calibrate unknown weights", "calibrate --weights smal --dataset d --out o", 2, "'smal'",
+        hint="small",
+    ),
+    Case(
+        "calibrate on an unprepared dataset", "calibrate --weights small --dataset synthetik --out o", 1,
+        "'synthetik' is not prepared", READY, hint="synthetic",
+    ),
+    Case("bench an unknown decoder", "bench decoders --decoder darc", 2, "'darc'", hint="dark"),
+    Case("bench another resolution", "bench decoders --resolution 5", 2, "'5'"),
+    Case("bench no landmarks", "bench decoders --landmarks 0", 2, "--landmarks"),
     # predict
     Case(
         "truncated JPEG", "predict a.jpg", 1, "a.jpg: the image is truncated",
