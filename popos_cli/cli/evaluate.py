@@ -206,7 +206,7 @@ def _evaluate(
             "normaliser": index.scheme.normaliser, "threshold": limit, "averaging": "face",
             "flip_test": flip_test, "boxes": boxes, "missed": missed, "run": str(run),
             "uncertainty": {
-                "calibrated": weights[1].calibration is not None,
+                "calibrated": weights[1].with_decoder(decoder).calibration is not None,
                 **uncertainty_quality(outcome.points, index.points[outcome.face], outcome.uncertainty),
             },
             "subsets": {

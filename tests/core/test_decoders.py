@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from popos_cli.core.calibration import Calibration
 from popos_cli.core.codec import Codec
 from popos_cli.core.decoders import DECODERS, likelihood, multilateration
 from popos_cli.core.decoders.gaussian_fit import assess, locate, refine
@@ -195,6 +196,14 @@ def test_decoding_works_compiled_and_in_inference_mode(decoder):
     torch.testing.assert_close(compiled(maps).points, expected, atol=1e-3, rtol=0)
     with torch.inference_mode():
         assert torch.equal(codec.decode(maps).points, expected)
+
+
+def test_calibrated_decoding_works_compiled():
+    calibration = Calibration((0.0,) * 20, (0.1,) * 5, (0.2,) * 5, ((-9.0,) * 5,) * 2, ((9.0,) * 5,) * 2)
+    codec = Codec(8, calibration=calibration)
+    maps = make_maps(codec, draw_points(codec, 20, seed=13), "noise .05", seed=14)[None]
+    compiled = torch.compile(codec.decode, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(maps).uncertainty, codec.decode(maps).uncertainty)
 
 
 @pytest.mark.parametrize("size", [4, 8, 24, 64])
