@@ -9,7 +9,6 @@ wide, how near the border the point lies, and the same of the face as a whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -39,17 +38,14 @@ class Calibration:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features (N, K, 5) -> expected errors (N, K), crop pixels."""
-        bias, weights, lowest, highest = _tensors(self, features.dtype, features.device)
+        rows = (
+            self.landmarks, self.own + self.face,
+            self.lowest[0] + self.lowest[1], self.highest[0] + self.highest[1],
+        )  # fmt: skip
+        bias, weights, lowest, highest = (
+            torch.tensor(row, dtype=features.dtype).to(features.device, non_blocking=True) for row in rows
+        )
         return (_design(features).clamp(lowest, highest) @ weights + bias).exp()
-
-
-@lru_cache(maxsize=8)  # else every batch would copy them to the GPU, and wait
-def _tensors(calibration: Calibration, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    rows = (
-        calibration.landmarks, calibration.own + calibration.face,
-        sum(calibration.lowest, ()), sum(calibration.highest, ()),
-    )  # fmt: skip
-    return tuple(torch.tensor(row, dtype=dtype, device=device) for row in rows)
 
 
 def features(fit: Fit, landmarks: int, sigma: float) -> Tensor:
