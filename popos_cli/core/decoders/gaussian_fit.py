@@ -205,7 +205,8 @@ def assess(window: Window, points: Tensor, sigma: float) -> Fit:
     variation = (power - values.sum((0, 1)).square() / count).clamp(min=EPSILON)
     positive = amplitude > EPSILON
     height = torch.where(positive, amplitude, 1.0)
-    noise = residual / max(count - 3, 1) * sigma**4 / (height.square() * energy.prod(0))
+    # Three parameters, and two more so that E (error / deviation)^2 = 1: that ratio is Student's t.
+    noise = residual / max(count - 5, 1) * sigma**4 / (height.square() * energy.prod(0))
     explained = torch.where(positive & window.finite, 1 - residual / variation, 0.0)
     return Fit(
         window,
