@@ -27,9 +27,9 @@ class Decoded(Generic[Array]):
     A score is the peak height of the Gaussian that fits the map best, clipped to 0..1, times the
     share of the map's variation that it explains: 1 for a clean map, 0 for a flat one, one without
     a positive value and one with a NaN or +infinity. The uncertainty is the expected RMS
-    Euclidean error sqrt(var_x + var_y), finite and at most the crop's diagonal: by the codec's
-    `calibration`, else by the covariance of that fit, which is right for white noise on the
-    heatmaps alone.
+    Euclidean error sqrt(var_x + var_y), finite, at most the crop's diagonal and just that where the
+    score is 0: by the codec's `calibration`, else by the covariance of that fit, which is right for
+    white noise on the heatmaps alone.
     """
 
     points: Array
@@ -142,7 +142,7 @@ class Codec:
             return Decoded(*(t.numpy() for t in (decoded.points, decoded.scores, decoded.uncertainty)))
         count, landmarks = self._checked_shape(heatmaps)
         points, fit = self._fit(heatmaps.flatten(0, 1))
-        scores = fit.amplitude.clamp(0, 1) * fit.explained
+        scores = (fit.amplitude.clamp(0, 1) * fit.explained).nan_to_num(nan=0.0).view(count, landmarks)
         if self.calibration is None:
             uncertainty = (fit.variance.t() * self._stride(points) ** 2).sum(1).sqrt().view(count, landmarks)
         else:
@@ -150,8 +150,8 @@ class Codec:
         diagonal = math.hypot(self.image_width, self.image_height)
         return Decoded(
             self.to_crop(points).view(count, landmarks, 2),
-            scores.nan_to_num(nan=0.0).view(count, landmarks),
-            uncertainty.nan_to_num(nan=diagonal).clamp(max=diagonal),
+            scores,
+            torch.where(scores > 0, uncertainty.nan_to_num(nan=diagonal).clamp(max=diagonal), diagonal),
         )
 
     def _checked_shape(self, heatmaps: Tensor) -> tuple[int, int]:
