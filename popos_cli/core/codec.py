@@ -28,8 +28,8 @@ class Decoded(Generic[Array]):
     share of the map's variation that it explains: 1 for a clean map, 0 for a flat one, one without
     a positive value and one with a NaN or +infinity. The uncertainty is the expected RMS
     Euclidean error sqrt(var_x + var_y), finite, at most the crop's diagonal and just that where the
-    score is 0: by the codec's `calibration`, else by the covariance of that fit, which is right for
-    white noise on the heatmaps alone.
+    map has no positive peak or is not finite: by the codec's `calibration`, else by the covariance
+    of that fit, which is right for white noise on the heatmaps alone.
     """
 
     points: Array
@@ -147,11 +147,12 @@ class Codec:
             uncertainty = (fit.variance.t() * self._stride(points) ** 2).sum(1).sqrt().view(count, landmarks)
         else:
             uncertainty = self.calibration(features(fit, landmarks, self.sigma))
+        told = ((fit.amplitude > 0) & fit.window.finite).view(count, landmarks)
         diagonal = math.hypot(self.image_width, self.image_height)
         return Decoded(
             self.to_crop(points).view(count, landmarks, 2),
             scores,
-            torch.where(scores > 0, uncertainty.nan_to_num(nan=diagonal).clamp(max=diagonal), diagonal),
+            torch.where(told, uncertainty.nan_to_num(nan=diagonal).clamp(max=diagonal), diagonal),
         )
 
     def _checked_shape(self, heatmaps: Tensor) -> tuple[int, int]:

@@ -359,9 +359,9 @@ def _values(key: str, field: FieldInfo) -> st.SearchStrategy[Any]:
     low, high = bound.get("ge", bound.get("gt")), bound.get("le", bound.get("lt"))
     if field.annotation is str:
         return st.one_of(st.sampled_from([*PRESETS]), st.text(min_size=1))
-    if field.annotation is float:
+    if float in (field.annotation, *get_args(field.annotation)):
         # Finite even without a bound: the schema refuses infinity.
-        return st.floats(
+        floats = st.floats(
             low,
             high,
             exclude_min="gt" in bound,
@@ -369,6 +369,7 @@ def _values(key: str, field: FieldInfo) -> st.SearchStrategy[Any]:
             allow_nan=False,
             allow_infinity=False,
         )
+        return floats if field.annotation is float else st.one_of(st.none(), floats)
     # TOML's integers have 64 bits.
     integers = st.integers(low, 2**63 - 1 if high is None else high - ("lt" in bound))
     return integers if field.annotation is int else st.one_of(st.none(), integers)
