@@ -206,11 +206,11 @@ def test_calibrated_decoding_works_compiled():
     torch.testing.assert_close(compiled(maps).uncertainty, codec.decode(maps).uncertainty)
 
 
-@pytest.mark.parametrize("size", [4, 8, 24, 64])
+@pytest.mark.parametrize("size", [(4, 4), (8, 8), (9, 11), (16, 16), (24, 24), (64, 48), (64, 64)])
 def test_the_peak_is_the_first_maximum(size):
-    maps = torch.randint(0, 5, (200, size, size)).float()  # many ties
+    maps = torch.randint(0, 5, (200, *size)).float()  # many ties
     column, row, finite = peak(maps)
-    assert torch.equal(row * size + column, maps.flatten(1).argmax(1))
+    assert torch.equal(row * size[1] + column, maps.flatten(1).argmax(1))
     assert finite.all()
 
 

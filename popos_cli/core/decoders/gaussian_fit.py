@@ -220,12 +220,12 @@ def assess(window: Window, points: Tensor, sigma: float) -> Fit:
 
 def window_size(maps: Tensor, sigma: float) -> int:
     """Side of the window in hm px. On a fine map it holds the Gaussian's core and keeps other modes
-    out; on maps of 8 and 4 pixels every pixel is needed. From 64 pixels on it ends at 2 sigma: a
+    out; on maps of 8 and 4 pixels every pixel is needed. From 32 pixels on it ends at 2 sigma: a
     wider one takes a quarter more time, most of it to fetch the pixels."""
     size = max(maps.shape[-2:])
     if size < 16:
         return size
-    return 2 * round((2.0 if size >= 64 else 2.5) * sigma) + 1
+    return 2 * round((2.0 if size >= 32 else 2.5) * sigma) + 1
 
 
 def first_guess(window: Window, peaks: Tensor, sigma: float) -> Tensor:
