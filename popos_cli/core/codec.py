@@ -90,18 +90,19 @@ class Codec:
         calibration = self.calibration if decoder == self.decoder else None
         return Codec(size, image_size, self.sigma, decoder, self.alignment, calibration)
 
-    def _stride(self, like: Tensor) -> Tensor:
+    def stride(self, like: Tensor) -> Tensor:
+        """Crop pixels per heatmap pixel, (2,), x then y, of `like`'s type and device."""
         strides = self.image_width / self.width, self.image_height / self.height
         return torch.stack([like.new_full((), s) for s in strides])  # a copy from the host would wait
 
     def to_heatmap(self, points_crop: Tensor) -> Tensor:
         """Crop pixels (..., 2) to heatmap pixels."""
-        stride = self._stride(points_crop)
+        stride = self.stride(points_crop)
         return (points_crop + 0.5) / stride - 0.5 if self.alignment == "center" else points_crop / stride
 
     def to_crop(self, points_heatmap: Tensor) -> Tensor:
         """Heatmap pixels (..., 2) to crop pixels: the inverse of `to_heatmap`."""
-        stride = self._stride(points_heatmap)
+        stride = self.stride(points_heatmap)
         if self.alignment == "center":
             return (points_heatmap + 0.5) * stride - 0.5
         return points_heatmap * stride
@@ -144,7 +145,7 @@ class Codec:
         points, fit = self._fit(heatmaps.flatten(0, 1))
         scores = (fit.amplitude.clamp(0, 1) * fit.explained).nan_to_num(nan=0.0).view(count, landmarks)
         if self.calibration is None:
-            uncertainty = (fit.variance.t() * self._stride(points) ** 2).sum(1).sqrt().view(count, landmarks)
+            uncertainty = (fit.variance.t() * self.stride(points) ** 2).sum(1).sqrt().view(count, landmarks)
         else:
             uncertainty = self.calibration(features(fit, landmarks, self.sigma))
         told = ((fit.amplitude > 0) & fit.window.finite).view(count, landmarks)

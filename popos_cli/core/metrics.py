@@ -36,10 +36,8 @@ def uncertainty_quality(predicted: Floats, truth: Floats, uncertainty: Floats) -
     """
     errors = np.linalg.norm(predicted - truth, axis=-1)
     labelled = np.isfinite(errors)
-    if labelled.sum() < 2:
-        return {"ratio": None, "spearman": None}
     error, expected = errors[labelled], uncertainty[labelled]
-    if np.ptp(error) == 0 or np.ptp(expected) == 0:
+    if len(error) < 2 or np.ptp(error) == 0 or np.ptp(expected) == 0:
         return {"ratio": None, "spearman": None}
     correlation: Any = np.corrcoef(np.stack([_ranks(error), _ranks(expected)]))
     return {

@@ -78,7 +78,7 @@ def cramer_rao(codec: Codec, points: Tensor, noise: float) -> Tensor:
     slopes = [gy[:, :, None] * ux[:, None], uy[:, :, None] * gx[:, None], gy[:, :, None] * gx[:, None]]
     jacobian = torch.stack(slopes, dim=-1).flatten(1, 2)
     covariance = noise**2 * torch.linalg.inv(jacobian.mT @ jacobian)[:, :2, :2]
-    stride = torch.tensor([codec.image_width / codec.width, codec.image_height / codec.height]).double()
+    stride = codec.stride(p)
     scaled: Tensor = covariance * stride[:, None] * stride
     return scaled
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ..core.codec import Codec
 from ..core.geometry import Floats
@@ -87,6 +87,11 @@ def evaluation_loader(
 ) -> DataLoader[Any]:  # fmt: skip
     """Unaugmented crops around the index's squares, or around `squares` (centres, sides)."""
     faces = FaceDataset(index, codec.image_width, padding, codec.alignment, squares=squares)
+    return ordered_loader(faces, workers)
+
+
+def ordered_loader(faces: Dataset[dict[str, Any]], workers: int) -> DataLoader[Any]:
+    """Every face once, in order."""
     return DataLoader(faces, EVALUATION_BATCH, num_workers=workers, worker_init_fn=ignore_interrupts)
 
 

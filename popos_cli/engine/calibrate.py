@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset
 
 from ..core.calibration import fit_calibration
 from ..core.geometry import Floats, invert, transform
@@ -18,9 +17,8 @@ from ..data.dataset import FaceDataset
 from ..data.index import Index
 from ..errors import PoposError
 from ..weights.format import UncertaintyInfo, read_weights, replace_info
-from .build import EVALUATION_BATCH, to_model_input
+from .build import ordered_loader, to_model_input
 from .evaluate import predict_heatmaps
-from .interrupt import ignore_interrupts
 
 # Each face is looked at once as it is, and this many times as a bad photo: turned, dark or bright,
 # of low resolution, partly covered, and badly cropped.
@@ -55,11 +53,8 @@ def calibrate(
     chosen = index.select(np.linspace(0, len(index) - 1, min(len(index), MOST_FACES)).astype(np.int64))
     arguments = chosen, codec.image_width, info.crop.padding, codec.alignment
     faces = [FaceDataset(*arguments), *(FaceDataset(*arguments, BAD_PHOTO, n) for n in range(DEGRADED))]
-    loader: DataLoader[Any] = DataLoader(
-        ConcatDataset(faces), EVALUATION_BATCH, num_workers=workers, worker_init_fn=ignore_interrupts
-    )
     features, errors = [], []
-    for batch in loader:
+    for batch in ordered_loader(ConcatDataset(faces), workers):
         heatmaps = predict_heatmaps(model, to_model_input(batch["image"], device), None, codec.alignment)
         points, found = codec.calibration_features(heatmaps)
         matrices, truth = batch["matrix"].numpy(), batch["points"].numpy()

@@ -110,9 +110,7 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, 
 
 def replace_info(source: Path, target: Path, info: WeightsInfo) -> None:
     """Write a weight file with other metadata to `target`, which may be `source`."""
-    with safe_open(source, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    _write(target, tensors, info)
+    _write(target, _read_tensors(source), info)
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], info: WeightsInfo) -> None:
@@ -153,12 +151,15 @@ def read_info(path: Path) -> WeightsInfo:
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """All tensors, floating ones as float32."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in _read_tensors(path).items()}
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise PoposError(f"{path}: not a readable safetensors file: {error}") from None
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
 def read_weights(path: Path) -> tuple[Landmarker, Codec, WeightsInfo, Scheme]:

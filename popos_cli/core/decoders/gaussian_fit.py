@@ -8,6 +8,7 @@ vectors: three times as fast on a CPU as a batch of small matrices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,10 +89,18 @@ class Bells(NamedTuple):
     u: Tensor
 
 
-def bells(pixels: Tensor, points: Tensor, sigma: float) -> Bells:
+def bells_at(pixels: Tensor, points: Tensor, sigma: float) -> Bells:
+    """For pixels (2, n, 1) or (2, n, M) in hm px from the window's first."""
     distance = pixels - points[:, None]
     g = torch.exp(distance.square() * (-0.5 / sigma**2))
     return Bells(g, g * distance)
+
+
+def bells(window: Window, points: Tensor, sigma: float) -> Bells:
+    return bells_at(window.pixels(), points, sigma)
+
+
+Model = Callable[[Window, Tensor, float], Bells]
 
 
 def outer(along: Tensor, shape: torch.Size) -> Tensor:
@@ -139,17 +148,12 @@ def newton_step(values: Tensor, model: Bells, sigma: float) -> Tensor:
     return step.clamp(-2 * sigma, 2 * sigma)
 
 
-def reach(window: Window, sigma: float) -> tuple[Tensor, Tensor]:
-    """Lowest and highest points (2, M) that a fit may give, sigma outside the outermost pixel
+def refine(window: Window, points: Tensor, sigma: float, steps: int = 2, model: Model = bells) -> Tensor:
+    """Points (2, M) after some Gauss-Newton steps; they stay within sigma of the outermost pixel
     centres: what lies farther out leaves too little slope to be measured."""
-    return -sigma - window.corner, window.size - 1 + sigma - window.corner
-
-
-def refine(window: Window, points: Tensor, sigma: float, steps: int = 2) -> Tensor:
-    """Points (2, M) after some Gauss-Newton steps."""
-    pixels, (lowest, highest) = window.pixels(), reach(window, sigma)
+    lowest, highest = -sigma - window.corner, window.size - 1 + sigma - window.corner
     for _ in range(steps):
-        step = newton_step(window.values, bells(pixels, points, sigma), sigma)
+        step = newton_step(window.values, model(window, points, sigma), sigma)
         points = (points + step).clamp(lowest, highest)
     return points
 
@@ -178,7 +182,7 @@ class Fit:
         The least-squares weight of dh / d log sigma, made orthogonal to h, over A.
         """
         values, pixels = self.window.values, self.window.pixels()
-        g, u = bells(pixels, self.points, sigma)
+        g, u = bells_at(pixels, self.points, sigma)
         energy = g.square().sum(1).clamp(min=EPSILON)
         wider = u * (pixels - self.points[:, None]) / sigma**2
         wider = wider - ((wider * g).sum(1) / energy)[:, None] * g
@@ -196,7 +200,7 @@ def assess(window: Window, points: Tensor, sigma: float) -> Fit:
     """The fit at given points (2, M)."""
     values = window.values
     count = window.area
-    model = bells(window.pixels(), points, sigma)
+    model = bells(window, points, sigma)
     energy, _, spread = normal(model)
     q0 = match(values, model.g[0], model.g[1])
     amplitude = q0 / energy.prod(0)
@@ -260,5 +264,6 @@ def assess_points(maps: Tensor, points: Tensor, sigma: float) -> Fit:
     """The fit at points (M, 2) in hm px that another rule found."""
     points = points.detach()
     column, row = points.nan_to_num(nan=0.0).round().long().unbind(1)
-    window = window_around(maps, column, row, peak(maps)[2], window_size(maps, sigma))
+    finite = maps.amax(dim=(1, 2)).isfinite()
+    window = window_around(maps, column, row, finite, window_size(maps, sigma))
     return assess(window, points.t() - window.corner, sigma)

@@ -16,17 +16,17 @@ from .gaussian_fit import (
     EPSILON,
     Bells,
     Fit,
+    Model,
     Window,
     assess,
     bells,
+    bells_at,
     locate,
     match,
-    newton_step,
     normal,
     outer,
-    reach,
     refine,
-)
+)  # fmt: skip
 
 # What is believed instead leaves at most this share of the residual variance. At .1 a young network's
 # broad 32-pixel maps were taken for two modes now and then, which cost 0.6 % of its NME; at .05 no
@@ -67,26 +67,29 @@ def _suspects(window: Window, points: Tensor, misfit: Tensor, sigma: float) -> T
     if misfit.is_cuda or torch.compiler.is_compiling():
         return torch.arange(len(misfit), device=misfit.device)
     rough = (misfit > _limits(window.area)[0]).nonzero()[:, 0]
-    return rough[_patterned(window.select(rough), points[:, rough], sigma)] if len(rough) else rough
+    if not len(rough):
+        return rough
+    part = window.select(rough)
+    height, model = _fitted(part, points[:, rough], sigma)
+    return rough[_patterned(height, part.values - model)]
 
 
-def _patterned(window: Window, points: Tensor, sigma: float) -> Tensor:
-    """Whether one Gaussian leaves something large and connected, (M,)."""
-    misfit, pattern = _limits(window.area)
-    height, model = _gaussian(window, points, sigma)
-    residual = window.values - model
+def _patterned(height: Tensor, residual: Tensor) -> Tensor:
+    """Whether a Gaussian of `height` (M,) leaves something large and connected (h, w, M); (M,)."""
+    misfit, pattern = _limits(residual.shape[0] * residual.shape[1])
     large = residual.square().mean((0, 1)).sqrt() > misfit * height
     return large & (neighbour_correlation(residual) > pattern)
 
 
 def reconsider(window: Window, points: Tensor, sigma: float) -> Tensor:
     """Points (2, M) by the explanation that each map deserves."""
-    left = _variance(window.values - _gaussian(window, points, sigma)[1], 3)
+    height, model = _fitted(window, points, sigma)
+    residual = window.values - model
     smoothed, smoothed_left = smoothed_map(window, points, sigma)
     double, double_left = two_modes(window, points, sigma)
     other = torch.where(smoothed_left < double_left, smoothed, double)
-    believed = torch.minimum(smoothed_left, double_left) < BELIEVED * left
-    return torch.where(believed & _patterned(window, points, sigma), other, points)
+    believed = torch.minimum(smoothed_left, double_left) < BELIEVED * _variance(residual, 3)
+    return torch.where(believed & _patterned(height, residual), other, points)
 
 
 def neighbour_correlation(residual: Tensor) -> Tensor:
@@ -96,16 +99,12 @@ def neighbour_correlation(residual: Tensor) -> Tensor:
     return (right + below) / (2 * residual.square().sum((0, 1))).clamp(min=EPSILON)
 
 
-def _gaussian(window: Window, points: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """The Gaussian at `points` (2, M) that fits best: height (M,), not below 0, and values (h, w, M)."""
-    return _scaled(window, bells(window.pixels(), points, sigma))
-
-
-def _scaled(window: Window, model: Bells) -> tuple[Tensor, Tensor]:
-    """The least-squares height (M,) of a model, not below 0, and its values (h, w, M)."""
-    energy = normal(model).energy.prod(0)
-    height = (match(window.values, model.g[0], model.g[1]) / energy).clamp(min=0)
-    return height, height * outer(model.g, window.values.shape)
+def _fitted(window: Window, points: Tensor, sigma: float, model: Model = bells) -> tuple[Tensor, Tensor]:
+    """The model at `points` (2, M): least-squares height (M,), not below 0, and values (h, w, M)."""
+    shape = model(window, points, sigma)
+    energy = normal(shape).energy.prod(0)
+    height = (match(window.values, shape.g[0], shape.g[1]) / energy).clamp(min=0)
+    return height, height * outer(shape.g, window.values.shape)
 
 
 def _variance(residual: Tensor, parameters: int) -> Tensor:
@@ -117,11 +116,8 @@ def _variance(residual: Tensor, parameters: int) -> Tensor:
 def smoothed_map(window: Window, points: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     """The fit of a Gaussian that went through a 3x3 mean, mirrored at the map's border (OpenCV's
     default): points (2, M) and residual variance (M,)."""
-    lowest, highest = reach(window, sigma)
-    for _ in range(SMOOTHED_STEPS):
-        step = newton_step(window.values, _smoothed_bells(window, points, sigma), sigma)
-        points = (points + step).clamp(lowest, highest)
-    _, model = _scaled(window, _smoothed_bells(window, points, sigma))
+    points = refine(window, points, sigma, SMOOTHED_STEPS, _smoothed_bells)
+    _, model = _fitted(window, points, sigma, _smoothed_bells)
     return points, _variance(window.values - model, 3)
 
 
@@ -130,7 +126,7 @@ def _smoothed_bells(window: Window, points: Tensor, sigma: float) -> Bells:
     corner, last = window.corner[:, None], window.size[:, None] - 1
     here = window.pixels() + corner
     before, after = (here - 1).abs(), last - (last - (here + 1)).abs()
-    parts = [bells(place - corner, points, sigma) for place in (before, here, after)]
+    parts = [bells_at(place - corner, points, sigma) for place in (before, here, after)]
     return Bells(torch.stack([p.g for p in parts]).mean(0), torch.stack([p.u for p in parts]).mean(0))
 
 
@@ -138,17 +134,17 @@ def two_modes(window: Window, points: Tensor, sigma: float) -> tuple[Tensor, Ten
     """The higher of two Gaussians, each fitted in turn to what the other leaves: points (2, M) and
     residual variance (M,). The rival starts at the highest residual."""
     values, width = window.values, window.values.shape[1]
-    height, first = _gaussian(window, points, sigma)
+    height, first = _fitted(window, points, sigma)
     highest = (values - first).detach().flatten(0, 1).argmax(dim=0)
     rival = torch.stack([highest % width, highest // width]).to(points.dtype)
     second = torch.zeros_like(first)
     for _ in range(RIVAL_ROUNDS):
         rest = replace(window, values=values - first)
         rival = refine(rest, rival, sigma, 1)
-        rival_height, second = _gaussian(rest, rival, sigma)
+        rival_height, second = _fitted(rest, rival, sigma)
         # The landmark is the higher mode: a rival above it would take its place.
         second = second * (height / rival_height.clamp(min=EPSILON)).clamp(max=1)
         rest = replace(window, values=values - second)
         points = refine(rest, points, sigma, 1)
-        height, first = _gaussian(rest, points, sigma)
+        height, first = _fitted(rest, points, sigma)
     return points, _variance(values - first - second, 6)
