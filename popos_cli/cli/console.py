@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from ..errors import PoposError
 # Paths hold brackets and colons: they are never markup or emoji codes.
 stdout = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+_NUMBER = re.compile(r"-$|[-+±]?[\d.]+(?!\w)")  # "300w" is a name
 
 
 def note(message: str) -> None:
@@ -39,16 +41,18 @@ def print_json(document: Any) -> None:
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Text columns to the left, numbers (every cell but the first looks like one) to the right."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for n, column in enumerate(columns):
         cells = [row[n] for row in rows]
-        numeric = bool(cells) and all(c[:1].isdigit() or c[:1] in "-+±" for c in cells if c)
+        numeric = bool(cells) and all(_NUMBER.match(cell) for cell in cells if cell)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     # Piped output is for programs and files: no wrapping to a terminal's width.
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    console.print(title, style="italic", soft_wrap=True)
+    console.print(table)
 
 
 def fail(error: PoposError, as_json: bool) -> int:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PoposError, UsageError
+from ..errors import UsageError
 from . import console
 from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
 
 if TYPE_CHECKING:
-    from ..data.index import Index
+    from ..engine.choose import Job, Resolution
+    from ..engine.results import Detected
+    from ..report.evaluated import Evaluated
 
 EXAMPLES = (
-    "Examples:  popos evaluate --dataset my_faces   |   popos eval --resolution 8   |   popos evaluate "
-    "--dataset my_faces --weights runs/my_faces-16-1 --decoder ml --decoder dark"
+    "Examples:  popos evaluate --dataset my_faces   |   popos eval --resolution 8   |   popos eval "
+    "--resolution all --decoder ml --decoder dark   |   popos evaluate --dataset wflw "
+    "--weights runs/wflw-16-1 --averaging pooled"
 )
 
 
@@ -25,7 +29,11 @@ def evaluate(
         str | None, typer.Option(help="A prepared dataset.", show_default="all that have weights")
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Heatmap size of the weights to use.", show_default="any")
+        str | None,
+        typer.Option(
+            help="Heatmap size of the weights to use: 64, 32, 16, 8, 4, or all of them in turn.",
+            show_default="any",
+        ),
     ] = None,
     weights: Annotated[
         str | None,
@@ -36,8 +44,12 @@ def evaluate(
         typer.Option(help="Repeatable; the network runs once.", show_default="the weights' own"),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val or test.", show_default="test, else val")
+        str | None, typer.Option(help="train, val, test or private.", show_default="test, else val")
     ] = None,
+    averaging: Annotated[
+        str,
+        typer.Option(help="NME over faces (face), or over all labelled points of all faces (pooled)."),
+    ] = "face",
     boxes: Annotated[
         str,
         typer.Option(
@@ -58,169 +70,153 @@ def evaluate(
 ) -> None:
     """Measure weights: NME, failure rate (FR) and area under the error curve (AUC).
 
-    metrics.json, per_face.csv (worst first), ced.png and settings.json go to the run folder.
+    The nearest published figures stand beside them. The run folder gets report.html and all that is in it.
     """
+    size = _check(resolution, decoder or [], split, averaging, boxes, threshold)
+    from ..engine.choose import choose_jobs
+    from ..engine.results import Conditions
+    from ..weights.find import pick_inference_device
+    from .runs import new_run_folder, refuse_taken
+
+    refuse_taken(out)
+    torch_device = pick_inference_device(device)
+    jobs, passed_over = choose_jobs(dataset, size, weights, split)
+    for reason in passed_over:
+        console.note(f"passed over: {reason}")
+    conditions = Conditions(averaging, threshold, boxes, flip_test)  # type: ignore[arg-type]
+    found: dict[str, Detected] = {}  # by dataset: the detector looks once
+    evaluated: list[Evaluated] = []
+    for job in jobs:
+        name = job.index.name
+        if boxes == "detector" and name not in found:
+            found[name] = _detect(job)
+        evaluated += _evaluate(job, decoder or [], conditions, found.get(name), workers, torch_device)
+    sizes = {job.info.resolution for job in jobs}
+    part = resolution or (str(sizes.pop()) if len(sizes) == 1 else "all")
+    run = new_run_folder(out, f"eval-{dataset or 'all'}-{part}")
+    for one in evaluated:
+        one.result["run"] = str(run)
+    results = [one.result for one in evaluated]
+    settings = {
+        "dataset": dataset, "resolution": resolution, "weights": weights, "decoders": decoder or [],
+        "split": split, "averaging": averaging, "boxes": boxes, "threshold": threshold,
+        "flip_test": flip_test, "device": str(torch_device),
+    }  # fmt: skip
+    _write(run, evaluated, settings, jobs)
+    if json:
+        console.print_json({"results": results})
+    else:
+        _print(results, run)
+
+
+def _check(
+    resolution: str | None, decoders: list[str], split: str | None, averaging: str, boxes: str,
+    threshold: float | None,
+) -> Resolution:  # fmt: skip
+    """Raises UsageError for a value that there is not; returns the resolution."""
     from ..core.decoders import DECODERS
+    from ..data.index import SPLITS
     from ..settings.schema import RESOLUTIONS
 
-    for name in decoder or []:
+    for name in decoders:
         one_of(name, tuple(DECODERS), "decoder")
-    if resolution is not None and resolution not in RESOLUTIONS:
-        raise UsageError(f"--resolution {resolution}: must be one of {', '.join(map(str, RESOLUTIONS))}")
-    one_of(boxes, ("truth", "detector"), "--boxes")
+    if resolution is not None and resolution not in ("all", *map(str, RESOLUTIONS)):
+        raise UsageError(
+            f"--resolution {resolution}: must be one of {', '.join(map(str, RESOLUTIONS))}, or all"
+        )
     if split is not None:
-        one_of(split, ("train", "val", "test"), "split")
+        one_of(split, SPLITS, "split")
+    one_of(averaging, ("face", "pooled"), "--averaging")
+    one_of(boxes, ("truth", "detector"), "--boxes")
     if threshold is not None and not 0.001 <= threshold <= 1:
         raise UsageError(
             f"--threshold {threshold}: must lie between 0.001 and 1 (0.1 is 10 % of the normaliser)"
         )
-    if out and dataset is None:
-        raise UsageError("--out needs --dataset: without it there may be several results")
-    from ..weights.find import find_weights, pick_inference_device
-    from ..weights.format import read_info
-
-    torch_device = pick_inference_device(device)
-    chosen = None
-    if weights:
-        path = find_weights(weights)
-        chosen = (weights, path, read_info(path))
-        if resolution is not None and chosen[2].resolution != resolution:
-            raise PoposError(
-                f"{weights}: has {chosen[2].resolution}-pixel heatmaps, not the {resolution} asked for",
-                "Leave --resolution out, or name other weights.",
-            )
-    results = []
-    for index, (name, path, _) in _pairs(dataset, resolution, chosen):
-        results += _evaluate(
-            index.of_split(split or ("test" if "test" in index.splits else "val")), name, path,
-            decoder or [], boxes, threshold, flip_test, out, workers, torch_device,
-        )  # fmt: skip
-    if json:
-        console.print_json({"results": results})
-        return
-    _print(results, flip_test, boxes)
+    if resolution is None or resolution == "all":
+        return resolution  # type: ignore[return-value]
+    return int(resolution)
 
 
-def _print(results: list[dict[str, Any]], flip_test: bool, boxes: str) -> None:
-    rows = [
-        [
-            f"{r['dataset']} {r['split']}{suffix}", str(r["weights"]), str(r["resolution"]), r["decoder"],
-            str(m["faces"]), f"{m['nme']:.3f}", f"{m['failure_rate']:.2f}", f"{m['auc']:.2f}",
-            f"{r['normaliser']}, {r['threshold']:g}",
-        ]
-        for r in results
-        for suffix, m in [("", r), *((f": {k}", v) for k, v in r["subsets"].items())]
-    ]  # fmt: skip
-    console.print_table(
-        f"flip test {'on' if flip_test else 'off'}, boxes: {boxes}",
-        ["dataset", "weights", "R", "decoder", "faces", "NME %", "FR %", "AUC %", "normaliser, threshold"],
-        rows,
-    )
-    for r in results:
-        if r["boxes"] == "detector":
-            console.stdout.print(
-                f"{r['dataset']}: the detector missed {r['missed']} of {r['missed'] + r['faces']} faces"
-            )
-    for folder in dict.fromkeys(r["run"] for r in results):
-        console.note(f"per-face errors and curves: {folder}")
+def _detect(job: Job) -> Detected:
+    from ..engine.results import detect_faces
 
-
-def _pairs(dataset: str | None, resolution: int | None, chosen: Any) -> list[tuple[Index, Any]]:
-    """Datasets with the weights to use on each. Raises PoposError where nothing fits."""
-    from ..data.index import prepared_names, read_index
-    from ..weights.find import face_weights, scheme_mismatch
-
-    pairs = []
-    names = [dataset] if dataset else prepared_names()
-    if not names:
-        raise PoposError(
-            "no dataset is prepared", "Run: popos prepare-data custom ROOT (see popos prepare-data --help)"
-        )
-    for name in names:
-        index = read_index(name)
-        mismatch = chosen and scheme_mismatch(chosen[0], chosen[2], index)
-        if mismatch:
-            if dataset:
-                raise mismatch
-            continue
-        found = chosen or next(
-            (
-                (label, path, info)
-                for label, path, info in face_weights()
-                if not scheme_mismatch(label, info, index) and resolution in (None, info.resolution)
-                and (info.training.get("dataset") in (name, None) or "bundled" in path.parts)
-            ),
-            None,
-        )  # fmt: skip
-        if found:
-            pairs.append((index, found))
-    if not pairs:
-        at = f" at resolution {resolution}" if resolution else ""
-        raise PoposError(
-            f"no weights{at} fit {', '.join(names)}",
-            f"Train some: popos train --dataset {names[0]} --resolution {resolution or 16}, "
-            "or see popos download-weights.",
-        )
-    return pairs
+    with console.progress_bar(f"finding faces of {job.index.name}") as (bar, task):
+        bar.update(task, total=len(job.index))
+        return detect_faces(job.index, lambda: bar.update(task, advance=1))
 
 
 def _evaluate(
-    index: Index, name: str, path: Path, decoders: list[str], boxes: str, threshold: float | None,
-    flip_test: bool, out: Path | None, workers: int, device: Any,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """One dataset, one set of weights, every decoder; writes the run folder."""
-    from ..core.metrics import summary, uncertainty_quality
-    from ..data.home import write_json
-    from ..engine.evaluate import detected_squares, evaluate_weights
-    from ..report.plots import save_ced
-    from ..report.tables import write_per_face
-    from ..weights.format import read_weights
-    from .runs import new_run_folder
+    job: Job, decoders: list[str], conditions: Any, detected: Detected | None, workers: int, device: Any
+) -> list[Evaluated]:
+    from ..engine.results import evaluate_job
 
-    weights = read_weights(path)
-    info = weights[2]
-    names = decoders or [info.codec.decoder]
-    limit = threshold or index.scheme.threshold
-    run = new_run_folder(out, f"eval-{index.name}-{info.resolution}")
-    missed, squares = 0, None
-    if boxes == "detector":
-        with console.progress_bar("finding faces") as (bar, task):
-            bar.update(task, total=len(index))
-            rows, squares = detected_squares(index, lambda: bar.update(task, advance=1))
-        missed = len(index) - len(rows)
-        if not len(rows):
-            raise PoposError(f"the detector found none of the {len(index)} faces of {index.name!r}")
-        index = index.select(rows)
-    with console.progress_bar(f"evaluating {index.name}") as (bar, task):
-        bar.update(task, total=len(index))
-        measured = evaluate_weights(
-            weights, index, names, device, flip_test, workers, squares,
+    with console.progress_bar(f"evaluating {job.index.name}, R={job.info.resolution}") as (bar, task):
+        bar.update(task, total=len(detected.index if detected else job.index))
+        return evaluate_job(
+            job, decoders, conditions, device, workers, detected,
             lambda faces: bar.update(task, advance=faces),
         )  # fmt: skip
-    results: list[dict[str, Any]] = []
-    for decoder, outcome in measured.items():
-        error = outcome.error
-        results.append({
-            "dataset": index.name, "split": str(index.split[0]), "weights": name,
-            "resolution": info.resolution, "decoder": decoder, **summary(error, limit),
-            "normaliser": index.scheme.normaliser, "threshold": limit, "averaging": "face",
-            "flip_test": flip_test, "boxes": boxes, "missed": missed, "run": str(run),
-            "uncertainty": {
-                "calibrated": weights[1].with_decoder(decoder).calibration is not None,
-                **uncertainty_quality(outcome.points, index.points[outcome.face], outcome.uncertainty),
-            },
-            "subsets": {
-                label: summary(error[index.subset[outcome.face, n]], limit)
-                for n, label in enumerate(index.subsets)
-            },
-        })  # fmt: skip
-    write_json(run / "metrics.json", {"results": results})
-    settings = {
-        "dataset": index.name, "split": str(index.split[0]), "weights": str(path), "decoders": names,
-        "boxes": boxes, "threshold": limit, "flip_test": flip_test, "device": str(device),
-    }  # fmt: skip
+
+
+def _write(run: Path, evaluated: list[Evaluated], settings: dict[str, Any], jobs: list[Job]) -> None:
+    """All files of the run folder."""
+    from .. import __version__
+    from ..data.home import write_json
+    from ..report.gallery import worst_faces
+    from ..report.html import write_html
+    from ..report.plots import save_ced
+    from ..report.sheet import save_picture
+    from ..report.tables import write_per_face
+
+    settings = {"popos": __version__, **settings, "evaluated": [
+        {
+            "dataset": job.index.name, "split": str(job.index.split[0]), "weights": job.label,
+            "resolution": job.info.resolution, "file": str(job.path),
+        }
+        for job in jobs
+    ]}  # fmt: skip
+    write_json(run / "metrics.json", {"results": [one.result for one in evaluated]})
     write_json(run / "settings.json", settings)
-    write_per_face(run / "per_face.csv", index, measured)
-    curves = {decoder: m.error for decoder, m in measured.items()}
-    save_ced(curves, limit, index.scheme.normaliser, run / "ced.png")
-    return results
+    write_per_face(run / "per_face.csv", evaluated)
+    save_ced(evaluated, run / "ced.png")
+    sheets = []
+    with console.progress_bar("drawing the worst faces") as (bar, task):
+        bar.update(task, total=len(evaluated))
+        for one in evaluated:
+            r = one.result
+            name = f"{r['dataset']}-{r['split']}-{r['resolution']}-{r['decoder']}.jpg"
+            sheets.append(run / "worst" / name)
+            save_picture(worst_faces(one), sheets[-1])
+            bar.update(task, advance=1)
+    write_html(run / "report.html", evaluated, settings, run / "ced.png", sheets)
+
+
+def _print(results: Sequence[dict[str, Any]], run: Path) -> None:
+    rows = []
+    for r in results:
+        for suffix, m in [("", r), *((f": {name}", part) for name, part in r["subsets"].items())]:
+            rows.append([
+                f"{r['dataset']} {r['split']}{suffix}", r["weights"], str(r["resolution"]), r["decoder"],
+                str(m["faces"]), f"{m['nme']:.3f}", f"{m['failure_rate']:.2f}", f"{m['auc']:.2f}",
+                f"{r['normaliser']}, {r['threshold']:g}",
+            ])  # fmt: skip
+            if row := m["published"]:
+                told = f"ours {row['difference']:+.3f}" + (f"; {row['remark']}" if row["remark"] else "")
+                rows.append([
+                    "  published", row["method"], str(row["resolution"]), row["decoder"] or "", "",
+                    f"{row['nme']:.2f}", "", "", told,
+                ])  # fmt: skip
+    first = results[0]
+    averaging = "faces" if first["averaging"] == "face" else "points, pooled"
+    console.print_table(
+        f"flip test {'on' if first['flip_test'] else 'off'}, boxes: {first['boxes']}, NME over {averaging}",
+        ["dataset", "weights", "R", "decoder", "faces", "NME %", "FR %", "AUC %", "normaliser, threshold"],
+        rows,
+    )
+    published = [m["published"] for r in results for m in (r, *r["subsets"].values()) if m["published"]]
+    for citation in dict.fromkeys(row["citation"] for row in published):
+        console.stdout.print(f"published: {citation}")
+    if first["boxes"] == "detector":
+        for name, missed, faces in dict.fromkeys((r["dataset"], r["missed"], r["faces"]) for r in results):
+            console.stdout.print(f"{name}: the detector missed {missed} of {missed + faces} faces")
+    console.note(f"report, per-face errors, curves and the worst faces: {run}")

@@ -14,7 +14,7 @@ EDGE = (255, 176, 32)
 BOX = (80, 160, 255)
 
 
-def _fixed(point: Floats) -> tuple[int, int]:
+def fixed(point: Floats) -> tuple[int, int]:
     x, y = np.clip(np.nan_to_num(point), -30_000, 30_000) * (1 << SUBPIXEL_BITS)
     return round(float(x)), round(float(y))
 
@@ -30,14 +30,14 @@ def draw_points(
     line = max(round(extent / 300), 1)
     radius = max(extent / 110, 1.0)
     for a, b in edges:
-        cv2.line(image, _fixed(points[a]), _fixed(points[b]), EDGE, line, cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.line(image, fixed(points[a]), fixed(points[b]), EDGE, line, cv2.LINE_AA, SUBPIXEL_BITS)
     for point in points:
         size = round(radius * (1 << SUBPIXEL_BITS))
-        cv2.circle(image, _fixed(point), size, color, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.circle(image, fixed(point), size, color, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def draw_box(image: NDArray[np.uint8], box: Floats) -> None:
     """Draw a box (x, y, w, h), pixel edges, in place."""
     thickness = max(round(float(box[2]) / 150), 1)
     low, high = box[:2] - 0.5, box[:2] + box[2:] - 0.5
-    cv2.rectangle(image, _fixed(low), _fixed(high), BOX, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+    cv2.rectangle(image, fixed(low), fixed(high), BOX, thickness, cv2.LINE_AA, SUBPIXEL_BITS)

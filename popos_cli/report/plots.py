@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")  # no screen is needed, and none may be there
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from ..core.geometry import Floats
-from ..core.metrics import ced, summary
+from ..core.metrics import ced
 from ..data.home import replacing
+from .evaluated import Evaluated, short
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format=path.suffix.removeprefix("."))
 
@@ -34,17 +37,47 @@ def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
     right.set(xlabel="epoch", ylabel="validation NME, %", yscale="log")
     for axes in (left, right):
         axes.grid(True, which="both", alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def save_ced(curves: dict[str, Floats], threshold: float, normaliser: str, path: Path) -> None:
-    """Share of faces within each error, a curve per label; `curves`: per-face NME fractions."""
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for label, errors in curves.items():
-        grid, share = ced(errors, threshold)
-        axes.plot(grid * 100, share * 100, label=f"{label}: NME {summary(errors, threshold)['nme']:.2f} %")
-    axes.set(xlabel=f"NME, % of {normaliser}", ylabel="faces, %", xlim=(0, threshold * 100), ylim=(0, 100))
+def save_ced(evaluated: Sequence[Evaluated], path: Path) -> None:
+    """Share of faces within each error: a panel per dataset, up to its own threshold, a curve per result."""
+    panels: dict[str, list[Evaluated]] = {}
+    for one in evaluated:
+        panels.setdefault(f"{one.result['dataset']} {one.result['split']}", []).append(one)
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(6 * columns, 4.5 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (title, group) in zip(grid, panels.items(), strict=False):
+        _panel(axes, title, group)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    save_figure(figure, path)
+
+
+def _panel(axes: Any, title: str, group: Sequence[Evaluated]) -> None:
+    first = group[0].result
+    limit = first["threshold"]
+    names = curve_names([one.result for one in group])
+    for one, name in zip(group, names, strict=True):
+        errors = one.outcome.error[np.isfinite(one.outcome.error)]
+        steps, share = ced(errors, limit)
+        axes.plot(steps * 100, share * 100, label=f"{name}: NME {one.result['nme']:.2f} %")
+    axes.set(
+        title=f"{title}, {first['faces']} faces", xlabel=f"NME, % of {first['normaliser']}",
+        ylabel="faces, %", xlim=(0, limit * 100), ylim=(0, 100),
+    )  # fmt: skip
     axes.grid(True, alpha=0.3)
-    axes.legend(loc="lower right")
-    _save(figure, path)
+    axes.legend(loc="best", fontsize="small" if len(group) <= 8 else "xx-small")
+
+
+def curve_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tells the results of one dataset apart: resolution, decoder and weights where they differ."""
+    parts: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "resolution": lambda r: f"R={r['resolution']}",
+        "decoder": lambda r: r["decoder"],
+        "weights": lambda r: short(r["weights"]),
+    }
+    differ = [key for key in parts if len({r[key] for r in results}) > 1] or ["decoder"]
+    return [", ".join(parts[key](r) for key in differ) for r in results]

@@ -3,48 +3,37 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from ..core.geometry import Floats
 from ..data.home import replacing
-from ..data.index import Index
+from .evaluated import Evaluated
+
+COLUMNS = (
+    "nme_percent", "dataset", "split", "weights", "resolution", "decoder", "image", "source", "group",
+    "subsets", "mean_score", "mean_uncertainty_px",
+)  # fmt: skip
 
 
-class Outcome(Protocol):
-    """What a decoder did: rows of the index, NME as fractions, uncertainty (F, K) image pixels."""
-
-    @property
-    def face(self) -> np.ndarray: ...  # type: ignore[type-arg]
-    @property
-    def error(self) -> Floats: ...
-    @property
-    def scores(self) -> Floats: ...
-    @property
-    def uncertainty(self) -> Floats: ...
-
-
-def write_per_face(path: Path, index: Index, outcomes: Mapping[str, Outcome]) -> None:
-    """One row a face and decoder, the worst first; NME in percent, mean uncertainty in pixels."""
+def write_per_face(path: Path, evaluated: Sequence[Evaluated]) -> None:
+    """One row a face and result, the worst first; NME in percent, mean uncertainty in pixels."""
     rows = []
-    for decoder, outcome in outcomes.items():
+    for one in evaluated:
+        index, outcome = one.index, one.outcome
+        same = [one.result[key] for key in ("dataset", "split", "weights", "resolution", "decoder")]
+        score, uncertainty = outcome.scores.mean(1), outcome.uncertainty.mean(1)
         for n, face in enumerate(outcome.face):
             rows.append(
                 (
-                    outcome.error[n] * 100, decoder, index.image[face], index.source[face],
-                    index.group[face], outcome.scores[n].mean(), outcome.uncertainty[n].mean(),
+                    outcome.error[n] * 100, *same, index.image[face], index.source[face],
+                    index.group[face], one.subsets_of(face), f"{score[n]:.4f}", f"{uncertainty[n]:.4f}",
                 )
             )  # fmt: skip
     rows.sort(key=lambda row: (np.isnan(row[0]), -row[0]))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            ["nme_percent", "decoder", "image", "source", "group", "mean_score", "mean_uncertainty_px"]
-        )
-        for error, decoder, image, source, group, score, uncertainty in rows:
-            writer.writerow(
-                [f"{error:.4f}", decoder, image, source, group, f"{score:.4f}", f"{uncertainty:.4f}"]
-            )
+        writer.writerow(COLUMNS)
+        for error, *rest in rows:
+            writer.writerow([f"{error:.4f}", *rest])

@@ -212,7 +212,7 @@ def test_evaluate_json_to_the_letter(popos, trained):
     expected = {
         "dataset": "synthetic", "split": "val", "weights": str(trained), "resolution": 4, "decoder": "ml",
         "faces": 6, "normaliser": "inter-ocular", "threshold": 0.1, "averaging": "face",
-        "flip_test": True, "subsets": {}, "boxes": "truth", "missed": 0,
+        "flip_test": True, "subsets": {}, "boxes": "truth", "missed": 0, "published": None,
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
     assert found["nme"] > 0
@@ -226,12 +226,10 @@ def test_evaluate_writes_what_it_found(popos, trained, tmp_path):
         "--threshold", "0.6", "--decoder", "ml", "--decoder", "one-hot", "--no-flip-test",
     ).ok()  # fmt: skip
     run = tmp_path / "runs/eval-synthetic-4-1"
-    assert {path.name for path in run.iterdir()} == {
-        "metrics.json",
-        "per_face.csv",
-        "ced.png",
-        "settings.json",
-    }
+    assert {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()} == {
+        "metrics.json", "per_face.csv", "ced.png", "settings.json", "report.html",
+        "worst/synthetic-train-4-ml.jpg", "worst/synthetic-train-4-one-hot.jpg",
+    }  # fmt: skip
     results = json.loads((run / "metrics.json").read_text())["results"]
     assert [r["decoder"] for r in results] == ["ml", "one-hot"]
     assert results[0]["nme"] != results[1]["nme"]
@@ -324,6 +322,8 @@ def test_a_picture_that_has_gone(popos, tmp_path, command, workers):
     assert "Traceback" not in result.err
     assert len(result.errors) == 1
     assert ".jpg: no such file" in result.errors[0]
+    if command == "evaluate":  # an empty run folder would be taken for a run
+        assert not (tmp_path / "runs").exists()
 
 
 @pytest.fixture

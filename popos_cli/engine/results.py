@@ -1,0 +1,118 @@
+"""Weights on a dataset -> figures: what `popos evaluate` reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..core.geometry import Floats
+from ..core.metrics import summary, uncertainty_quality
+from ..data.index import Index
+from ..errors import PoposError
+from ..report.evaluated import Evaluated
+from ..report.published import beside
+from ..weights.format import read_weights
+from .choose import Job
+from .evaluate import Measured, detected_squares, evaluate_weights
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How faces are measured.
+
+    averaging: NME over faces, or pooled over all their labelled points. threshold: of failure, fraction of
+    the normaliser; None: the scheme's. boxes: crops around the labelled landmarks, or around the faces that
+    the detector finds.
+    """
+
+    averaging: Literal["face", "pooled"] = "face"
+    threshold: float | None = None
+    boxes: Literal["truth", "detector"] = "truth"
+    flip_test: bool = True
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The faces of an index that the detector finds. squares: their centres (F, 2) and sides (F,), image
+    pixels. missed: how many it does not find."""
+
+    index: Index
+    squares: tuple[Floats, Floats]
+    missed: int
+
+
+def detect_faces(index: Index, progress: Callable[[], None] | None = None) -> Detected:
+    """Raises PoposError where the detector finds none of the faces; `progress` is told each picture."""
+    rows, squares = detected_squares(index, progress)
+    if not len(rows):
+        raise PoposError(f"the detector found none of the {len(index)} faces of {index.name!r}")
+    return Detected(index.select(rows), squares, len(index) - len(rows))
+
+
+def evaluate_job(
+    job: Job, decoders: list[str], conditions: Conditions, device: torch.device, workers: int,
+    detected: Detected | None = None, progress: Callable[[int], None] | None = None,
+) -> list[Evaluated]:  # fmt: skip
+    """Every decoder (none named: the weights' own) on one job's faces, or on those `detected` of them.
+
+    The network runs once for all. `progress` is told the number of faces of each batch.
+    """
+    weights = read_weights(job.path)
+    index = detected.index if detected else job.index
+    measured = evaluate_weights(
+        weights, index, decoders or [job.info.codec.decoder], device, conditions.flip_test, workers,
+        detected.squares if detected else None, progress,
+    )  # fmt: skip
+    missed = detected.missed if detected else 0
+    calibrated = {name: weights[1].with_decoder(name).calibration is not None for name in measured}
+    return [
+        build_result(index, job, name, calibrated[name], outcome, conditions, missed)
+        for name, outcome in measured.items()
+    ]
+
+
+def build_result(
+    index: Index, job: Job, decoder: str, calibrated: bool, outcome: Measured, conditions: Conditions,
+    missed: int = 0,
+) -> Evaluated:  # fmt: skip
+    """The figures of one decoder, as `popos evaluate --json` has them.
+
+    A subset none of whose faces can be measured is left out; raises PoposError where that is so of all.
+    """
+    limit = conditions.threshold or index.scheme.threshold
+    resolution = job.info.resolution
+    pooled = conditions.averaging == "pooled"
+    labelled = (index.visible[outcome.face] > 0).sum(1)
+
+    def figures(subset: str | None) -> dict[str, Any] | None:
+        chosen = np.ones(len(outcome.face), bool)
+        if subset is not None:
+            chosen = index.subset[outcome.face, index.subsets.index(subset)]
+        numbers = summary(outcome.error[chosen], limit, labelled[chosen] if pooled else None)
+        if numbers is None:
+            return None
+        row = None
+        if conditions.boxes == "truth":  # what the papers crop around
+            row = beside(index, subset, resolution, decoder, int(numbers["faces"]), numbers["nme"])
+        return {**numbers, "published": row}
+
+    whole = figures(None)
+    if whole is None:
+        raise PoposError(f"dataset {index.name!r}: none of the {len(index)} faces can be measured")
+    subsets = {name: figures(name) for name in index.subsets}
+    result = {
+        "dataset": index.name, "split": str(index.split[0]), "weights": job.label,
+        "resolution": resolution, "decoder": decoder, **whole,
+        "normaliser": index.scheme.normaliser, "threshold": limit, "averaging": conditions.averaging,
+        "flip_test": conditions.flip_test, "boxes": conditions.boxes, "missed": missed,
+        "uncertainty": {
+            "calibrated": calibrated,
+            **uncertainty_quality(outcome.points, index.points[outcome.face], outcome.uncertainty),
+        },
+        "subsets": {name: numbers for name, numbers in subsets.items() if numbers},
+    }  # fmt: skip
+    return Evaluated(result, index, outcome)

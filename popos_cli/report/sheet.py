@@ -1,0 +1,39 @@
+"""Contact sheets: small pictures in rows, each with a line of text below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.home import replacing
+
+Picture = NDArray[np.uint8]
+_CAPTION = 18  # pixels of height
+
+
+def sheet(rows: Sequence[Sequence[tuple[Picture, str]]]) -> Picture:
+    """RGB tiles (S, S, 3) of one size with their captions; shorter rows end in white."""
+    size = rows[0][0][0].shape[0]
+    columns = max(len(row) for row in rows)
+    page = np.full((len(rows) * (size + _CAPTION), columns * size, 3), 255, np.uint8)
+    for n, row in enumerate(rows):
+        for m, (picture, caption) in enumerate(row):
+            top, left = n * (size + _CAPTION), m * size
+            page[top : top + size, left : left + size] = picture
+            # OpenCV's letters are about 7 pixels wide at this scale; it has ASCII alone.
+            text = caption.encode("ascii", "replace").decode()[: size // 7]
+            corner = (left + 3, top + size + 13)
+            cv2.putText(page, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return page
+
+
+def save_picture(picture: Picture, path: Path) -> None:
+    """Write RGB (H, W, 3) uint8 in the format of the path's ending, whole or not at all."""
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done, path
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())

@@ -1,0 +1,150 @@
+"""Errors of faces -> the figures that evaluate reports; and which weights go with which dataset."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from popos_cli.core.schemes import W300
+from popos_cli.data.index import Index, write_index
+from popos_cli.engine.choose import Job, choose_jobs, faces_of
+from popos_cli.engine.evaluate import Measured
+from popos_cli.engine.results import Conditions, build_result
+from popos_cli.errors import PoposError, UsageError
+from popos_cli.weights.format import WeightsInfo
+
+FACES = 4
+
+
+@pytest.fixture
+def index():
+    """Four faces; the last has no eye corners, so it cannot be measured. The third has 4 labelled points."""
+    points = np.random.default_rng(0).uniform(0, 100, (FACES, 68, 2))
+    points[:, 36], points[:, 45] = (20, 50), (80, 50)
+    visible = np.full((FACES, 68), 2, np.uint8)
+    visible[2, :64] = 0
+    visible[2, [36, 45]] = 1
+    visible[2, [64, 65]] = 0
+    visible[3, 36] = 0
+    points[visible == 0] = np.nan
+    return Index(
+        name="faces", scheme=W300, root=Path("."), image=np.array(["a.png"] * FACES),
+        size=np.full((FACES, 2), 100, np.int32), points=points, visible=visible,
+        center=np.full((FACES, 2), 50.0), side=np.full(FACES, 100.0), split=np.array(["test"] * FACES),
+        group=np.array([""] * FACES), source=np.array(["x"] * FACES),
+        subset=np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]], bool), rect=np.full((FACES, 4), np.nan),
+        subsets=("first", "unmeasurable", "empty"), notes={"benchmark": "300w"},
+    )  # fmt: skip
+
+
+def measured(index):
+    """Rows in another order than the index's; every point is off by 6 pixels, a tenth of the eyes'
+    distance, but 12 in the third face."""
+    face = np.array([2, 0, 3, 1])
+    distance = np.array([12.0, 6.0, 6.0, 6.0])
+    points = np.nan_to_num(index.points[face]) + distance[:, None, None] * [0.6, 0.8]
+    error = np.where(face == 3, np.nan, distance / 60)
+    ones = np.ones((FACES, 68))
+    return Measured(face, error, points, ones, ones)
+
+
+def result(index, **conditions):
+    job = Job(index, "w", Path("w.safetensors"), WeightsInfo(resolution=64, scheme="300w"))
+    return build_result(index, job, "two-hot", False, measured(index), Conditions(**conditions)).result
+
+
+def test_per_face_and_pooled(index):
+    face, pooled = result(index), result(index, averaging="pooled")
+    assert (face["averaging"], pooled["averaging"]) == ("face", "pooled")
+    assert face["faces"] == pooled["faces"] == 3
+    assert face["nme"] == pytest.approx((10 + 10 + 20) / 3)
+    assert pooled["nme"] == pytest.approx((68 * 10 + 68 * 10 + 4 * 20) / 140)
+    assert face["failure_rate"] == pooled["failure_rate"] == pytest.approx(100 / 3)
+    assert face["auc"] == pooled["auc"]
+
+
+def test_subsets_that_have_faces(index):
+    found = result(index)
+    assert set(found["subsets"]) == {"first"}
+    first = found["subsets"]["first"]
+    assert (first["faces"], first["nme"], first["published"]) == (2, pytest.approx(10), None)
+
+
+def test_the_threshold_is_the_schemes_or_the_users(index):
+    assert result(index)["threshold"] == 0.1
+    strict = result(index, threshold=0.05)
+    assert (strict["threshold"], strict["failure_rate"], strict["auc"]) == (0.05, 100, 0)
+
+
+def test_published_figures_are_for_the_papers_crops(index):
+    row = result(index)["published"]
+    assert row["nme"] == 3.37
+    assert row["difference"] == pytest.approx(40 / 3 - 3.37)
+    assert row["remark"] == "3 of 689 faces: not comparable"
+    assert result(index, boxes="detector")["published"] is None
+
+
+def test_faces_that_cannot_be_measured_are_found_before_the_network_runs(index):
+    assert len(faces_of(index, "test")) == FACES
+    with pytest.raises(PoposError, match="no face of split test can be measured"):
+        faces_of(index.select(np.array([3])), None)
+
+
+@pytest.fixture
+def prepared(index, tmp_path, monkeypatch):
+    """prepared(name, *splits): an index in POPOS_HOME with its faces in these splits."""
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path))
+
+    def make(name, *splits, **changed):
+        split = np.resize(np.array(splits), FACES)
+        write_index(replace(index, name=name, split=split, **changed))
+
+    return make
+
+
+def chosen(*arguments):
+    jobs, passed_over = choose_jobs(*arguments)
+    return [(j.index.name, str(j.index.split[0]), j.info.resolution, j.label) for j in jobs], passed_over
+
+
+def test_every_dataset_and_every_resolution_that_has_weights(prepared):
+    prepared("a", "train", "val")
+    prepared("b", "test", "private", "val")
+    jobs, passed_over = chosen(None, "all", None, None)
+    assert jobs == [
+        ("a", "val", 16, "default"), ("a", "val", 8, "small"),
+        ("b", "test", 16, "default"), ("b", "test", 8, "small"),
+    ]  # fmt: skip
+    assert passed_over == []
+    assert chosen(None, 8, None, None)[0] == [("a", "val", 8, "small"), ("b", "test", 8, "small")]
+    assert chosen("a", None, None, "train")[0] == [("a", "train", 16, "default")]
+    assert chosen(None, "all", "small", None)[0] == [("a", "val", 8, "small"), ("b", "test", 8, "small")]
+
+
+def test_datasets_without_the_split_are_passed_over(prepared):
+    prepared("a", "train", "val")
+    prepared("b", "test", "private", "val")
+    prepared("c", "train")
+    jobs, passed_over = chosen(None, None, None, "private")
+    assert jobs == [("b", "private", 16, "default")]
+    assert passed_over == ["dataset 'a' has no split 'private'", "dataset 'c' has no split 'private'"]
+    _, passed_over = chosen(None, None, None, None)
+    assert passed_over == ["dataset 'c' has neither test nor validation faces"]
+    with pytest.raises(UsageError, match="has no split 'private'"):
+        chosen("a", None, None, "private")
+
+
+def test_a_split_that_no_dataset_has(prepared):
+    prepared("a", "train", "val")
+    prepared("b", "val")
+    with pytest.raises(UsageError, match="no prepared dataset has a split 'private'"):
+        chosen(None, None, None, "private")
+
+
+def test_nothing_fits_any_dataset(prepared):
+    prepared("a", "val")
+    prepared("b", "val")
+    with pytest.raises(PoposError, match="no weights at resolution 64 fit a, b") as told:
+        chosen(None, 64, None, None)
+    assert "popos train --dataset a --resolution 64" in told.value.hint
