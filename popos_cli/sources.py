@@ -20,16 +20,13 @@ def _torn(data: bytes) -> bool:
     The last end-of-image must follow the last start-of-scan: a thumbnail has marks of its own.
     """
     if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
+        # Looking for the start of the scan goes back over all the pixels; mostly the end is the end.
+        return not data.endswith(b"\xff\xd9") and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
     return data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]
 
 
-def read_image(path: Path, upright: bool) -> NDArray[np.uint8]:
-    """RGB (H, W, 3) uint8; grey, palette and alpha pictures are converted.
-
-    upright=True applies the EXIF orientation (a picture as a person sees it), False keeps the
-    stored pixels, which is what datasets' labels refer to. Raises PoposError naming the file.
-    """
+def read_bgr(path: Path, upright: bool) -> NDArray[np.uint8]:
+    """BGR (H, W, 3) uint8, OpenCV's own order; otherwise as `read_image`."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -45,7 +42,16 @@ def read_image(path: Path, upright: bool) -> NDArray[np.uint8]:
         raise PoposError(f"{path}: cannot be decoded: {error.err}") from None
     if image is None:
         raise PoposError(f"{path}: not an image that OpenCV can read")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return image  # type: ignore[return-value]
+
+
+def read_image(path: Path, upright: bool) -> NDArray[np.uint8]:
+    """RGB (H, W, 3) uint8; grey, palette and alpha pictures are converted.
+
+    upright=True applies the EXIF orientation (a picture as a person sees it), False keeps the
+    stored pixels, which is what datasets' labels refer to. Raises PoposError naming the file.
+    """
+    return cv2.cvtColor(read_bgr(path, upright), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
 def images_in(folder: Path) -> list[Path]:

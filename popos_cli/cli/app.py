@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import PoposError, UsageError
-from . import bench, calibrate, console, doctor, evaluate, predict, prepare, train, weights
+from . import bench, calibrate, console, doctor, evaluate, inspect, predict, prepare, train, weights
 
 app = typer.Typer(
     name="popos",
@@ -27,6 +27,7 @@ INTERRUPTED = 130  # a shell's code for Ctrl-C
 
 COMMANDS: tuple[tuple[Callable[..., Any], str, tuple[str, ...], str], ...] = (
     (prepare.prepare_data, "prepare-data", ("prepare",), prepare.EXAMPLES),
+    (inspect.inspect, "inspect", (), inspect.EXAMPLES),
     (train.train, "train", (), train.EXAMPLES),
     (evaluate.evaluate, "evaluate", ("eval",), evaluate.EXAMPLES),
     (predict.predict, "predict", (), predict.EXAMPLES),

@@ -10,15 +10,11 @@ from . import console
 from .options import DEVICE, JSON, one_of
 
 EXAMPLES = (
-    "Examples:  popos bench decoders   |   popos bench decoders --resolution 16 --decoder ml --decoder popos"
+    "Examples:  popos bench decoders --resolution 16 --decoder ml --decoder popos   |   "
+    "popos bench data   |   popos bench data --dataset wflw --faces 200"
 )
 
-bench = typer.Typer(no_args_is_help=True, help="Measure error and speed on this machine.", epilog=EXAMPLES)
-
-
-@bench.callback()
-def _bench() -> None:
-    """Keeps `decoders` a word of its own: typer lets an only command take its group's place."""
+bench = typer.Typer(no_args_is_help=True, help="Measure errors and speed on this machine.", epilog=EXAMPLES)
 
 
 @bench.command(epilog=EXAMPLES)
@@ -75,3 +71,53 @@ def decoders(
             for r in rows
         ],
     )  # fmt: skip
+
+
+@bench.command(epilog=EXAMPLES)
+def data(
+    dataset: Annotated[
+        str | None, typer.Option(help="A prepared dataset.", show_default="photos drawn for the purpose")
+    ] = None,
+    faces: Annotated[int, typer.Option(min=1, max=10_000, help="Faces to read.")] = 64,
+    device: DEVICE = None,
+    json: JSON = False,
+) -> None:
+    """Speed of a loader on one core: an index of 20,000 faces; augmented faces from photos and from
+    cached crops, beside the bare decoding of the same files; and, apart, the look of a batch (colour,
+    low resolution, normalisation), which training makes on its device.
+    """
+    import torch
+
+    from ..data.augment import Augment
+    from ..data.index import read_index
+    from ..engine.bench_data import bench_data
+    from ..settings.schema import AugmentSettings
+    from ..weights.find import pick_inference_device
+
+    torch_device = pick_inference_device(device)
+    index = read_index(dataset) if dataset else None
+    torch.set_num_threads(1)
+    augment = Augment(**AugmentSettings().model_dump())
+    with console.progress_bar("data") as (bar, task):
+        found = bench_data(index, faces, augment, torch_device, lambda name: bar.update(task, extra=name))
+    if json:
+        console.print_json({"dataset": dataset, "threads": 1, **found})
+        return
+    rows = [
+        [
+            name, str(r["faces"]), f"{r['decode_ms']:.2f}", f"{r['sample_ms']:.2f}", f"{r['ratio']:.2f}",
+            f"{r['faces_per_second']:.0f}",
+        ]
+        for name, r in (
+            (f"photos of {found['photos']['megapixels']:.2g} MP", found["photos"]),
+            (f"cached crops of {found['crops']['bytes'] / 1000:.2g} kB", found["crops"]),
+        )
+    ]  # fmt: skip
+    columns = ["source", "faces", "decode ms", "sample ms", "ratio", "faces/s"]
+    console.print_table(f"{dataset or 'drawn photos'}, one core", columns, rows)
+    read, look = found["index"], found["photometry"]
+    console.stdout.print(f"index of {read['faces']} faces: read in {read['seconds']:.2f} s")
+    console.stdout.print(
+        f"look and normalisation of {look['batch']} faces on {look['device']}: "
+        f"{look['faces_per_second']:.0f} faces/s"
+    )

@@ -16,32 +16,49 @@ if TYPE_CHECKING:
     from ..data.index import Index
 
 EXAMPLES = (
-    r"Examples:  popos prepare-data custom faces/ --scheme 300w --split-by '^(.*)_\d+'   |   "
+    r"Examples:  popos prepare-data 300w /data   |   popos prepare-data wflw /data --cache-crops   |   "
+    r"popos prepare-data custom faces/ --scheme 300w --split-by '^(.*)_\d+'   |   "
     "popos prepare-data synthetic /tmp/toy --count 500"
 )
 BENCHMARKS = ("300w", "wflw", "cofw", "aflw", "coco-face")
+CUSTOM_VALIDATION = 0.1  # share of the people; a benchmark's own splits hold none back
 
 
 def prepare_data(
     dataset: Annotated[
-        str, typer.Argument(help="custom, synthetic, or a benchmark: 300w, wflw, cofw, aflw, coco-face.")
+        str, typer.Argument(help="300w, wflw, cofw, aflw, coco-face; custom for your own; synthetic.")
     ],
     root: Annotated[
         Path,
-        typer.Argument(help="custom: a CSV, a COCO-keypoints JSON, or a folder; synthetic: a new folder."),
+        typer.Argument(
+            help="Benchmark: a folder that holds its download somewhere below; custom: a CSV, a "
+            "COCO-keypoints JSON, or a folder; synthetic: a new folder."
+        ),
     ],
-    scheme: Annotated[str, typer.Option(help="300w, wflw, cofw, aflw, or a TOML file.")] = "300w",
+    scheme: Annotated[
+        str | None,
+        typer.Option(help="custom, synthetic: 300w, wflw, cofw, aflw, or a TOML file.", show_default="300w"),
+    ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What to call the dataset.", show_default="ROOT's folder name")
+        str | None,
+        typer.Option(
+            help="What to call the dataset.", show_default="the benchmark's name; else ROOT's folder name"
+        ),
     ] = None,
     split_by: Annotated[
         str | None,
         typer.Option(
-            help="Pattern searched in each image path; group 1 is the person.",
+            help="custom: pattern searched in each image path; group 1 is the person.",
             show_default="each picture alone",
         ),
     ] = None,
-    val_fraction: Annotated[float, typer.Option(help="Share of people (groups) kept for validation.")] = 0.1,
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of people (groups) kept for validation; of a benchmark's training pictures.",
+            show_default="0.1; benchmarks: none",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -55,50 +72,135 @@ def prepare_data(
         typer.Option(
             min=0,
             max=1,
-            help="Coordinate of the first pixel's centre in the labels.",
+            help="custom: coordinate of the first pixel's centre in the labels.",
             show_default="1 for .pts, else 0",
         ),
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad rows out instead of failing.")
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Benchmarks: go on with the part that is there.")
     ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad rows and undecodable pictures out.")
+    ] = False,
+    cache_crops: Annotated[
+        bool,
+        typer.Option("--cache-crops", help="Also write small face crops, which training then reads."),
+    ] = False,
+    crop_format: Annotated[
+        str, typer.Option(help="jpeg (quality 95) or png (lossless, three times the size and time).")
+    ] = "jpeg",
     count: Annotated[int, typer.Option(min=2, max=1_000_000, help="synthetic: how many faces.")] = 500,
     json: JSON = False,
 ) -> None:
     """Check pictures and labels, and write one index under POPOS_HOME.
 
-    Pictures stay where they are. A bad row (missing or unreadable picture, wrong count, NaN, a
-    face without size) is named with file and line, and nothing is written unless --skip-bad.
+    Benchmarks are found by the names of their files: the official download (archives or unpacked),
+    mmpose's JSON or HRNet's CSV. Pictures stay where they are, unless they lie in an archive or a .mat.
+    A bad row (missing or unreadable picture, wrong count, NaN, a face without size) is named with file
+    and line, and nothing is written unless --skip-bad.
     """
     one_of(dataset, ("custom", "synthetic", *BENCHMARKS), "dataset")
-    if dataset in BENCHMARKS:
-        raise PoposError(
-            f"prepare-data {dataset}: this version does not read the raw {dataset} download yet",
-            "Convert its labels to a CSV (image,x0,y0,...), .pts files or COCO keypoints, then: "
-            f"popos prepare-data custom ROOT --name {dataset} --scheme "
-            f"{'300w' if dataset == 'coco-face' else dataset}",
-        )
-    if not 0 < val_fraction < 1:
+    one_of(crop_format, ("jpeg", "png"), "--crop-format")
+    if val_fraction is not None and not 0 < val_fraction < 1:
         raise UsageError(f"--val-fraction {val_fraction}: must lie between 0 and 1")
+    if dataset in BENCHMARKS:
+        for flag, value in (("--scheme", scheme), ("--split-by", split_by), ("--base", base)):
+            if value is not None:
+                raise UsageError(f"{flag} is not for {dataset}, whose labels are known")
     from ..core.schemes import find_scheme
     from ..data.home import remember
     from ..data.index import write_index
 
-    landmark_scheme = find_scheme(scheme)
-    if dataset == "synthetic":
+    left_out: list[Any] = []
+    share = CUSTOM_VALIDATION if val_fraction is None else val_fraction
+    if dataset in BENCHMARKS:
+        label = _checked(name or dataset)
+        index, left_out = _import_benchmark(
+            dataset, root, label, allow_partial=allow_partial, skip_bad=skip_bad,
+            val_fraction=val_fraction or 0.0, seed=seed,
+        )  # fmt: skip
+    elif dataset == "synthetic":
         from ..data.benchmarks.synthetic import prepare_synthetic
 
+        landmark_scheme = find_scheme(scheme or "300w")
         index = prepare_synthetic(
-            root, count, landmark_scheme, seed or 0, _checked(name or "synthetic"), val_fraction
+            root, count, landmark_scheme, seed or 0, _checked(name or "synthetic"), share
         )
-        bad: list[Any] = []
     else:
+        landmark_scheme = find_scheme(scheme or "300w")
         label = _checked(name or (root.resolve().stem if root.is_file() else root.resolve().name))
-        options = {"split_by": split_by, "val_fraction": val_fraction, "seed": seed, "base": base}
-        index, bad = _import_custom(root, landmark_scheme, label, skip_bad, options)
+        options = {"split_by": split_by, "val_fraction": share, "seed": seed, "base": base}
+        index, left_out = _import_custom(root, landmark_scheme, label, skip_bad, options)
     path = write_index(index)
     remember("roots", root)
-    _report(index, path, len(bad), json)
+    crops = _cache_crops(index, crop_format) if cache_crops else None
+    _report(index, path, crops, len(left_out), json)
+
+
+def _import_benchmark(
+    dataset: str, root: Path, name: str, *, allow_partial: bool, skip_bad: bool = False,
+    val_fraction: float = 0.0, seed: int | None = None,
+) -> tuple[Index, list[Any]]:  # fmt: skip
+    """The benchmark's index and what was left out, each named on stderr. Raises PoposError."""
+    from ..data.benchmarks.assemble import build_index, check_counts, find_labels
+
+    console.note(f"reading {dataset} below {root}")  # COCO-WholeBody has 3 GB of labels
+
+    labels, counts = find_labels(
+        dataset, root, lambda archive: console.note(f"unpacking {archive} (this may take minutes)")
+    )
+    wrong = not all(line.right for line in counts)
+    if wrong:
+        console.stderr.print(f"{dataset} below {root} ({labels.kind}): expected, found")
+        for line in counts:
+            expected = "?" if line.expected is None else str(line.expected)
+            mark = "" if line.right else "   <-"
+            console.stderr.print(f"{'   ' * line.depth + line.name:24}{expected:>8}{line.found:>8}{mark}")
+    for remark in labels.remarks:
+        console.note(remark)
+    for bad in labels.bad:
+        console.note(str(bad))
+    partial = wrong or any(not face.image.is_file() for face in labels.faces)
+    if not allow_partial:
+        check_counts(dataset, root, labels, counts)
+    with console.progress_bar("checking pictures") as (bar, task):
+        index, undecodable = build_index(
+            dataset, labels, name=name, skip_bad=skip_bad, partial=partial, val_fraction=val_fraction,
+            seed=seed, advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    for bad in undecodable:
+        console.note(f"left out: {bad}")
+    return index, [*labels.bad, *undecodable]
+
+
+def prepare_remembered(dataset: str) -> bool:
+    """Prepare a benchmark from a root that an earlier prepare-data was given, if one holds all of it."""
+    from ..data.home import remember, remembered
+    from ..data.index import write_index
+
+    if dataset not in BENCHMARKS:
+        return False
+    for root in remembered("roots"):
+        try:
+            index, _ = _import_benchmark(dataset, root, dataset, allow_partial=False)
+        except PoposError as error:
+            console.note(error.message)
+            continue
+        write_index(index)
+        remember("roots", root)
+        console.note(f"prepared {dataset} from {root}: {len(index)} faces")
+        return True
+    return False
+
+
+def _cache_crops(index: Index, crop_format: str) -> Path:
+    from ..data.crops import cache_crops
+
+    with console.progress_bar("caching crops") as (bar, task):
+        return cache_crops(
+            index, lossless=crop_format == "png",
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
 
 
 def _import_custom(
@@ -129,7 +231,7 @@ def _import_custom(
     return index, bad
 
 
-def _report(index: Index, path: Path, skipped: int, json: bool) -> None:
+def _report(index: Index, path: Path, crops: Path | None, skipped: int, json: bool) -> None:
     splits = {split: int((index.split == split).sum()) for split in index.splits}
     outside = index.outside()
     report = {
@@ -138,27 +240,35 @@ def _report(index: Index, path: Path, skipped: int, json: bool) -> None:
         "scheme": index.scheme.name,
         "faces": len(index),
         "splits": splits,
+        "subsets": {
+            subset: int(index.subset[:, n].sum()) for n, subset in enumerate(index.subsets)
+        },
         "groups": len(set(index.group)),
         "skipped": skipped,
         "points_outside": int(outside.sum()),
         "faces_with_points_outside": int(outside.any(1).sum()),
+        "crops": None if crops is None else str(crops),
     }
     if json:
         console.print_json(report)
         return
+    rows = [[s, str(n), str(len(set(index.image[index.split == s])))] for s, n in splits.items()]
+    for n, subset in enumerate(index.subsets):
+        faces = index.subset[:, n]
+        rows.append([f"test: {subset}", str(int(faces.sum())), str(len(set(index.image[faces])))])
     console.print_table(
-        f"{index.name}: {len(index)} faces, scheme {index.scheme.name}",
-        ["split", "faces", "people or groups"],
-        [[s, str(n), str(len(set(index.group[index.split == s])))] for s, n in splits.items()],
+        f"{index.name}: {len(index)} faces, scheme {index.scheme.name}", ["split", "faces", "pictures"], rows
     )
     if skipped:
-        console.stdout.print(f"left out: {skipped} bad rows")
+        console.stdout.print(f"left out: {skipped} bad rows or pictures")
     if outside.any():
         console.stdout.print(
             f"{report['points_outside']} points of {report['faces_with_points_outside']} faces lie "
             "outside their picture; kept"
         )
     console.stdout.print(f"index: {path}")
+    if crops is not None:
+        console.stdout.print(f"crops: {crops}")
     console.note(f"next: popos train --dataset {index.name} --resolution 16")
 
 

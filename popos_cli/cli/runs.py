@@ -19,7 +19,7 @@ def refuse_taken(out: Path | None) -> None:
 
 def new_run_folder(out: Path | None, stem: str) -> Path:
     """Create `out`, or ./runs/<stem>-<n> with the first free n. Raises PoposError if it is taken."""
-    candidates = [out] if out else [Path("runs") / f"{stem}-{n}" for n in range(1, 100_000)]
+    candidates = iter([out]) if out else (Path("runs") / f"{stem}-{n}" for n in range(1, 100_000))
     for path in candidates:
         try:
             path.mkdir(parents=True)
@@ -31,4 +31,4 @@ def new_run_folder(out: Path | None, stem: str) -> Path:
             raise PoposError(
                 f"cannot create {path}: {error.strerror or error}", "Choose another place with --out."
             ) from None
-    raise PoposError(f"{candidates[-1]} exists already", "Choose another folder with --out.")
+    raise PoposError(f"{path} exists already", "Choose another folder with --out.")

@@ -117,7 +117,7 @@ def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: b
     import torchvision.transforms.v2  # noqa: F401
 
     from ..data.home import remember, replacing
-    from ..data.index import read_index
+    from ..data.index import prepared_names, read_index
     from ..engine.build import build_info, pick_device
     from ..engine.checkpoint import STATE
     from ..engine.runlog import read_rows
@@ -126,8 +126,11 @@ def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: b
     from ..settings.load import dump_toml
     from ..weights.find import initial_state
     from .calibrate import calibrate_file
+    from .prepare import prepare_remembered
     from .runs import new_run_folder
 
+    if settings.dataset not in prepared_names():
+        prepare_remembered(settings.dataset)  # where it cannot, read_index says what to do
     index = read_index(settings.dataset)
     device = pick_device(settings.gpus)
     initial = None

@@ -75,24 +75,53 @@ def transform(points: Floats, matrix: Floats) -> Floats:
     return points @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
 
 
+def compose(second: Floats, first: Floats) -> Floats:
+    """The (2, 3) matrix that moves by `first` and then by `second`."""
+    composed = second[:, :2] @ first
+    composed[:, 2] += second[:, 2]
+    return composed
+
+
 def warp(image: NDArray[np.uint8], matrix: Floats, image_size: int) -> NDArray[np.uint8]:
     """Cut the crop (image_size, image_size, 3) out of `image` (H, W, 3); outside is black.
 
     Shrinking by more than two is done on an image that `cv2.INTER_AREA` has halved first (as often
     as needed): bilinear sampling alone would skip pixels and alias.
     """
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    while scale <= 0.5 and min(image.shape[:2]) >= 2:
-        height, width = image.shape[:2]
-        half = (width // 2, height // 2)
-        factor = np.array([width / half[0], height / half[1]])
-        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        # Pixel centres: x_full = (x_half + .5) * factor - .5
-        shift = (factor - 1) / 2
-        linear = matrix[:, :2] * factor
-        matrix = np.hstack([linear, (matrix[:, 2] + matrix[:, :2] @ shift)[:, None]])
-        scale *= 2
+    scale = float(np.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])))
+    times = 0
+    while scale <= 0.5 and min(image.shape[:2]) >> times >= 2:
+        scale, times = scale * 2, times + 1
+    if times:
+        image, matrix = _halved(image, matrix, image_size, times)
+        if not image.size:
+            return np.zeros((image_size, image_size, 3), np.uint8)
     return cv2.warpAffine(image, matrix, (image_size, image_size), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def _halved(
+    image: NDArray[np.uint8], matrix: Floats, image_size: int, times: int
+) -> tuple[NDArray[np.uint8], Floats]:
+    """The part of `image` that the crop shows, each side halved `times` times, and the matrix from there.
+
+    Blocks of 2^times pixels become one; what the image's right and lower border have left over, less
+    than a pixel of the crop, is dropped. Empty where the crop lies outside the image.
+    """
+    block = 2**times
+    last = image_size - 1
+    corners = transform(np.array([[0, 0], [last, 0], [0, last], [last, last]]), invert(matrix)) / block
+    blocks = np.array([image.shape[1] // block, image.shape[0] // block])
+    # One block more on each side, for bilinear sampling.
+    low = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, blocks)
+    high = np.clip(np.floor(corners.max(0)).astype(int) + 2, low, blocks)
+    (left, top), (right, bottom) = low * block, high * block
+    part = image[top:bottom, left:right]
+    for _ in range(times if part.size else 0):
+        height, width = part.shape[:2]
+        part = cv2.resize(part, (width // 2, height // 2), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    # Pixel centres: x_image = (x_part + .5) * block - .5 + left
+    to_image = np.array([[block, 0, (block - 1) / 2 + left], [0, block, (block - 1) / 2 + top]])
+    return part, compose(matrix, to_image)
 
 
 def box_iou(box: Floats, boxes: Floats) -> Floats:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from ..core.geometry import Alignment, Floats, crop_matrix, transform, warp
-from ..sources import read_image
-from .augment import Augment
+from ..core.geometry import Alignment, Floats, compose, crop_matrix, invert, transform, warp
+from ..sources import read_bgr
+from .augment import PLAIN, Augment
+from .crops import Crops
 from .index import Index
 
 
 class FaceDataset(Dataset[dict[str, Any]]):
     """One face a sample, cropped around its square.
 
-    image: (3, S, S) uint8 RGB. points: (K, 2) float32 crop pixels, NaN where not labelled.
-    points_image: (K, 2) float64. matrix: (2, 3) float64 image -> crop. normaliser: image pixels.
-    face: the row in `index`. `squares`: centres (F, 2) and sides (F,) to crop around instead of
-    the index's own. With `augment`, the draw depends on (seed, epoch, face) alone.
+    image: (3, S, S) uint8 RGB. look: (4,) float32, what `augment.apply_look` has still to do to it.
+    points: (K, 2) float32 crop pixels, NaN where not labelled. points_image: (K, 2) float64.
+    matrix: (2, 3) float64 image -> crop. normaliser: image pixels. face: the row in `index`.
+
+    `squares`: centres (F, 2) and sides (F,) to crop around instead of the index's own. `crops`: read
+    these instead of the photos; all but the pixels is the same. With `augment`, the draw depends
+    on (seed, epoch, face) alone.
     """
 
     def __init__(
@@ -32,10 +38,11 @@ class FaceDataset(Dataset[dict[str, Any]]):
         augment: Augment | None = None,
         seed: int = 0,
         squares: tuple[Floats, Floats] | None = None,
+        crops: Crops | None = None,
     ) -> None:
         self.centers, self.sides = squares or (index.center, index.side)
         self.index, self.image_size, self.padding, self.alignment = index, image_size, padding, alignment
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self.crops = augment, seed, crops
         self.normalisers = index.normalisers()
         self.flip_index = index.scheme.flip_index
 
@@ -45,31 +52,42 @@ class FaceDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """`key`: the face, or (epoch, face) as `EpochSampler` gives it."""
         epoch, face = key if isinstance(key, tuple) else (0, key)
-        index = self.index
+        index, augment, size = self.index, self.augment, self.image_size
         center, side = self.centers[face], float(self.sides[face]) * self.padding
         rotation, flip = 0.0, False
-        rng = np.random.default_rng((self.seed, epoch, face))
-        if self.augment:
-            center, side, rotation, flip = self.augment.place(center, side, rng)
-        matrix = crop_matrix(center, side, self.image_size, self.alignment, rotation, flip)
-        picture = read_image(index.root / str(index.image[face]), upright=False)
-        crop = warp(picture, matrix, self.image_size)
+        if augment:
+            rng = np.random.default_rng((self.seed, epoch, face))
+            center, side, rotation, flip = augment.place(center, side, rng)
+        matrix = crop_matrix(center, side, size, self.alignment, rotation, flip)
+        image = self._pixels(face, matrix)
+        look = np.array(PLAIN, np.float32)
+        if augment:
+            augment.occlude(image, rng)
+            look = augment.look(size, rng)
         points = transform(index.points[face], matrix)
         points[index.visible[face] == 0] = np.nan
         if flip:
             points = points[self.flip_index]
-        if self.augment:
-            image = self.augment.look(crop, rng)
-        else:
-            image = torch.from_numpy(crop).permute(2, 0, 1).contiguous()
         return {
-            "image": image,
+            "image": torch.from_numpy(image),
+            "look": torch.from_numpy(look),
             "points": torch.from_numpy(points.astype(np.float32)),
             "points_image": torch.from_numpy(index.points[face]),
             "matrix": torch.from_numpy(matrix),
             "normaliser": float(self.normalisers[face]),
             "face": face,
         }
+
+    def _pixels(self, face: int, matrix: Floats) -> NDArray[np.uint8]:
+        """The crop (3, S, S), RGB, that `matrix` (image -> crop) cuts out."""
+        if self.crops:
+            picture, cached = self.crops[face]
+            matrix = compose(matrix, invert(cached))
+        else:
+            picture = read_bgr(self.index.root / str(self.index.image[face]), upright=False)
+        planes = np.empty((3, self.image_size, self.image_size), np.uint8)
+        cv2.split(warp(picture, matrix, self.image_size), [planes[2], planes[1], planes[0]])
+        return planes
 
 
 class EpochSampler(torch.utils.data.Sampler[tuple[int, int]]):

@@ -24,6 +24,11 @@ def datasets_folder() -> Path:
     return home() / "datasets"
 
 
+def extracted_folder(dataset: str) -> Path:
+    """Where pixels that lie in archives or label files are unpacked to; not created here."""
+    return home() / "extracted" / dataset
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write beside `path`; it takes `path`'s place only if the block succeeds.

@@ -8,10 +8,11 @@ Pixels stay where they are; the file holds, for F faces of K landmarks,
     points       (F, K, 2) float64, x then y, 0-based pixel centres of the stored picture
     visible      (F, K) uint8, 0 not labelled (NaN), 1 labelled but occluded, 2 visible
     center, side (F, 2), (F,) float64, the square around the face before any padding, image pixels
-    split        (F,) text, "train", "val" or "test"
+    split        (F,) text, "train", "val", "test", or "private" (300W's later test set)
     group        (F,) text, the person or other unit that no two splits share; "" if unknown
     source       (F,) text, where the label came from, "landmarks.csv:17"
     subset       (F, S) bool, membership in meta["subsets"]
+    rect         (F, 4) float64, the official detection box x, y, w, h, NaN where there is none
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from ..errors import PoposError, UsageError, did_you_mean
 from .home import datasets_folder, replacing
 
 FORMAT = 1
+SPLITS = ("train", "val", "test", "private")
 _IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
 _COLUMNS = (
-    "image", "size", "points", "visible", "center", "side", "split", "group", "source", "subset",
+    "image", "size", "points", "visible", "center", "side", "split", "group", "source", "subset", "rect",
 )  # fmt: skip
 
 
@@ -56,6 +58,7 @@ class Index:
     group: NDArray[np.str_]
     source: NDArray[np.str_]
     subset: NDArray[np.bool_]
+    rect: Floats
     subsets: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -64,7 +67,7 @@ class Index:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(s for s in ("train", "val", "test") if (self.split == s).any())
+        return tuple(s for s in SPLITS if (self.split == s).any())
 
     def select(self, rows: NDArray[Any]) -> Index:
         """The faces at `rows` (indices or a mask)."""
@@ -109,8 +112,8 @@ def index_path(name: str) -> Path:
     return datasets_folder() / f"{name}.npz"
 
 
-def write_index(index: Index) -> Path:
-    """Validate and write to POPOS_HOME; an index of that name is replaced whole or not at all."""
+def write_index(index: Index, path: Path | None = None) -> Path:
+    """Validate and write to POPOS_HOME, or to `path`; what is there is replaced whole or not at all."""
     problem = _problem(index)
     if problem:
         raise PoposError(f"dataset {index.name!r}: {problem}")
@@ -122,7 +125,7 @@ def write_index(index: Index) -> Path:
         "subsets": list(index.subsets),
         "notes": index.notes,
     }
-    path = index_path(index.name)
+    path = path or index_path(index.name)
     columns = {column: getattr(index, column) for column in _COLUMNS}
     with replacing(path) as temporary:
         np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
@@ -130,7 +133,7 @@ def write_index(index: Index) -> Path:
 
 
 def read_index(name: str) -> Index:
-    """Read a prepared dataset by name. Raises PoposError where it is missing, torn or newer."""
+    """Read a prepared dataset by name. Raises PoposError where it is missing, or as `load_index`."""
     path = index_path(name)
     if not path.exists():
         prepared = prepared_names()
@@ -141,7 +144,11 @@ def read_index(name: str) -> Index:
         raise PoposError(
             f"dataset {name!r} is not prepared", f"{meant}: popos prepare-data {importer}.{known}"
         )
-    again = f"Prepare it again: popos prepare-data ... --name {name}"
+    return load_index(path, f"Prepare it again: popos prepare-data ... --name {name}")
+
+
+def load_index(path: Path, again: str | None = None) -> Index:
+    """Read an index file. Raises PoposError, with `again` for its hint, where it is torn or newer."""
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("torn, or no .npz file")  # NumPy would take it for a pickle
@@ -187,6 +194,7 @@ def _problem(index: Index) -> str | None:
         "group": (faces,),
         "source": (faces,),
         "subset": (faces, len(index.subsets)),
+        "rect": (faces, 4),
     }
     if not faces:
         return "it has no faces"
@@ -197,7 +205,7 @@ def _problem(index: Index) -> str | None:
         return "a labelled point is not finite"
     if not (np.isfinite(index.center).all() and (index.side > 0).all()):
         return "a face has no size"
-    unknown = set(index.split) - {"train", "val", "test"}
+    unknown = set(index.split) - set(SPLITS)
     if unknown:
         return f"unknown split {sorted(unknown)[0]!r}"
     split_of: dict[str, str] = {}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -14,6 +15,7 @@ from ..core.codec import Codec
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES
 from ..data.augment import Augment
+from ..data.crops import REGION, Crops, open_crops
 from ..data.dataset import EpochSampler, FaceDataset
 from ..data.index import Index
 from ..errors import PoposError
@@ -81,39 +83,69 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
     )
 
 
+def training_crops(settings: TrainSettings, index: Index) -> Crops | None:
+    """The crop cache of these faces, where there is one and training's largest crop, upright, is in it."""
+    largest = settings.model.padding * math.exp(2 * settings.augment.scale)
+    return open_crops(index) if largest <= REGION else None
+
+
 def evaluation_loader(
     index: Index, codec: Codec, padding: float, workers: int,
     squares: tuple[Floats, Floats] | None = None,
 ) -> DataLoader[Any]:  # fmt: skip
-    """Unaugmented crops around the index's squares, or around `squares` (centres, sides)."""
+    """Unaugmented crops of the photos around the index's squares, or around `squares` (centres, sides)."""
     faces = FaceDataset(index, codec.image_width, padding, codec.alignment, squares=squares)
     return ordered_loader(faces, workers)
 
 
+def validation_loader(settings: TrainSettings, index: Index, codec: Codec) -> DataLoader[Any]:
+    """The faces that give the figures which training watches."""
+    return ordered_loader(plain_faces(settings, index, codec), settings.workers)
+
+
 def ordered_loader(faces: Dataset[dict[str, Any]], workers: int) -> DataLoader[Any]:
     """Every face once, in order."""
-    return DataLoader(faces, EVALUATION_BATCH, num_workers=workers, worker_init_fn=ignore_interrupts)
+    return DataLoader(faces, EVALUATION_BATCH, num_workers=workers, worker_init_fn=start_worker)
+
+
+def augmented_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceDataset:
+    """Crops as training draws them, from the cache where there is one."""
+    augment = Augment(**settings.augment.model_dump())
+    return FaceDataset(
+        index, codec.image_width, settings.model.padding, codec.alignment, augment, settings.seed,
+        crops=training_crops(settings, index),
+    )  # fmt: skip
+
+
+def plain_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceDataset:
+    """Unaugmented crops, from the cache where there is one."""
+    crops = training_crops(settings, index)
+    return FaceDataset(index, codec.image_width, settings.model.padding, codec.alignment, crops=crops)
 
 
 def training_loader(
     settings: TrainSettings, index: Index, codec: Codec
 ) -> tuple[DataLoader[Any], EpochSampler]:
-    augment = Augment(**settings.augment.model_dump())
-    faces = FaceDataset(
-        index, codec.image_width, settings.model.padding, codec.alignment, augment, settings.seed
-    )
+    """Augmented crops in an order of their own each epoch."""
+    faces = augmented_faces(settings, index, codec)
     sampler = EpochSampler(len(faces), settings.seed)
     loader: DataLoader[Any] = DataLoader(
         faces,
         batch_size=min(settings.schedule.batch_size, len(faces)),
         sampler=sampler,
         num_workers=settings.workers,
-        worker_init_fn=ignore_interrupts,
+        worker_init_fn=start_worker,
         persistent_workers=False,  # the sampler's epoch changes between epochs
         drop_last=True,
         pin_memory=torch.cuda.is_available(),
     )
     return loader, sampler
+
+
+def start_worker(worker: int) -> None:
+    """What a loader process does first."""
+    ignore_interrupts()
+    cv2.setNumThreads(1)  # one core a worker: threads of OpenCV's own would fight over the others'
 
 
 def build_optimiser(settings: TrainSettings, model: torch.nn.Module) -> torch.optim.AdamW:

@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset
 
 from ..core.calibration import fit_calibration
 from ..core.geometry import Floats, invert, transform
-from ..data.augment import Augment
+from ..data.augment import Augment, apply_look
 from ..data.dataset import FaceDataset
 from ..data.index import Index
 from ..errors import PoposError
@@ -55,7 +55,8 @@ def calibrate(
     faces = [FaceDataset(*arguments), *(FaceDataset(*arguments, BAD_PHOTO, n) for n in range(DEGRADED))]
     features, errors = [], []
     for batch in ordered_loader(ConcatDataset(faces), workers):
-        heatmaps = predict_heatmaps(model, to_model_input(batch["image"], device), None, codec.alignment)
+        images = apply_look(to_model_input(batch["image"], device), batch["look"])
+        heatmaps = predict_heatmaps(model, images, None, codec.alignment)
         points, found = codec.calibration_features(heatmaps)
         matrices, truth = batch["matrix"].numpy(), batch["points"].numpy()
         errors.append(_crop_errors(points.cpu().numpy(), truth, matrices, info.label_offset))

@@ -41,6 +41,6 @@ def held_interrupts() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def ignore_interrupts(worker: int = 0) -> None:
+def ignore_interrupts() -> None:
     """For loader processes: a terminal sends Ctrl-C to them too, but the trainer ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

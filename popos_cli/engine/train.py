@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from ..core.codec import Codec
 from ..core.losses import heatmap_mse, points_smooth_l1
 from ..core.model import Landmarker
+from ..data.augment import apply_look
 from ..data.index import Index
 from ..errors import PoposError
 from ..settings.schema import TrainSettings
@@ -131,18 +132,20 @@ def fit(
     """Train on the index's train faces into folder `run`; returns the best validation NME in %.
 
     Writes best.safetensors and last.safetensors (averaged weights), results.csv and state.ckpt.
-    `initial`: tensors by name; those missing start at random. Ctrl-C takes effect between two
-    steps, once the state is saved: a resumed run ends with the weights of an uninterrupted one.
+    `initial`: tensors by name; those missing start at random. Faces come from the crop
+    cache where the dataset has one. Ctrl-C takes effect between two steps, once the state is saved:
+    a resumed run ends with the weights of an uninterrupted one.
     Raises PoposError when the loss is not finite or the dataset has no faces to train on.
     """
-    info = build.build_info(settings, index)
-    loader, sampler = build.training_loader(settings, index.of_split("train"), info.build_codec())
+    codec = build.build_info(settings, index).build_codec()
+    loader, sampler = build.training_loader(settings, index.of_split("train"), codec)
     validation = index.validation()
     if not (validation.normalisers() > 0).any():
         raise PoposError(
             f"dataset {index.name!r}: no validation face can be measured: the points that its "
             f"{index.scheme.normaliser} distance needs are not labelled, or coincide"
         )
+    judging = build.validation_loader(settings, validation, codec)
     steps, batch_size = len(loader), loader.batch_size or 1
     with held_interrupts() as check:
         training = begin(settings, index, initial, steps)
@@ -155,7 +158,7 @@ def fit(
                 sampler.epoch, sampler.start = training.epoch, done * batch_size
                 train_epoch(training, loader, steps, progress, check)
                 seconds = time.monotonic() - started
-                nme = validate(training, validation, check)
+                nme = validate(training, judging, check)
                 training.epoch += 1
                 rate = (len(training.losses) - done) * batch_size / seconds
                 finish_epoch(training, run, nme, rate, seconds, progress)
@@ -200,7 +203,7 @@ def train_epoch(
     training.model.train()
     check()
     for batch in loader:
-        images = build.to_model_input(batch["image"], device)
+        images = apply_look(build.to_model_input(batch["image"], device), batch["look"])
         points = batch["points"].to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             heatmaps = training.model(images)
@@ -240,15 +243,13 @@ def batch_loss(
     return heatmap_loss, weight * points_loss
 
 
-def validate(training: Training, index: Index, check: Callable[[], None]) -> float:
-    """Mean NME in percent of the averaged weights over the index's faces, without the flip test.
+def validate(training: Training, loader: DataLoader[Any], check: Callable[[], None]) -> float:
+    """Mean NME in percent of the averaged weights over the loader's faces, without the flip test.
 
     `check` is called after each batch and may raise.
     """
-    info, codec = training.info, training.codec
-    loader = build.evaluation_loader(index, codec, info.crop.padding, training.settings.workers)
     found = measure(
-        training.average.module, {"own": codec}, loader, training.device, None,
-        info.label_offset, training.dtype, progress=lambda faces: check(),
+        training.average.module, {"own": training.codec}, loader, training.device, None,
+        training.info.label_offset, training.dtype, progress=lambda faces: check(),
     )  # fmt: skip
     return float(np.nanmean(found["own"].error) * 100)

@@ -94,7 +94,7 @@ def _row(index: Index, sample: Sample) -> list[tuple[Picture, str]]:
 
 
 def caption(crop: Crop, plain: Crop) -> str:
-    """What was done to an augmented crop: "epoch 3: flip, -12 deg, x0.93". Degrees are counter-clockwise
+    """What was done to an augmented crop: "epoch 3: flip -12 deg x0.93". Degrees are counter-clockwise
     as seen on the tile, after the mirror; the factor is that of the face's size; then the look, if odd."""
     linear = crop.matrix[:, :2]
     degrees = np.rad2deg(np.arctan2(linear[0, 1], linear[1, 1]))
@@ -104,12 +104,12 @@ def caption(crop: Crop, plain: Crop) -> str:
         parts.append("grey")
     if crop.look[3]:
         parts.append(f"{crop.look[3]:.0f} px")
-    return f"epoch {crop.epoch}: {', '.join(parts)}"
+    return f"epoch {crop.epoch}: {' '.join(parts)}"
 
 
 def eye_corner(scheme: Scheme, points: Sequence[Floats]) -> int:
     """The landmark to look at closely: one with a hard corner, labelled in all of `points` (K, 2) if any."""
-    eyes = (indices[0] for name, indices in scheme.groups.items() if "eye" in name)
+    eyes = (indices[0] for name, indices in scheme.groups.items() if indices and "eye" in name)
     candidates = [*(scheme.eye_corners or ()), *eyes, *range(scheme.landmarks)]
     labelled = np.asarray(np.isfinite(np.stack(points)).all((0, 2)))
     return int(next((k for k in candidates if labelled[k]), candidates[0]))

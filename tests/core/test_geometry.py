@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from popos_cli.core.geometry import (
     box_iou,
+    compose,
     crop_matrix,
     crop_middle,
     edges_to_square,
@@ -99,6 +100,35 @@ def test_shrinking_does_not_skip_pixels():
     inside = crop[4:-4, 4:-4].astype(float)
     assert inside.mean() == pytest.approx(240 / 8, rel=0.05)
     assert inside.max() < 60
+
+
+@pytest.mark.parametrize("place", [(330.0, 250.0), (20.0, 30.0), (640.0, 470.0), (-60.0, 240.0)])
+@pytest.mark.parametrize("side", [150.0, 300.0])
+def test_a_shrunk_crop_is_cut_from_the_whole_picture_halved(place, side):
+    """Only the part that the crop shows is halved: to the bit as if all had been, also at the borders."""
+    image = np.random.default_rng(0).integers(0, 256, (512, 704, 3), dtype=np.uint8)
+    matrix = crop_matrix(np.array(place), side, 64, rotation=20.0)
+    times = int(np.log2(side / 64))
+    half = image
+    for _ in range(times):
+        half = cv2.resize(half, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    block = 2**times
+    middle = (block - 1) / 2
+    from_half = compose(matrix, np.array([[block, 0, middle], [0, block, middle]]))
+    assert np.array_equal(warp(image, matrix, 64), warp(half, from_half, 64))
+
+
+def test_a_shrunk_crop_beside_the_picture_is_black():
+    image = np.full((512, 704, 3), 255, np.uint8)
+    for place in ((-400.0, 200.0), (300.0, 900.0), (1500.0, 1500.0)):
+        assert not warp(image, crop_matrix(np.array(place), 300.0, 64), 64).any()
+
+
+def test_composed_matrices_move_one_after_the_other():
+    rng = np.random.default_rng(0)
+    points, (first, second) = rng.uniform(0, 99, (7, 2)), rng.uniform(-2, 2, (2, 2, 3))
+    moved = transform(transform(points, first), second)
+    np.testing.assert_allclose(transform(points, compose(second, first)), moved)
 
 
 def test_outside_is_black_and_the_picture_untouched():

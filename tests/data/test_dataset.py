@@ -56,6 +56,7 @@ def index(tmp_path):
         group=np.array(["ann", "ann", "", "bob", ""]),
         source=np.array([f"dots.csv:{face}" for face in range(FACES)]),
         subset=np.zeros((FACES, 0), bool),
+        rect=np.full((FACES, 4), np.nan),
     )
 
 
@@ -156,7 +157,8 @@ def test_a_draw_depends_on_seed_epoch_and_face_alone(index):
     for face in (3, 0, 3):  # the order of reading does not matter
         again = dataset(index, STRONG, seed=7)[2, face]
         assert equal(first[2, face], again)
-    for other in (dataset(index, STRONG, seed=8)[2, 3], first[1, 3]):
+    for other in (dataset(index, STRONG, seed=8)[2, 3], first[1, 3], first[2, 2]):
+        assert not torch.equal(other["look"], first[2, 3]["look"])
         assert not torch.equal(other["matrix"], first[2, 3]["matrix"])
         assert not torch.equal(other["image"], first[2, 3]["image"])
 
@@ -176,10 +178,22 @@ def test_the_sampler_shuffles_by_epoch_and_resumes():
     assert faces[0] != faces[1] and faces[0] != faces[2]
 
 
-def test_a_look_keeps_shape_and_dtype(index):
+def test_pixels_and_their_look(index):
+    """Only training changes the look, and patches are there before it: they get it too."""
+    plain = dataset(index)[1]
+    assert plain["look"].tolist() == [1, 1, 1, 0]
+    colours = Augment(brightness=0.3, contrast=0.3, saturation=0.3, grey=0.2, blur=0.3)
     for epoch in range(12):
-        image = dataset(index, STRONG)[epoch, 1]["image"]
+        sample = dataset(index, STRONG)[epoch, 1]
+        image, look = sample["image"], sample["look"]
         assert image.shape == (3, 128, 128) and image.dtype == torch.uint8 and image.is_contiguous()
+        assert look.shape == (4,) and look.dtype == torch.float32
+        coloured = dataset(index, colours)[epoch, 1]
+        assert torch.equal(coloured["image"], plain["image"])
+        assert coloured["look"].tolist() != plain["look"].tolist()
+    covered = dataset(index, Augment(occlusion=1.0))[0, 1]
+    assert not torch.equal(covered["image"], plain["image"])
+    assert torch.equal(covered["look"], plain["look"])
 
 
 def test_index_round_trip(index, tmp_path, monkeypatch):

@@ -65,7 +65,7 @@ def test_index_is_valid_and_reads_back(tmp_path, monkeypatch, faces: Index) -> N
     back = read_index("synthetic")
     assert back.scheme == WFLW
     assert back.root == faces.root
-    assert back.notes == {"seed": 7, "count": 30}
+    assert back.notes == {"importer": "synthetic", "seed": 7, "count": 30}
     assert back.source[29] == "synthetic:7:29"
     np.testing.assert_array_equal(back.points, faces.points)
     assert (back.visible == 2).all()

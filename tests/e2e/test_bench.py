@@ -1,5 +1,7 @@
 """popos bench: errors beside the bound, and times."""
 
+import pytest
+
 
 def test_decoders(popos):
     flags = ("--resolution", "8", "--decoder", "ml", "--decoder", "dark", "--landmarks", "200")
@@ -13,3 +15,26 @@ def test_decoders(popos):
     assert ml["ms"] > 0 and ml["amax"] > 1
     table = popos("bench", "decoders", *flags).ok().out
     assert "ml" in table and "second mode" in table
+
+
+def test_data_of_a_dataset_that_is_not_there(popos):
+    result = popos("bench", "data", "--dataset", "wflw")
+    assert result.code == 1 and result.errors == ["error: dataset 'wflw' is not prepared"]
+
+
+@pytest.mark.slow
+def test_data(popos, synthetic, home):
+    """Photos of its own, then a dataset's: what must hold on any machine, and nothing left behind."""
+    before = sorted(home.rglob("*"))
+    drawn = popos("bench", "data", "--faces", "6", "--json").ok().json
+    assert (drawn["dataset"], drawn["threads"], drawn["index"]["faces"]) == (None, 1, 20_000)
+    assert drawn["index"]["seconds"] > 0
+    photos, crops = drawn["photos"], drawn["crops"]
+    assert photos["faces"] == crops["faces"] == 6
+    assert photos["megapixels"] > 1 and 20_000 < crops["bytes"] < 60_000
+    assert photos["decode_ms"] < photos["sample_ms"] and crops["decode_ms"] < crops["sample_ms"]
+    assert crops["faces_per_second"] > 2 * photos["faces_per_second"]
+    assert crops["temporary"] and drawn["photometry"]["faces_per_second"] > 0
+    own = popos("bench", "data", "--dataset", synthetic, "--faces", "3")
+    assert sorted(home.rglob("*")) == before
+    assert "cached crops" in own.ok().out and "index of 20000 faces" in own.out

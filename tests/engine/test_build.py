@@ -3,9 +3,22 @@
 import pytest
 import torch
 
-from popos_cli.engine.build import autocast_dtype, pick_device, rate_factor, to_model_input
+from popos_cli.core.codec import Codec
+from popos_cli.core.schemes import SCHEMES
+from popos_cli.data.benchmarks.synthetic import prepare_synthetic
+from popos_cli.data.crops import cache_crops
+from popos_cli.engine.build import (
+    autocast_dtype,
+    evaluation_loader,
+    pick_device,
+    rate_factor,
+    to_model_input,
+    training_crops,
+    training_loader,
+    validation_loader,
+)
 from popos_cli.errors import PoposError
-from popos_cli.settings.schema import ScheduleSettings
+from popos_cli.settings.schema import AugmentSettings, ModelSettings, ScheduleSettings, TrainSettings
 
 
 def test_cosine_rises_through_the_warmup_and_ends_near_zero():
@@ -40,3 +53,37 @@ def test_images_become_floats_from_zero_to_one():
     batch = to_model_input(images, torch.device("cpu"))
     assert batch.dtype == torch.float32
     assert torch.allclose(batch[1, :, 2, 3], torch.tensor([0, 0.2, 1.0]))
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """An index of four faces with cached crops, whose photos cannot be decoded any more."""
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    index = prepare_synthetic(tmp_path / "photos", 4, SCHEMES["300w"], seed=0, val_fraction=0.5)
+    cache_crops(index)
+    for name in index.image:
+        photo = index.root / name
+        photo.write_bytes(bytes(photo.stat().st_size))
+    return index
+
+
+def test_training_reads_the_crop_cache_and_evaluation_the_photos(cached):
+    settings = TrainSettings(dataset="synthetic", workers=0, schedule=ScheduleSettings(batch_size=2))
+    codec = Codec(16)
+    loader, _ = training_loader(settings, cached.of_split("train"), codec)
+    assert len(next(iter(loader))["face"]) == 2
+    (batch,) = validation_loader(settings, cached.of_split("val"), codec)
+    assert batch["image"].float().std() > 20
+    with pytest.raises(PoposError, match=r"face_00000\.jpg: not an image"):
+        next(iter(evaluation_loader(cached, codec, 1.25, 0)))
+
+
+def test_crops_that_would_show_too_little_are_not_used(cached):
+    def crops(padding, scale):
+        model, augment = ModelSettings(padding=padding), AugmentSettings(scale=scale)
+        return training_crops(TrainSettings(dataset="synthetic", model=model, augment=augment), cached)
+
+    assert crops(1.25, 0.125) is not None
+    assert crops(1.7, 0.0) is not None
+    assert crops(1.8, 0.0) is None
+    assert crops(1.25, 0.2) is None

@@ -7,13 +7,11 @@ the same stem, as 300W has them. COCO: `images`, `annotations` with `keypoints` 
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +21,9 @@ from ...core.schemes import Scheme
 from ...errors import PoposError, UsageError
 from ...sources import SUFFIXES, images_in, read_image
 from ..index import Index
+from .files import is_number, read_coco, read_text
+from .labels import Bad, flaw
+from .pts import read_pts
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,6 @@ class Row:
     image: str
     points: Floats
     visible: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Bad:
-    """A label that cannot become a face: where it stands and what is wrong with it."""
-
-    source: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -84,15 +74,8 @@ def read_labels(root: Path, scheme: Scheme) -> Labels:
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PoposError(f"{path}: cannot be read as text: {error}") from None
-
-
 def _read_csv(path: Path, scheme: Scheme) -> Iterator[Row | Bad]:
-    lines = csv.reader(_text(path).splitlines())
+    lines = csv.reader(read_text(path).splitlines())
     header = next(lines, None)
     if not header:
         raise PoposError(f"{path}: the file is empty", "Expected a header: image,x0,y0,x1,y1,...")
@@ -114,18 +97,10 @@ def _read_csv(path: Path, scheme: Scheme) -> Iterator[Row | Bad]:
         try:
             points = np.array(cells[1:], dtype=np.float64).reshape(-1, 2)
         except ValueError:
-            wrong = next(i for i, cell in enumerate(cells[1:]) if not _is_number(cell))
+            wrong = next(i for i, cell in enumerate(cells[1:]) if not is_number(cell))
             yield Bad(source, f"column {header[wrong + 1]}: {cells[wrong + 1]!r} is not a number")
             continue
         yield Row(source, cells[0].strip(), points, everywhere)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_pts(root: Path, scheme: Scheme) -> Labels:
@@ -144,42 +119,18 @@ def _read_pts(root: Path, scheme: Scheme) -> Labels:
 def _pts_row(path: Path, root: Path, pictures: dict[Path, Path], scheme: Scheme) -> Row | Bad:
     source = str(path.relative_to(root))
     try:
-        text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        return Bad(source, f"cannot be read: {error}")
-    body = re.search(r"\{(.*?)\}", text, re.DOTALL)
-    if not body:
-        return Bad(source, "no { } block of points")
-    try:
-        points = np.array(body[1].split(), dtype=np.float64)
+        points = read_pts(path, scheme.landmarks)
     except ValueError as error:
         return Bad(source, str(error))
-    if points.size != 2 * scheme.landmarks:
-        return Bad(source, f"{points.size / 2:g} points instead of {scheme.landmarks}")
     picture = pictures.get(path.with_suffix(""))
     if picture is None:
         return Bad(source, f"no picture {path.stem} with one of {' '.join(sorted(SUFFIXES))} beside it")
     visible = np.full(scheme.landmarks, 2, np.uint8)
-    return Row(source, str(picture.relative_to(root)), points.reshape(-1, 2), visible)
+    return Row(source, str(picture.relative_to(root)), points, visible)
 
 
 def _read_coco(path: Path, scheme: Scheme) -> Iterator[Row | Bad]:
-    try:
-        data = json.loads(_text(path))
-        if not isinstance(data, dict):
-            raise TypeError("its top level is no object")
-        names = {image["id"]: str(image["file_name"]) for image in data["images"]}
-        annotations: list[dict[str, Any]] = list(data["annotations"])
-        if not all(isinstance(annotation, dict) for annotation in annotations):
-            raise TypeError("an annotation is no object")
-    except json.JSONDecodeError as error:
-        raise PoposError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
-    except (KeyError, TypeError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise PoposError(
-            f"{path}: not COCO keypoints: {what}",
-            "Expected images (id, file_name) and annotations (image_id, keypoints).",
-        ) from None
+    names, annotations = read_coco(path)
     for number, annotation in enumerate(annotations):
         source = f"{path.name}#{annotation.get('id', number)}"
         values = annotation.get("keypoints")
@@ -207,11 +158,8 @@ def _read_coco(path: Path, scheme: Scheme) -> Iterator[Row | Bad]:
 
 def _check(row: Row, folders: Sequence[Path]) -> tuple[Path, tuple[int, int]] | Bad:
     """The picture's path and (width, height), or what is wrong with the face."""
-    labelled = row.points[row.visible > 0]
-    if not np.isfinite(labelled).all():
-        return Bad(row.source, "a coordinate is NaN or infinite")
-    if len(labelled) < 2 or not np.ptp(labelled, axis=0).max() > 0:
-        return Bad(row.source, "the face has no size: its points coincide")
+    if wrong := flaw(row.points, row.visible):
+        return Bad(row.source, wrong)
     found = next((f / row.image for f in folders if (f / row.image).is_file()), None)
     if not row.image or found is None:
         return Bad(row.source, f"image {row.image!r} not found below {folders[0]}")
@@ -309,6 +257,7 @@ def prepare_custom(
         group=np.array(groups),
         source=np.array([row.source for row, *_ in kept]),
         subset=np.zeros((len(kept), 0), bool),
+        rect=np.full((len(kept), 4), np.nan),
         notes={
             "importer": "custom",
             "labels": str(root),

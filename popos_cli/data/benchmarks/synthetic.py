@@ -232,5 +232,6 @@ def prepare_synthetic(
         group=np.array([Path(file).stem for file in files]),
         source=np.array([f"synthetic:{seed}:{number}" for number in range(count)]),
         subset=np.zeros((count, 0), dtype=bool),
-        notes={"seed": seed, "count": count},
+        rect=np.full((count, 4), np.nan),
+        notes={"importer": "synthetic", "seed": seed, "count": count},
     )

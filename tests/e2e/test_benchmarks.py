@@ -1,0 +1,304 @@
+"""Every benchmark from every kind of source: prepare, inspect, train, evaluate."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from trees import aflw, coco, cofw, w300, wflw
+from trees.converted import encoded, write_hrnet, write_mmpose
+
+from popos_cli.core.geometry import tight_square
+from popos_cli.data.benchmarks.protocol import BENCHMARKS
+from popos_cli.data.index import index_path, read_index
+
+PARTIAL = "--allow-partial"
+
+
+def converted(write, name, truth, files):
+    def build(folder):
+        write(folder, name, truth, files)
+        return truth
+
+    return build
+
+
+def source(name, kind):
+    """What writes that kind of source into a folder and returns the truth."""
+    raw = {
+        "300w": w300.build_w300, "wflw": wflw.build_wflw, "cofw": cofw.build_cofw, "aflw": aflw.build_aflw,
+        "coco-face": coco.build_coco,
+    }  # fmt: skip
+    archives = {
+        "300w": w300.build_w300_archives, "wflw": wflw.build_wflw_archives, "aflw": aflw.build_aflw_archives,
+        "coco-face": coco.build_coco_archives,
+    }  # fmt: skip
+    if kind in ("raw", "archives"):
+        return (raw if kind == "raw" else archives)[name]
+    truth = {
+        "300w": w300.w300_truth, "wflw": wflw.wflw_truth, "cofw": cofw.cofw_truth,
+        "aflw": lambda: aflw.aflw_truth()[0],
+    }[name]()  # fmt: skip
+    files = {"300w": w300.pictures, "wflw": wflw.pictures, "cofw": encoded, "aflw": aflw.photos}[name](truth)
+    return converted(write_mmpose if kind == "mmpose" else write_hrnet, name, truth, files)
+
+
+SOURCES = [
+    *((name, kind) for name in ("300w", "wflw", "aflw") for kind in ("raw", "archives", "mmpose", "hrnet")),
+    ("cofw", "raw"), ("cofw", "mmpose"), ("coco-face", "raw"), ("coco-face", "archives"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def prepared(popos, tmp_path):
+    """Prepares a benchmark from a kind of source; returns its index and the truth."""
+
+    def prepare(name, kind):
+        truth = source(name, kind)(tmp_path / "data")
+        popos("prepare-data", name, "data", PARTIAL).ok()
+        return read_index(name), truth
+
+    return prepare
+
+
+@pytest.mark.parametrize(("name", "kind"), SOURCES)
+def test_all_sources_give_the_truth(prepared, name, kind):
+    index, truth = prepared(name, kind)
+    benchmark = BENCHMARKS[name]
+    assert index.scheme == benchmark.scheme
+    assert index.subsets == tuple(benchmark.subsets)
+    assert index.notes["benchmark"] == name
+    assert index.notes["importer"] == ("raw" if kind == "archives" else kind)
+    assert index.notes["partial"] is (name != "coco-face")  # nobody states its counts
+    splits = Counter(face.split for face in truth)
+    assert {split: int((index.split == split).sum()) for split in splits} == splits
+    assert len(index) == len(truth)
+
+    def order(points):
+        return np.nan_to_num(points).ravel().round(2).tolist()
+
+    rows = sorted(range(len(index)), key=lambda row: order(index.points[row]))
+    faces = sorted(truth, key=lambda face: order(face.points))
+    clamped = kind == "mmpose" and name == "cofw"  # mmpose moved what lay outside to the border
+    for row, face in zip(rows, faces, strict=True):
+        height, width = face.picture.shape[:2]
+        points = face.points.clip(0) if clamped else face.points
+        np.testing.assert_allclose(index.points[row], points, atol=1e-6)
+        np.testing.assert_array_equal(index.size[row], (width, height))
+        assert tuple(np.array(index.subsets)[index.subset[row]]) == face.subsets
+        center, side = face.square or tight_square(face.points)
+        if not clamped:
+            np.testing.assert_allclose(index.center[row], center, atol=1e-6)
+            assert index.side[row] == pytest.approx(side)
+        if kind in ("raw", "archives", "mmpose") and (name != "aflw" or kind != "mmpose"):
+            np.testing.assert_array_equal(index.visible[row], face.visible)
+
+
+def in_json(result):
+    return result.ok().json
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [case for case in SOURCES if case[1] != "archives" or case[0] == "300w"]
+)
+def test_the_whole_way(popos, prepared, name, kind):
+    index, _ = prepared(name, kind)
+    told = in_json(popos("inspect", name, "--faces", "2", "--out", "look", "--json"))
+    assert told["dataset"] == name
+    assert cv2.imread("look/faces.jpg") is not None
+    popos(
+        "train", "--dataset", name, "--resolution", "4", "--gpus", "0", "--epochs", "1",
+        "--batch-size", "4", "--set", "model.init=scratch", "--set", "workers=0",
+    ).ok()  # fmt: skip
+    flags = ("--dataset", name, "--resolution", "4", "--workers", "0", "--no-flip-test", "--json")
+    (result,) = in_json(popos("evaluate", *flags))["results"]
+    test = index.of_split("test")
+    assert (result["split"], result["faces"]) == ("test", len(test))
+    assert result["normaliser"] == index.scheme.normaliser
+    assert result["threshold"] == (0.07 if name == "aflw" else 0.10)
+    expected = {s: int(n) for s, n in zip(test.subsets, test.subset.sum(0), strict=True)}
+    assert {s: m["faces"] for s, m in result["subsets"].items()} == expected
+    if name != "coco-face":  # nobody states its counts
+        assert result["published"]["remark"].endswith("not comparable")
+
+
+def test_the_private_set_is_a_split_of_its_own(popos, prepared):
+    _, truth = prepared("300w", "raw")
+    flags = ("--dataset", "300w", "--weights", "small", "--split", "private", "--no-flip-test", "--json")
+    (result,) = in_json(popos("evaluate", *flags, "--workers", "0"))["results"]
+    assert result["faces"] == sum(face.split == "private" for face in truth) == 4
+    assert result["published"]["nme"] == 3.97
+
+
+def test_all_benchmarks_below_one_root(popos, tmp_path):
+    """One folder of downloads serves every command; training finds what is not prepared yet."""
+    for name, build in (("w", wflw.build_wflw), ("a", aflw.build_aflw), ("i", w300.build_w300)):
+        build(tmp_path / "data" / name)
+    coco.build_coco(tmp_path / "data/coco")
+    cofw.build_cofw(tmp_path / "data/deep/er")
+    faces = {name: in_json(popos("prepare", name, "data", PARTIAL, "--json"))["faces"] for name in BENCHMARKS}
+    assert faces == {"300w": 16, "wflw": len(wflw.wflw_truth()), "cofw": 9, "aflw": 16, "coco-face": 9}
+
+
+def test_training_prepares_a_benchmark_below_a_known_root(popos, tmp_path):
+    """`prepare-data 300w /data`, then `train --dataset coco-face`: nobody states its counts, so that
+    what lies below /data is all of it."""
+    w300.build_w300(tmp_path / "data/300w")
+    coco.build_coco(tmp_path / "data/coco")
+    popos("prepare-data", "300w", "data", PARTIAL).ok()
+    flags = (
+        "--resolution", "4", "--gpus", "0", "--epochs", "1", "--batch-size", "4", "--set",
+        "model.init=scratch", "--set", "workers=0",
+    )  # fmt: skip
+    result = popos("train", "--dataset", "coco-face", *flags).ok()
+    assert "prepared coco-face from" in result.err
+    assert index_path("coco-face").exists()
+    missing = popos("train", "--dataset", "wflw", *flags)
+    assert missing.code == 1
+    assert "popos prepare-data wflw ROOT" in missing.err
+
+
+def test_expected_and_found(popos, tmp_path):
+    """Half a download: a tree of what there should be, one line, and the earlier index as it was."""
+    wflw.build_wflw(tmp_path / "wflw")
+    popos("prepare-data", "wflw", "wflw", PARTIAL).ok()
+    before = index_path("wflw").read_bytes()
+    result = popos("prepare-data", "wflw", "wflw")
+    assert result.code == 1
+    assert len(result.errors) == 1
+    assert PARTIAL in result.err
+    faces = len(wflw.wflw_truth())
+    table = {line.split()[0]: line.split()[1:3] for line in result.err.splitlines() if line.endswith("<-")}
+    assert table["train"][0] == "7500" and table["test"][0] == "2500" and table["blur"][0] == "773"
+    assert int(table["train"][1]) + int(table["test"][1]) == faces
+    assert index_path("wflw").read_bytes() == before
+
+
+def test_a_wrong_root(popos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in BENCHMARKS:
+        result = popos("prepare-data", name, "empty")
+        assert result.code == 1
+        assert f"nothing of {name} was found" in result.errors[0]
+        assert "Looked for" in result.err
+    assert popos("prepare-data", "300w", "gone").code == 1
+
+
+def spoil(folder, count):
+    """Cut `count` pictures of a tree off; returns their names."""
+    paths = sorted(folder.rglob("*.jpg"))[:count]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:300])
+    return [path.name for path in paths]
+
+
+def test_a_few_undecodable_pictures_are_named_and_left_out(popos, tmp_path):
+    truth = wflw.build_wflw(tmp_path / "wflw")
+    (name,) = spoil(tmp_path / "wflw", 1)
+    result = popos("prepare-data", "wflw", "wflw", PARTIAL, "--json").ok()
+    gone = sum(Path(face.image).name == name for face in truth)
+    assert result.json["faces"] == len(truth) - gone
+    assert name in result.err
+
+
+def test_many_undecodable_pictures_stop(popos, tmp_path):
+    w300.build_w300(tmp_path / "300w")
+    popos("prepare-data", "300w", "300w", PARTIAL).ok()
+    index = read_index("300w")
+    before = index_path("300w").read_bytes()
+    for image in index.image[:7]:
+        (index.root / image).write_bytes((index.root / image).read_bytes()[:300])
+    result = popos("prepare-data", "300w", "300w", PARTIAL)
+    assert result.code == 1
+    assert "7 pictures cannot be decoded" in result.errors[0]
+    assert index_path("300w").read_bytes() == before
+    popos("prepare-data", "300w", "300w", PARTIAL, "--skip-bad").ok()
+    assert len(read_index("300w")) == len(index) - 7
+
+
+def test_a_label_with_a_missing_column(popos, tmp_path):
+    wflw.build_wflw(tmp_path / "wflw")
+    (path,) = tmp_path.rglob("list_98pt_rect_attr_test.txt")
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first.partition(" ")[2], *rest]) + "\n")
+    result = popos("prepare-data", "wflw", "wflw", PARTIAL)
+    assert result.code == 1
+    assert "list_98pt_rect_attr_test.txt:1" in result.errors[0]
+    assert not index_path("wflw").exists()
+
+
+def test_validation_faces_can_be_held_back(popos, tmp_path):
+    coco.build_coco(tmp_path / "coco")
+    popos("prepare-data", "coco-face", "coco", "--val-fraction", "0.3").ok()
+    index = read_index("coco-face")
+    held, kept = (set(index.image[index.split == split]) for split in ("val", "train"))
+    assert held and kept and not held & kept
+
+
+@pytest.mark.parametrize("flag", ["--scheme=wflw", "--split-by=(a)", "--base=1"])
+def test_flags_of_custom_data_are_refused(popos, flag):
+    result = popos("prepare-data", "300w", "data", flag)
+    assert result.code == 2
+    assert flag.partition("=")[0] in result.errors[0]
+
+
+def test_cached_crops_serve_training(popos, tmp_path):
+    """Training reads the crops alone, so that the photos may be broken meanwhile; `evaluate` wants them."""
+    coco.build_coco(tmp_path / "coco")
+    told = in_json(popos("prepare-data", "coco-face", "coco", "--cache-crops", "--json"))
+    assert len(list(Path(told["crops"]).glob("*.jpg"))) == told["faces"]
+    for path in tmp_path.glob("coco/*2017/*.jpg"):
+        path.write_bytes(bytes(path.stat().st_size))
+    flags = ("--set", "model.init=scratch", "--set", "workers=0", "--epochs", "1", "--gpus", "0")
+    trained = popos("train", "--dataset", "coco-face", "--resolution", "4", "--batch-size", "4", *flags)
+    assert [line for line in trained.err.splitlines() if line.startswith("epoch 1:")]
+    measured = popos("evaluate", "--dataset", "coco-face", "--weights", "small", "--workers", "0")
+    assert measured.code == 1
+    assert "not an image" in measured.errors[0]
+
+
+def test_lossless_crops(popos, tmp_path):
+    coco.build_coco(tmp_path / "coco")
+    told = in_json(
+        popos("prepare-data", "coco-face", "coco", "--cache-crops", "--crop-format", "png", "--json")
+    )
+    assert {path.suffix for path in Path(told["crops"]).iterdir()} == {".png", ".npz"}
+
+
+def test_disk_full_while_caching(popos, tmp_path, monkeypatch):
+    """The index stands, whole; the same call goes on later."""
+    coco.build_coco(tmp_path / "coco")
+    write = Path.write_bytes
+    written = []
+
+    def full(self, data):
+        if self.suffix == ".jpg" and "crops" in self.parts:
+            written.append(self)
+            if len(written) > 3:
+                raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        result = popos("prepare-data", "coco-face", "coco", "--cache-crops")
+    assert result.code == 1
+    assert "No space left on device" in result.errors[0]
+    index = read_index("coco-face")
+    crops = tmp_path / "home/crops/coco-face"
+    assert not [path for path in crops.iterdir() if "tmp" in path.name]
+    popos("prepare-data", "coco-face", "coco", "--cache-crops").ok()
+    assert len(list(crops.glob("*.jpg"))) == len(index)
+
+
+def test_results_name_where_labels_stand(popos, prepared, tmp_path):
+    prepared("300w", "raw")
+    popos("evaluate", "--dataset", "300w", "--weights", "small", "--no-flip-test", "--workers", "0").ok()
+    run = tmp_path / "runs/eval-300w-8-1"
+    results = json.loads((run / "metrics.json").read_text())["results"]
+    assert set(results[0]["subsets"]) == {"common", "challenging"}
+    text = (run / "per_face.csv").read_text()
+    assert "ibug/image_092 _01.pts" in text
