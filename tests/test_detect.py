@@ -1,4 +1,4 @@
-"""The Haar detector on the two sample photos, and its rule from box to square."""
+"""Haar on the two sample photos; what YuNet's rows become; each one's rule from box to square."""
 
 from pathlib import Path
 
@@ -6,8 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from popos_cli.detect import Haar, find_detector, without_overlaps
+from popos_cli.detect import Haar, YuNet, without_overlaps, yunet_detections
+from popos_cli.errors import PoposError
 from popos_cli.sources import read_image
+from popos_cli.weights.catalog import load_catalog
+from popos_cli.weights.download import find_here
 
 PHOTOS = Path(__file__).parents[1] / "docs" / "assets"
 # Nose tips, read off the photos.
@@ -48,5 +51,94 @@ def test_boxes_inside_or_over_a_larger_one_go_and_the_rest_are_sorted_by_area():
     assert without_overlaps(np.zeros((0, 4))).shape == (0, 4)
 
 
-def test_auto_is_a_detector_that_is_here():
-    assert isinstance(find_detector("auto"), Haar)
+# A face whose eyes, nose and mouth lie where they do, in OpenCV's row.
+ROW = [100, 50, 80, 125, 120, 100, 160, 100, 140, 120, 125, 145, 155, 145, 0.9]
+
+
+def test_yunets_rows_become_faces_of_the_whole_picture():
+    (one,) = yunet_detections(np.array([ROW], dtype=float), 1.0)
+    assert one.box.tolist() == [100, 50, 80, 125]
+    assert one.score == pytest.approx(0.9)
+    size = 100  # sqrt(80 * 125); the box is centred on (140, 112.5) in pixel edges
+    assert one.center == pytest.approx([139.5, 112 + YuNet.SHIFT_DOWN * size])
+    assert one.side == pytest.approx(YuNet.SIDE * size)
+    (half,) = yunet_detections(np.array([ROW], dtype=float), 0.5)
+    assert half.box.tolist() == [200, 100, 160, 250]
+    assert half.center + 0.5 == pytest.approx(2 * (one.center + 0.5))
+    assert half.side == pytest.approx(2 * one.side)
+
+
+def test_yunets_faces_are_sorted_by_area_and_odd_rows_left_out():
+    small, large, flat, broken = (list(ROW) for _ in range(4))
+    small[2:4], large[2:4], flat[2], broken[7] = [20, 30], [300, 200], 0, np.nan
+    large[14] = 1.0000001  # of a float32
+    found = yunet_detections(np.array([small, flat, large, broken], dtype=float), 1.0)
+    assert [d.box[2] for d in found] == [300, 20]
+    assert found[0].score == 1
+    assert yunet_detections(np.zeros((0, 15)), 1.0) == []
+
+
+class Searched:
+    """A YuNet whose network is replaced: it finds `rows` in a picture of one of the `sizes`."""
+
+    def __init__(self, monkeypatch, sizes, rows):
+        self.asked = []
+        self.detector = YuNet.__new__(YuNet)
+        monkeypatch.setattr(self.detector, "network", self, raising=False)
+        self.sizes, self.rows = sizes, rows
+
+    def setInputSize(self, size):
+        self.asked.append(size)
+
+    def detect(self, picture):
+        assert picture.shape[1::-1] == self.asked[-1]
+        found = self.asked[-1] in self.sizes
+        return 1, np.array(self.rows, np.float32) if found else None
+
+
+@pytest.mark.parametrize(
+    ("picture", "sizes"),
+    [
+        ((300, 200), [(200, 300), (200, 300)]),
+        ((600, 900), [(640, 427), (320, 213)]),
+        ((1, 5000), [(640, 1), (320, 1)]),
+    ],
+)
+def test_a_picture_without_faces_is_searched_again_at_a_smaller_scale(monkeypatch, picture, sizes):
+    image = np.zeros((*picture, 3), np.uint8)
+    nothing = Searched(monkeypatch, [], [])
+    assert nothing.detector(image) == []
+    assert nothing.asked == sizes
+    first = Searched(monkeypatch, sizes[:1], [ROW])
+    (one,) = first.detector(image)
+    assert first.asked == sizes[:1]
+    second = Searched(monkeypatch, sizes[1:], [ROW])
+    (other,) = second.detector(image)
+    assert other.box / one.box == pytest.approx(sizes[0][0] / sizes[1][0])
+
+
+@pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x07\x12\x07pytorch"])
+def test_a_file_that_is_no_yunet(tmp_path, data, capfd):
+    path = tmp_path / "yunet.onnx"
+    path.write_bytes(data)
+    with pytest.raises(PoposError, match=r"yunet\.onnx: not a YuNet"):
+        YuNet(path)
+    assert capfd.readouterr() == ("", "")  # OpenCV keeps quiet, too
+
+
+def real_yunet():
+    """The model that `popos download-weights yunet` brings, where this machine has it."""
+    try:
+        return find_here(load_catalog()["yunet"])
+    except PoposError:
+        return None
+
+
+@pytest.mark.skipif(real_yunet() is None, reason="popos download-weights yunet has not been run here")
+@pytest.mark.parametrize(("photo", "nose"), NOSES.items())
+def test_the_real_yunet(photo, nose):
+    image = read_image(PHOTOS / photo, upright=True)
+    for scale in (0.5, 1, 4):
+        (found,) = YuNet(real_yunet())(cv2.resize(image, None, fx=scale, fy=scale))
+        assert found.score > 0.8
+        assert np.abs((found.center + 0.5) / scale - 0.5 - nose).max() < 0.2 * found.side / scale

@@ -11,7 +11,20 @@ import typer
 
 from .. import __version__
 from ..errors import PoposError, UsageError
-from . import bench, calibrate, console, doctor, evaluate, inspect, predict, prepare, train, weights
+from . import (
+    bench,
+    calibrate,
+    console,
+    doctor,
+    evaluate,
+    import_weights,
+    inspect,
+    predict,
+    prepare,
+    push_weights,
+    train,
+    weights,
+)
 
 app = typer.Typer(
     name="popos",
@@ -32,6 +45,8 @@ COMMANDS: tuple[tuple[Callable[..., Any], str, tuple[str, ...], str], ...] = (
     (evaluate.evaluate, "evaluate", ("eval",), evaluate.EXAMPLES),
     (predict.predict, "predict", (), predict.EXAMPLES),
     (weights.download_weights, "download-weights", ("download",), weights.EXAMPLES),
+    (import_weights.import_weights, "import-weights", (), import_weights.EXAMPLES),
+    (push_weights.push_weights, "push-weights", (), push_weights.EXAMPLES),
     (calibrate.calibrate, "calibrate", (), calibrate.EXAMPLES),
     (doctor.doctor, "doctor", (), doctor.EXAMPLES),
 )

@@ -56,6 +56,9 @@ def evaluate(
             help="truth: crops around the labelled landmarks; detector: around the faces that predict finds."
         ),
     ] = "truth",
+    detector: Annotated[
+        str, typer.Option(help="auto, haar or yunet; for --boxes detector.", show_default="as predict's")
+    ] = "auto",
     threshold: Annotated[
         float | None,
         typer.Option(help="Failure threshold, fraction of the normaliser.", show_default="the scheme's"),
@@ -72,7 +75,7 @@ def evaluate(
 
     The nearest published figures stand beside them. The run folder gets report.html and all that is in it.
     """
-    size = _check(resolution, decoder or [], split, averaging, boxes, threshold)
+    size = _check(resolution, decoder or [], split, averaging, boxes, detector, threshold)
     from ..engine.choose import choose_jobs
     from ..engine.results import Conditions
     from ..weights.find import pick_inference_device
@@ -89,7 +92,7 @@ def evaluate(
     for job in jobs:
         name = job.index.name
         if boxes == "detector" and name not in found:
-            found[name] = _detect(job)
+            found[name] = _detect(job, detector)
         evaluated += _evaluate(job, decoder or [], conditions, found.get(name), workers, torch_device)
     sizes = {job.info.resolution for job in jobs}
     part = resolution or (str(sizes.pop()) if len(sizes) == 1 else "all")
@@ -99,8 +102,8 @@ def evaluate(
     results = [one.result for one in evaluated]
     settings = {
         "dataset": dataset, "resolution": resolution, "weights": weights, "decoders": decoder or [],
-        "split": split, "averaging": averaging, "boxes": boxes, "threshold": threshold,
-        "flip_test": flip_test, "device": str(torch_device),
+        "split": split, "averaging": averaging, "boxes": boxes, "detector": detector,
+        "threshold": threshold, "flip_test": flip_test, "device": str(torch_device),
     }  # fmt: skip
     _write(run, evaluated, settings, jobs)
     if json:
@@ -111,11 +114,12 @@ def evaluate(
 
 def _check(
     resolution: str | None, decoders: list[str], split: str | None, averaging: str, boxes: str,
-    threshold: float | None,
+    detector: str, threshold: float | None,
 ) -> Resolution:  # fmt: skip
     """Raises UsageError for a value that there is not; returns the resolution."""
     from ..core.decoders import DECODERS
     from ..data.index import SPLITS
+    from ..detect import DETECTORS
     from ..settings.schema import RESOLUTIONS
 
     for name in decoders:
@@ -128,6 +132,9 @@ def _check(
         one_of(split, SPLITS, "split")
     one_of(averaging, ("face", "pooled"), "--averaging")
     one_of(boxes, ("truth", "detector"), "--boxes")
+    one_of(detector, ("auto", *DETECTORS), "detector")
+    if detector != "auto" and boxes != "detector":
+        raise UsageError(f"--detector {detector}: without --boxes detector no detector looks")
     if threshold is not None and not 0.001 <= threshold <= 1:
         raise UsageError(
             f"--threshold {threshold}: must lie between 0.001 and 1 (0.1 is 10 % of the normaliser)"
@@ -137,12 +144,12 @@ def _check(
     return int(resolution)
 
 
-def _detect(job: Job) -> Detected:
+def _detect(job: Job, detector: str) -> Detected:
     from ..engine.results import detect_faces
 
     with console.progress_bar(f"finding faces of {job.index.name}") as (bar, task):
         bar.update(task, total=len(job.index))
-        return detect_faces(job.index, lambda: bar.update(task, advance=1))
+        return detect_faces(job.index, detector, lambda: bar.update(task, advance=1))
 
 
 def _evaluate(
@@ -209,7 +216,8 @@ def _print(results: Sequence[dict[str, Any]], run: Path) -> None:
     first = results[0]
     averaging = "faces" if first["averaging"] == "face" else "points, pooled"
     console.print_table(
-        f"flip test {'on' if first['flip_test'] else 'off'}, boxes: {first['boxes']}, NME over {averaging}",
+        f"flip test {'on' if first['flip_test'] else 'off'}, boxes: {first['detector'] or first['boxes']}, "
+        f"NME over {averaging}",
         ["dataset", "weights", "R", "decoder", "faces", "NME %", "FR %", "AUC %", "normaliser, threshold"],
         rows,
     )

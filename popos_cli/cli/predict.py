@@ -44,7 +44,9 @@ def predict(
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Each picture is one face crop.")
     ] = False,
-    detector: Annotated[str, typer.Option(help="auto or haar.")] = "auto",
+    detector: Annotated[
+        str, typer.Option(help="haar, yunet, or auto: yunet where it has been downloaded.")
+    ] = "auto",
     flip_test: Annotated[bool, typer.Option("--flip-test/--no-flip-test", help=FLIP_HELP)] = False,
     device: DEVICE = None,
     json: JSON = False,

@@ -2,67 +2,164 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError
+from ..errors import PoposError, UsageError
 from . import console
 from .options import JSON, one_of
 
+if TYPE_CHECKING:
+    from ..weights.catalog import Entry
+    from ..weights.urls import Progress
+
 EXAMPLES = (
-    "Examples:  popos download-weights   |   popos download-weights hrnet-w18-imagenet   |   "
-    "popos download-weights --all --dry-run"
+    "Examples:  popos download-weights   |   popos download-weights mmpose-wflw hrnet-w18-imagenet   |   "
+    "popos download-weights hf://owner/repo/model.safetensors   |   popos download-weights --all --dry-run"
 )
 
 
 def download_weights(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Catalog names, or hf://owner/repo/file.", show_default="list them"),
+        typer.Argument(
+            help="Catalog names, hf://owner/repo/file or https addresses.", show_default="list them"
+        ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Everything in the catalog.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no network: use what is here.")] = False,
+    catalog: Annotated[
+        Path | None, typer.Option(help="A catalog of your own; POPOS_HOME/catalog.toml is always read.")
+    ] = None,
     json: JSON = False,
 ) -> None:
-    """List known weights, or fetch some into the Hub client's cache (HF_HOME, HF_TOKEN and
-    HF_HUB_OFFLINE are respected). Bundled ones are here already.
+    """List known weights, or fetch some: from the Hub into its client's cache (HF_HOME, HF_TOKEN and
+    HF_HUB_OFFLINE are respected), other files into POPOS_HOME.
+
+    Every file is compared with its hash before it is used; a broken download goes on where it stopped.
+    Checkpoints of mmpose are converted. Bundled weights are here already.
     """
-    from ..weights.catalog import BUNDLED, CATALOG
-    from ..weights.find import find_weights, in_cache
+    from ..weights.catalog import load_catalog
 
     if names and all_:
         raise UsageError("names and --all exclude each other")
-    for name in names or []:
-        if not name.startswith("hf://"):
-            one_of(name, tuple(CATALOG), "weights")
-    wanted = list(CATALOG) if all_ else list(names or [])
-    if not wanted:
-        entries = [
-            {
-                "name": e.name, "kind": e.kind, "what": e.what, "licence": e.licence,
-                "source": f"bundled/{e.source}" if e.bundled else e.source,
-                "here": (BUNDLED / e.source).exists() if e.bundled else in_cache(e.source) is not None,
-            }
-            for e in CATALOG.values()
-        ]  # fmt: skip
-        if json:
-            console.print_json({"weights": entries})
-            return
-        rows = [
-            [e["name"], "yes" if e["here"] else "no", e["what"], e["licence"], e["source"]] for e in entries
-        ]
-        console.print_table("weights", ["name", "here", "what", "licence", "source"], rows)  # type: ignore[arg-type]
+    known = load_catalog(catalog)
+    if not names and not all_:
+        _list(known, json)
         return
-    done = []
-    for name in wanted:
-        source = CATALOG[name].source if name in CATALOG else name
-        if dry_run:
-            here = (name in CATALOG and CATALOG[name].bundled) or in_cache(source) is not None
-            done.append({"name": name, "action": "here already" if here else "download", "path": source})
-        else:
-            done.append({"name": name, "action": "here", "path": str(find_weights(name))})
+    wanted = list(known.values()) if all_ else [_entry(name, known) for name in names or []]
+    if all_:
+        for entry in (e for e in wanted if e.manual):
+            console.note(f"{entry.name} is left out: {entry.manual}")
+        wanted = [entry for entry in wanted if not entry.manual]
+    done = [_plan(e) for e in wanted] if dry_run else [_fetch(e, offline, len(wanted) == 1) for e in wanted]
     if json:
         console.print_json({"weights": done})
     else:
-        console.print_table("weights", ["name", "action", "path"], [list(d.values()) for d in done])
+        rows = [[d["name"], d["action"], d["path"]] for d in done if "error" not in d]
+        if rows:
+            console.print_table("weights", ["name", "action", "path"], rows)
+    if any("error" in d for d in done):
+        raise typer.Exit(1)
+
+
+def _entry(name: str, known: dict[str, Entry]) -> Entry:
+    from ..weights.catalog import entry_of
+    from ..weights.download import as_entry
+
+    if "://" not in name:
+        return known[one_of(name, tuple(known), "weights")]
+    return entry_of(name, known) or as_entry(name)
+
+
+def _plan(entry: Entry) -> dict[str, Any]:
+    from ..weights.find import is_here
+
+    action = "here already" if is_here(entry) else "by hand" if entry.manual else "download"
+    return {"name": entry.name, "action": action, "path": _source(entry)}
+
+
+def _fetch(entry: Entry, offline: bool, alone: bool) -> dict[str, Any]:
+    """Fetch one; among several, a failure is told and the others are still done."""
+    from ..weights.find import obtain
+
+    try:
+        with _bar(entry.name) as progress:
+            return {"name": entry.name, "action": "here", "path": str(obtain(entry, offline, progress))}
+    except PoposError as error:
+        if alone or console.debugging():
+            raise
+        console.fail(error, as_json=False)
+        return {"name": entry.name, "action": "failed", "path": _source(entry), "error": error.message}
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Progress]:
+    """A bar on a terminal's stderr for files that the Hub's client, which draws its own, does not fetch."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    # Without a first byte nothing is drawn: two bars on one line would disturb each other.
+    with Bars(
+        *columns, console=console.stderr, transient=True, disable=not console.stderr.is_terminal
+    ) as bars:
+        tasks: list[TaskID] = []
+
+        def show(done: int, total: int | None) -> None:
+            if not tasks:
+                tasks.append(bars.add_task(name, total=total))
+            bars.update(tasks[0], completed=done, total=total)
+
+        yield show
+
+
+def _list(known: dict[str, Entry], json: bool) -> None:
+    entries = [_facts(entry) for entry in known.values()]
+    if json:
+        console.print_json({"weights": entries})
+        return
+    rows = [
+        [e["name"], "yes" if e["here"] else "no", e["what"], _megabytes(e["size"]), e["licence"]]
+        for e in entries
+    ]
+    console.print_table("weights", ["name", "here", "what", "size", "licence"], rows)
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """What the catalog says of an entry; size: bytes, of the file here where the catalog has none."""
+    from ..weights.download import find_here
+    from ..weights.find import is_here
+
+    file = find_here(entry, verify=False)
+    return {
+        "name": entry.name, "kind": entry.kind, "what": entry.what, "scheme": entry.scheme,
+        "resolution": entry.resolution, "size": entry.size or (file.stat().st_size if file else None),
+        "licence": entry.licence, "source": _source(entry), "here": is_here(entry),
+    }  # fmt: skip
+
+
+def _source(entry: Entry) -> str:
+    if entry.source is None:
+        return entry.manual or ""
+    bundled = entry.local is not None and not Path(entry.source).is_absolute()
+    return f"bundled/{entry.source}" if bundled else entry.source
+
+
+def _megabytes(size: int | None) -> str:
+    return f"{size / 1e6:.1f} MB" if size else ""

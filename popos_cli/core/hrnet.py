@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 StemNorm = Literal["own", "shared"]
+Fusion = Literal["nearest", "bilinear"]
 CHANNELS = (18, 36, 72, 144)
 MODULES = (1, 4, 3)  # exchange modules in stages 2, 3 and 4
 
@@ -76,23 +77,28 @@ class Bottleneck(nn.Module):
 
 
 class ExchangeModule(nn.Module):
-    """Four basic blocks a branch, then every branch receives the sum of all, resampled to it."""
+    """Four basic blocks a branch, then every branch receives the sum of all, resampled to it; `fusion`
+    says how coarser ones are."""
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], fusion: Fusion = "nearest") -> None:
         super().__init__()
         count = len(channels)
         self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(c) for _ in range(4))) for c in channels)
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(self._path(channels, source, target) for source in range(count))
+            nn.ModuleList(self._path(channels, source, target, fusion) for source in range(count))
             for target in range(count)
         )
 
     @staticmethod
-    def _path(channels: Sequence[int], source: int, target: int) -> nn.Module:
+    def _path(channels: Sequence[int], source: int, target: int, fusion: Fusion) -> nn.Module:
         if source == target:
             return nn.Identity()
-        if source > target:  # coarser: 1x1 conv, then nearest upsampling
-            up = nn.Upsample(scale_factor=2.0 ** (source - target), mode="nearest")
+        if source > target:  # coarser: 1x1 conv, then upsampling
+            up = nn.Upsample(
+                scale_factor=2.0 ** (source - target),
+                mode=fusion,
+                align_corners=False if fusion == "bilinear" else None,
+            )
             return nn.Sequential(*conv_norm(channels[source], channels[target], 1), up)
         steps = []
         for step in range(source, target):  # finer: one strided conv per halving
@@ -132,10 +138,12 @@ class HRNet(nn.Module):
     """Images (N, 3, S, S), normalised, to a list of branches (N, C_i, R / 2^i, R / 2^i).
 
     `stride` = S / R, a key of `VARIANTS`. `stem_norm="shared"` gives conv2, conv3 and conv4 one
-    batch norm, as the POPoS checkpoints were trained; "own" gives each its own.
+    batch norm, as the POPoS checkpoints were trained; "own" gives each its own. `fusion="bilinear"`
+    is how the exchange modules of mmpose's and POPoS's face models raise coarser branches; the ImageNet
+    network, and ours, repeat pixels ("nearest").
     """
 
-    def __init__(self, stride: int, stem_norm: StemNorm = "own") -> None:
+    def __init__(self, stride: int, stem_norm: StemNorm = "own", fusion: Fusion = "nearest") -> None:
         super().__init__()
         if stride not in VARIANTS:
             raise ValueError(f"stride {stride} is not one of {sorted(VARIANTS)}")
@@ -143,7 +151,7 @@ class HRNet(nn.Module):
         self.conv1, self.bn1 = conv3x3(3, 64, variant.stem[0]), nn.BatchNorm2d(64)
         self.conv2, self.bn2 = conv3x3(64, 64, variant.stem[1]), nn.BatchNorm2d(64)
         self.extra = variant.extra
-        self.stem_norm = stem_norm
+        self.stem_norm, self.fusion = stem_norm, fusion
         for index in range(3, 3 + variant.extra):
             self.add_module(f"conv{index}", conv3x3(64, 64, 2))
             if stem_norm == "own":
@@ -154,7 +162,7 @@ class HRNet(nn.Module):
         for stage in range(2, self.stages + 1):
             channels = CHANNELS[:stage]
             self.add_module(f"transition{stage - 1}", transition(before, channels))
-            modules = [ExchangeModule(channels) for _ in range(MODULES[stage - 2])]
+            modules = [ExchangeModule(channels, fusion) for _ in range(MODULES[stage - 2])]
             self.add_module(f"stage{stage}", nn.ModuleList(modules))
             before = channels
         self.channels = tuple(before)

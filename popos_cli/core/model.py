@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .hrnet import HRNet, StemNorm
+from .hrnet import Fusion, HRNet, StemNorm
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -16,7 +16,8 @@ class Landmarker(nn.Module):
     """RGB crops (N, 3, S, S) in 0..1 -> heatmaps (N, K, R, R).
 
     Mean and standard deviation are buffers, so that callers pass plain pictures. `resolution` R
-    must be S / 4, S / 8, ... S / 64 (64, 32, 16, 8, 4 for the 256-pixel crop).
+    must be S / 4, S / 8, ... S / 64 (64, 32, 16, 8, 4 for the 256-pixel crop). `stem_norm` and
+    `fusion`: see `HRNet`.
     """
 
     def __init__(
@@ -27,12 +28,13 @@ class Landmarker(nn.Module):
         stem_norm: StemNorm = "own",
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        fusion: Fusion = "nearest",
     ) -> None:
         super().__init__()
         if image_size % resolution:
             raise ValueError(f"resolution {resolution} does not divide image size {image_size}")
         self.landmarks, self.resolution, self.image_size = landmarks, resolution, image_size
-        self.backbone = HRNet(image_size // resolution, stem_norm)
+        self.backbone = HRNet(image_size // resolution, stem_norm, fusion)
         width = sum(self.backbone.channels)
         self.head = nn.Sequential(
             nn.Conv2d(width, width, 1),

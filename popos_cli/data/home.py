@@ -29,6 +29,11 @@ def extracted_folder(dataset: str) -> Path:
     return home() / "extracted" / dataset
 
 
+def weights_folder() -> Path:
+    """Where converted weights that have a name lie, NAME.safetensors; not created here."""
+    return home() / "weights"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write beside `path`; it takes `path`'s place only if the block succeeds.

@@ -67,6 +67,7 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
     builtin = SCHEMES.get(index.scheme.name) == index.scheme
     return WeightsInfo(
         resolution=settings.model.resolution,
+        fusion=settings.model.fusion,
         image_size=IMAGE_SIZE,
         scheme=index.scheme.name,
         scheme_definition=None if builtin else index.scheme.to_dict(),

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..data.home import remembered
 from ..data.index import Index, prepared_names, read_index
 from ..errors import PoposError, UsageError
-from ..weights.find import face_weights, find_weights, scheme_mismatch
+from ..weights.find import face_weights, find_weights, scheme_mismatch, trained_on
 from ..weights.format import WeightsInfo, read_info
 
 Resolution = int | Literal["all"] | None
@@ -33,8 +34,8 @@ def choose_jobs(
 
     dataset None: every prepared one. resolution None: the first weights that fit, of any; "all": the
     first ones of each resolution, the finest first. weights None: the dataset's own runs, newest first,
-    then bundled ones. split None: test, else val. Raises PoposError where nothing fits, UsageError for a
-    split that is nowhere.
+    then downloaded ones, then bundled ones. split None: test, else val. Raises PoposError where nothing
+    fits, UsageError for a split that is nowhere.
     """
     chosen = _named(weights, resolution) if weights else None
     names = [dataset] if dataset else prepared_names()
@@ -101,12 +102,17 @@ def _fitting(
 ) -> list[Candidate]:
     """The first weights that fit a dataset, of the resolution, of any (None), or of each ("all").
 
-    A run fits the dataset that it was trained on; bundled weights, and those that the user named, any of
-    their scheme. Raises PoposError where there are none.
+    A run fits the dataset that it was trained on; downloaded and bundled weights, and those that the user
+    named, any of their scheme, but those trained on this dataset come first. Raises PoposError where there
+    are none.
     """
     first: dict[int, Candidate] = {}
-    for label, path, info in weights:
-        mine = named or info.training.get("dataset") in (index.name, None) or "bundled" in path.parts
+    runs = set(remembered("runs"))
+    ordered = sorted(
+        weights, key=lambda found: found[1].parent not in runs and trained_on(found[2]) != index.name
+    )
+    for label, path, info in ordered:
+        mine = named or path.parent not in runs or info.training.get("dataset") in (index.name, None)
         right = resolution in (None, "all", info.resolution)
         if mine and right and not scheme_mismatch(label, info, index):
             first.setdefault(info.resolution, (label, path, info))

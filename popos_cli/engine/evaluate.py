@@ -17,7 +17,7 @@ from ..core.metrics import nme_per_face
 from ..core.model import Landmarker
 from ..core.schemes import Scheme
 from ..data.index import Index
-from ..detect import find_detector
+from ..detect import Detector
 from ..sources import read_image
 from ..weights.format import WeightsInfo
 from .build import evaluation_loader, to_model_input
@@ -162,14 +162,13 @@ def squares_around(points: Floats, centers: Floats, sides: Floats) -> tuple[Floa
 
 
 def detected_squares(
-    index: Index, progress: Callable[[], None] | None = None
+    index: Index, detector: Detector, progress: Callable[[], None] | None = None
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], tuple[Floats, Floats]]:
-    """Run the default detector: rows of the faces it finds, and the squares that it promises.
+    """Run a detector: rows of the faces it finds, and the squares that it promises.
 
     A face is found where the detection that overlaps its tight landmark box most has IoU >= 0.3.
     Returns rows (M,), centres (M, 2) and sides (M,).
     """
-    detector = find_detector("auto")
     rows, centers, sides = [], [], []
     for face in range(len(index)):
         picture = read_image(index.root / str(index.image[face]), upright=False)

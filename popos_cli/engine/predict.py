@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..core.codec import Decoded
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
-from ..detect import Detection, find_detector
+from ..detect import Detection
+from ..weights.detectors import load_detector
 from ..weights.find import find_weights, pick_inference_device
 from ..weights.format import read_weights
 from .build import to_model_input
@@ -66,8 +67,8 @@ class Predictor:
     """Finds faces and their landmarks.
 
     weights: anything that `find_weights` takes. device: None for a GPU where there is one, else
-    the CPU. detector: "auto" or "haar". flip_test: also look at the mirrored crops, twice the
-    time for slightly better points.
+    the CPU. detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded.
+    flip_test: also look at the mirrored crops, twice the time for slightly better points.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Predictor:
         self.path = find_weights(weights)
         self.model, self.codec, self.info, self.scheme = read_weights(self.path)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.detector = find_detector(detector)
+        self.detector = load_detector(detector)
         self.flip_index = torch.from_numpy(self.scheme.flip_index).to(self.device) if flip_test else None
 
     @overload

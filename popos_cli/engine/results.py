@@ -15,6 +15,7 @@ from ..data.index import Index
 from ..errors import PoposError
 from ..report.evaluated import Evaluated
 from ..report.published import beside
+from ..weights.detectors import load_detector
 from ..weights.format import read_weights
 from .choose import Job
 from .evaluate import Measured, detected_squares, evaluate_weights
@@ -37,20 +38,23 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Detected:
-    """The faces of an index that the detector finds. squares: their centres (F, 2) and sides (F,), image
-    pixels. missed: how many it does not find."""
+    """The faces of an index that the detector `name` finds. squares: their centres (F, 2) and sides (F,),
+    image pixels. missed: how many it does not find."""
 
+    name: str
     index: Index
     squares: tuple[Floats, Floats]
     missed: int
 
 
-def detect_faces(index: Index, progress: Callable[[], None] | None = None) -> Detected:
-    """Raises PoposError where the detector finds none of the faces; `progress` is told each picture."""
-    rows, squares = detected_squares(index, progress)
+def detect_faces(index: Index, detector: str, progress: Callable[[], None] | None = None) -> Detected:
+    """detector: as `load_detector` takes it. `progress` is told each picture. Raises PoposError where it
+    finds none of the faces."""
+    looking = load_detector(detector)
+    rows, squares = detected_squares(index, looking, progress)
     if not len(rows):
-        raise PoposError(f"the detector found none of the {len(index)} faces of {index.name!r}")
-    return Detected(index.select(rows), squares, len(index) - len(rows))
+        raise PoposError(f"{looking.name} found none of the {len(index)} faces of {index.name!r}")
+    return Detected(looking.name, index.select(rows), squares, len(index) - len(rows))
 
 
 def evaluate_job(
@@ -67,17 +71,16 @@ def evaluate_job(
         weights, index, decoders or [job.info.codec.decoder], device, conditions.flip_test, workers,
         detected.squares if detected else None, progress,
     )  # fmt: skip
-    missed = detected.missed if detected else 0
     calibrated = {name: weights[1].with_decoder(name).calibration is not None for name in measured}
     return [
-        build_result(index, job, name, calibrated[name], outcome, conditions, missed)
+        build_result(index, job, name, calibrated[name], outcome, conditions, detected)
         for name, outcome in measured.items()
     ]
 
 
 def build_result(
     index: Index, job: Job, decoder: str, calibrated: bool, outcome: Measured, conditions: Conditions,
-    missed: int = 0,
+    detected: Detected | None = None,
 ) -> Evaluated:  # fmt: skip
     """The figures of one decoder, as `popos evaluate --json` has them.
 
@@ -108,7 +111,9 @@ def build_result(
         "dataset": index.name, "split": str(index.split[0]), "weights": job.label,
         "resolution": resolution, "decoder": decoder, **whole,
         "normaliser": index.scheme.normaliser, "threshold": limit, "averaging": conditions.averaging,
-        "flip_test": conditions.flip_test, "boxes": conditions.boxes, "missed": missed,
+        "flip_test": conditions.flip_test, "boxes": conditions.boxes,
+        "detector": detected.name if detected else None,
+        "missed": detected.missed if detected else 0,
         "uncertainty": {
             "calibrated": calibrated,
             **uncertainty_quality(outcome.points, index.points[outcome.face], outcome.uncertainty),

@@ -33,6 +33,11 @@ class CodecSettings(Frozen):
 class ModelSettings(Frozen):
     resolution: Resolution = Field(64, description="heatmap width and height, pixels")
     padding: float = Field(1.25, ge=1, le=3, description="crop side over the face square's side")
+    fusion: Literal["nearest", "bilinear"] = Field(
+        "nearest",
+        description="how coarser branches are enlarged: nearest (ImageNet's network, ours) or bilinear "
+        "(mmpose's and POPoS's face models)",
+    )
     init: str = Field(
         "auto",
         description="where weights start: auto (ImageNet if the Hub can be reached, else scratch), "

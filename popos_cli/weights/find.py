@@ -13,55 +13,46 @@ from ..core.model import Landmarker
 from ..data.home import remembered
 from ..data.index import Index
 from ..errors import PoposError, UsageError, did_you_mean
-from .catalog import BUNDLED, CATALOG
+from .catalog import KINDS, Entry, converted_file, entry_of, load_catalog
+from .download import as_entry, fetch, file_name, find_here, pinned_sources, short_hash
 from .format import WeightsInfo, read_info, read_state, read_weights
+from .recognise import is_backbone
+from .urls import Progress
 
 BEST = "best.safetensors"
+IMAGENET = "hrnet-w18-imagenet"
 
 
-def in_cache(source: str) -> Path | None:
-    """Where the Hub client's cache holds hf://owner/repo/file, without asking the network."""
-    from huggingface_hub import try_to_load_from_cache
-
-    repo, file = _hub_parts(source)
-    found = try_to_load_from_cache(repo, file)
-    return Path(found) if isinstance(found, str) else None
-
-
-def _hub_parts(source: str) -> tuple[str, str]:
-    parts = source.removeprefix("hf://").split("/", 2)
-    if len(parts) != 3 or not all(parts):
-        raise UsageError(f"{source}: not hf://owner/repo/file")
-    return f"{parts[0]}/{parts[1]}", parts[2]
-
-
-def fetch_from_hub(source: str, revision: str | None = None) -> Path:
-    """Download hf://owner/repo/file through huggingface-hub into its cache, or find it there.
-
-    HF_HOME, HF_TOKEN, HF_HUB_OFFLINE and proxies are respected by the library. Raises PoposError.
+def obtain(entry: Entry, no_network: bool = False, progress: Progress | None = None) -> Path:
+    """An entry's file, downloaded and converted where it is not here yet: ours, an ImageNet backbone as
+    timm has it, or a detector's .onnx. Raises PoposError.
     """
-    repo, file = _hub_parts(source)
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError
+    if entry.kind != "face" or entry.format == "popos":
+        return fetch(entry, no_network, progress)
+    target = _converted(entry)
+    if not target.exists():
+        from .foreign import Hints, import_checkpoint, known_hints
 
-    try:
-        # Asked once, without the download's 25 seconds of retries: without a network the answer
-        # should come at once.
-        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=10)
-        return Path(hf_hub_download(repo, file, revision=revision))
-    except HfHubHTTPError as error:
-        raise PoposError(f"{source}: the Hub refused: {_first_line(error)}") from None
-    except Exception as error:  # whichever HTTP library lies beneath the client raises its own kinds
-        if cached := in_cache(source):
-            return cached
-        raise PoposError(
-            f"{source}: the Hub cannot be reached ({_first_line(error)}), and the file is not in its cache",
-            "Check the network and HF_HUB_OFFLINE, or copy the file here and name its path.",
-        ) from None
+        file = fetch(entry, no_network, progress)
+        hints = Hints(
+            entry.scheme, entry.resolution, entry.sigma, entry.decoder, entry.label_offset, entry.name
+        )
+        import_checkpoint(file, target, known_hints(file) if entry.name == entry.source else hints)
+    return target
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def is_here(entry: Entry) -> bool:
+    """Whether an entry can be used without the network."""
+    if entry.kind == "face" and entry.format != "popos" and _converted(entry).exists():
+        return True
+    return find_here(entry, verify=False) is not None
+
+
+def _converted(entry: Entry) -> Path:
+    """Where a foreign checkpoint's conversion lies; one without a name gets its file's, and its address's."""
+    if entry.name != entry.source:
+        return converted_file(entry.name)
+    return converted_file(f"{file_name(entry.name).partition('.pth')[0]}-{short_hash(entry.name)}")
 
 
 def scheme_mismatch(label: str, info: WeightsInfo, index: Index) -> PoposError | None:
@@ -82,18 +73,22 @@ def scheme_mismatch(label: str, info: WeightsInfo, index: Index) -> PoposError |
 
 
 def find_weights(name: str) -> Path:
-    """The file behind a catalog name, a path, a run's folder or hf://owner/repo/file.
+    """The file behind a catalog name, a path, a run's folder, hf://owner/repo/file or an https address.
 
-    Raises UsageError for an unknown name, PoposError for a file that is missing.
+    Foreign checkpoints of the catalog and of addresses are converted. Raises UsageError for an unknown
+    name and for one that is no face model, PoposError for a file that cannot be had.
     """
-    if name in CATALOG:
-        entry = CATALOG[name]
-        path = BUNDLED / entry.source if entry.bundled else fetch_from_hub(entry.source, entry.revision)
-        if not path.exists():
-            raise PoposError(f"{name}: {path} is missing from this installation", "Reinstall popos-cli.")
-        return path
-    if name.startswith("hf://"):
-        return fetch_from_hub(name)
+    catalog = load_catalog()
+    entry = entry_of(name, catalog)
+    if entry is None and "://" in name:
+        entry = as_entry(name)
+    if entry:
+        if entry.kind != "face":
+            raise UsageError(
+                f"{name}: {KINDS[entry.kind]}, but landmarks need a face model",
+                "popos train --weights takes the backbone, --detector the detector."
+            )  # fmt: skip
+        return obtain(entry)
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / BEST).exists():
@@ -103,12 +98,15 @@ def find_weights(name: str) -> Path:
         return path / BEST
     if path.exists():
         return path
+    if len(path.parts) == 1 and converted_file(name).exists():
+        return converted_file(name)
     if path.suffix or len(path.parts) > 1:
         raise PoposError(f"{path}: no such weight file")
+    faces = [entry.name for entry in catalog.values() if entry.kind == "face"]
     raise UsageError(
         f"unknown weights {name!r}",
-        f"{did_you_mean(name, CATALOG)}Known: {', '.join(CATALOG)}; or a .safetensors file, a run folder, "
-        "hf://owner/repo/file.",
+        f"{did_you_mean(name, faces)}Known: {', '.join(faces)}; or a .safetensors file, a run folder, "
+        "hf://owner/repo/file, an https address.",
     )
 
 
@@ -122,10 +120,11 @@ def load(name: str = "default") -> tuple[Landmarker, Codec]:
 
 
 def face_weights() -> Iterator[tuple[str, Path, WeightsInfo]]:
-    """Every face model here: own runs (newest first), then bundled ones; unreadable are passed by."""
-    runs = [(str(run), run / BEST) for run in remembered("runs")]
-    bundled = [(e.name, BUNDLED / e.source) for e in CATALOG.values() if e.kind == "face"]
-    for name, path in runs + bundled:
+    """Every face model here: own runs (newest first), downloaded or imported ones, then bundled ones.
+
+    Unreadable and damaged ones are passed by. The first of each is what `find_weights` takes.
+    """
+    for name, path in [*((str(run), run / BEST) for run in remembered("runs")), *_downloaded(), *_local()]:
         if path.exists():
             try:
                 yield name, path, read_info(path)
@@ -133,25 +132,75 @@ def face_weights() -> Iterator[tuple[str, Path, WeightsInfo]]:
                 continue
 
 
+def trained_on(info: WeightsInfo) -> str | None:
+    """The dataset that weights were trained on, where that is known."""
+    told = info.training.get("dataset")
+    imported = info.training.get("imported")
+    if told is None and isinstance(imported, dict):
+        entry = load_catalog().get(str(imported.get("name")))
+        return entry.dataset if entry else None
+    return told if isinstance(told, str) else None
+
+
+def _local() -> Iterator[tuple[str, Path]]:
+    for entry in load_catalog().values():
+        if entry.kind == "face" and entry.local and (path := find_here(entry)):
+            yield entry.name, path
+
+
+def _downloaded() -> Iterator[tuple[str, Path]]:
+    """Those of the catalog in its order, other converted or imported files, other downloads."""
+    catalog = load_catalog()
+    known = [entry for entry in catalog.values() if entry.kind == "face" and not entry.local]
+    for entry in known:
+        if entry.format != "popos":
+            yield entry.name, converted_file(entry.name)
+        elif path := find_here(entry):
+            yield entry.name, path
+    names = {entry.name for entry in known}
+    for path in sorted(converted_file("*").parent.glob("*.safetensors")):
+        if path.stem not in names:
+            yield path.stem, path
+    for entry in map(as_entry, pinned_sources()):
+        bare = entry.format == "popos" and not entry_of(entry.name, catalog)
+        if bare and (path := find_here(entry)):
+            yield entry.name, path
+
+
 def initial_state(init: str, model: Landmarker) -> tuple[dict[str, Tensor] | None, str]:
     """First weights for training, and a sentence that says what they are.
 
     init: see `ModelSettings.init`. Tensors whose name and shape the model shares are taken; a
-    stem or head that another resolution or scheme shaped differently starts at random. Raises
-    PoposError where a named file has nothing in common with the model.
+    stem or head that another resolution or scheme shaped differently starts at random. Where the stem's
+    convolutions shared one batch norm, each starts from a copy. Raises PoposError where a named file has
+    nothing in common with the model, or is of a network that enlarges branches in another way.
     """
     if init == "scratch":
         return None, "starting from scratch"
     wanted = model.state_dict()
-    if init == "auto":
+    if init in ("auto", IMAGENET):
         try:
-            path = find_weights("hrnet-w18-imagenet")
+            path = obtain(load_catalog()[IMAGENET])
         except PoposError as error:
+            if init == IMAGENET:
+                raise
             return None, f"starting from scratch, without ImageNet weights ({error.message})"
-        state = {f"backbone.{name}": tensor for name, tensor in read_state(path).items()}
     else:
         path = find_weights(init)
-        state = read_state(path)
+    state = read_state(path)
+    if is_backbone(state):
+        state = {f"backbone.{name}": tensor for name, tensor in state.items()}
+    else:
+        info = read_info(path)  # refuses another program's file, and a newer one of ours
+        if info.fusion != model.backbone.fusion:
+            raise PoposError(
+                f"{path}: its network enlarges coarser branches by {info.fusion!r}, this run's by "
+                f"{model.backbone.fusion!r}",
+                f"Train the same network: --set model.fusion={info.fusion}",
+            )
+        if info.stem_norm == "shared":
+            for name in [name for name in wanted if name.startswith(("backbone.bn3.", "backbone.bn4."))]:
+                state[name] = state[f"backbone.bn2.{name.rpartition('.')[2]}"]
     shared = {k: v for k, v in state.items() if k in wanted and wanted[k].shape == v.shape}
     if not any(name.startswith("backbone.") for name in shared):
         raise PoposError(f"{path}: none of its tensors fits HRNet-W18")

@@ -17,6 +17,7 @@ from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
 from ..data.home import replacing
 from ..errors import PoposError, UsageError
+from .recognise import refuse_file, refuse_tensors
 
 FORMAT = 1
 
@@ -65,6 +66,7 @@ class WeightsInfo(_Part):
     format: int = FORMAT
     architecture: Literal["hrnet-w18"] = "hrnet-w18"
     stem_norm: Literal["own", "shared"] = "own"
+    fusion: Literal["nearest", "bilinear"] = "nearest"
     resolution: int
     image_size: int = 256
     scheme: str
@@ -95,7 +97,9 @@ class WeightsInfo(_Part):
 
     def build_model(self, landmarks: int) -> Landmarker:
         norm = self.normalisation
-        return Landmarker(landmarks, self.resolution, self.image_size, self.stem_norm, norm.mean, norm.std)
+        return Landmarker(
+            landmarks, self.resolution, self.image_size, self.stem_norm, norm.mean, norm.std, self.fusion
+        )
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, half: bool) -> None:
@@ -125,14 +129,13 @@ def read_info(path: Path) -> WeightsInfo:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            names = list(file.keys())
     except FileNotFoundError:
         raise PoposError(f"{path}: no such weight file") from None
     except (SafetensorError, OSError) as error:
-        raise PoposError(
-            f"{path}: not a readable safetensors file: {error}", "Copy or download it again."
-        ) from None
+        raise refuse_file(path, error) from None
     if "popos" not in metadata:
-        raise PoposError(f"{path}: a safetensors file, but not popos weights (no 'popos' metadata)")
+        raise refuse_tensors(path, names)
     try:
         data = json.loads(metadata["popos"])
         if isinstance(data, dict) and data.get("format", 0) > FORMAT:
@@ -159,7 +162,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise PoposError(f"{path}: not a readable safetensors file: {error}") from None
+        raise refuse_file(path, error) from None
 
 
 def read_weights(path: Path) -> tuple[Landmarker, Codec, WeightsInfo, Scheme]:
@@ -168,8 +171,17 @@ def read_weights(path: Path) -> tuple[Landmarker, Codec, WeightsInfo, Scheme]:
     scheme = info.landmark_scheme(str(path))
     try:
         codec, model = info.build_codec(), info.build_model(scheme.landmarks)
-        model.load_state_dict(read_state(path))
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
+        raise PoposError(f"{path}: this popos cannot run these weights: {error}", "Upgrade popos.") from None
+    state = read_state(path)
+    bias = state.get("head.3.bias")
+    if bias is not None and bias.numel() != scheme.landmarks:
+        raise PoposError(
+            f"{path}: finds {bias.numel()} landmarks, but its scheme {scheme.name!r} has {scheme.landmarks}"
+        )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise PoposError(f"{path}: the tensors are not those of its network: {first}") from None
     return model.eval(), codec, info, scheme

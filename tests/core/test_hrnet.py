@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from popos_cli.core.hrnet import HRNet
+from popos_cli.core.hrnet import ExchangeModule, HRNet
 from popos_cli.core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 
 
@@ -103,6 +104,19 @@ def test_shared_stem_norm_sees_every_conv_in_training():
     shared(torch.rand(2, 3, 128, 128))
     assert int(shared.bn2.num_batches_tracked) == 3
     assert int(shared.bn1.num_batches_tracked) == 1
+
+
+def test_bilinear_fusion_interpolates_coarser_branches():
+    path = ExchangeModule((18, 36), "bilinear").fuse_layers[0][1].eval()
+    x = torch.randn(1, 36, 5, 7)
+    with torch.no_grad():
+        expected = F.interpolate(path[:2](x), size=(10, 14), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(path(x), expected)
+    plain, smooth = randomise(HRNet(64)), HRNet(64, fusion="bilinear").eval()
+    smooth.load_state_dict(plain.state_dict())
+    images = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        assert not torch.allclose(smooth(images)[0], plain(images)[0], rtol=0.01)
 
 
 def test_mean_and_std_are_inside_the_model():

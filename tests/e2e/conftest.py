@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 
 from popos_cli.cli.app import main
 
@@ -73,6 +74,9 @@ def _clean_environment(patch: pytest.MonkeyPatch, home: Path, folder: Path) -> N
         patch.delenv(name)
     patch.setenv("POPOS_HOME", str(home))
     patch.setenv("HF_HUB_OFFLINE", "1")  # no test asks the network
+    # Nor does a test find what this machine has downloaded: for processes, and for this one.
+    patch.setenv("HF_HUB_CACHE", str(home / "hub"))
+    patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
     patch.setenv("OMP_NUM_THREADS", "1")  # as in this process, see below
     patch.chdir(folder)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shlex
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from layouts import checkpoint, network, popos_fork
 from safetensors.torch import save
 
 PHOTO = (Path(__file__).resolve().parents[2] / "docs/assets/astronaut.jpg").read_bytes()
@@ -56,6 +59,37 @@ def row(cells: str) -> dict[str, Content]:
 def weights(metadata: dict[str, Any] | None, **tensors: torch.Tensor) -> bytes:
     tensors = tensors or {"x": torch.zeros(1)}
     return save(tensors, {"popos": json.dumps(metadata)} if metadata is not None else None)
+
+
+def pth(data: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(data, buffer)
+    return buffer.getvalue()
+
+
+class Runs:
+    """A pickle that runs a command when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch it-ran",)
+
+
+def foreign(landmarks: int = 29, without: str | None = None, share: float = 1.0) -> Content:
+    """A 4-pixel checkpoint of POPoS without some tensors, or its first part."""
+
+    def write(shop: Any) -> bytes:
+        state = popos_fork(network(landmarks, 4, popos=True))
+        data = pth(checkpoint({k: v for k, v in state.items() if without is None or without not in k}))
+        return data[: round(len(data) * share)]
+
+    return write
+
+
+def archive(shop: Any) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("exp/best.pth", "x")
+    return buffer.getvalue()
 
 
 def of_run(name: str, share: float = 1.0) -> Content:
@@ -102,6 +136,13 @@ INFO = {"format": 1, "resolution": 4, "scheme": "300w"}
 PREPARE = "prepare-data custom d --scheme tiny.toml"
 TRAIN = "train --dataset synthetic --gpus 0 --resolution 4 --set model.init=scratch"
 EVALUATE = "evaluate --dataset synthetic"
+IMPORT = "import-weights w.pth"
+BACKBONE = {"conv1.weight": torch.zeros(1), "stage2.0.branches.0.0.conv1.weight": torch.zeros(1)}
+RESULT = {
+    "dataset": "300w", "split": "test", "weights": "default", "resolution": 16, "decoder": "ml", "faces": 689,
+    "nme": 3.0, "failure_rate": 0.5, "auc": 60.0, "normaliser": "inter-ocular", "threshold": 0.1,
+}  # fmt: skip
+RESNET = {"conv1.weight": torch.zeros(64, 3, 7, 7), "layer4.0.conv1.weight": torch.zeros(3)}
 
 CASES = [
     # calibrate and bench
@@ -110,6 +151,11 @@ CASES = [
         "calibrate unknown weights", "calibrate --weights smal --dataset d --out o", 2, "'smal'",
         hint="small",
     ),
+    Case(
+        "calibrate a checkpoint of PyTorch", "calibrate --weights w.pth --dataset synthetic --out o", 1,
+        "w.pth: a checkpoint of PyTorch", {**READY, "w.pth": pth({})}, hint="popos import-weights w.pth",
+    ),
+    Case("calibrate a detector", "calibrate --weights yunet --dataset synthetic --out o", 2, "yunet", READY),
     Case(
         "calibrate on an unprepared dataset", "calibrate --weights small --dataset synthetik --out o", 1,
         "'synthetik' is not prepared", READY, hint="synthetic",
@@ -140,6 +186,10 @@ CASES = [
     Case("box for two pictures", "predict a.jpg b.jpg --box 1,2,3,4", 2, "--box", A),
     Case("unknown flag", "predict a.jpg --bx 1,2,3,4", 2, "--bx", A),
     Case("unknown detector", "predict a.jpg --detector harr", 2, "'harr'", A, hint="haar"),
+    Case(
+        "detector that is not here", "predict a.jpg --detector yunet", 1, "yunet is not here", A,
+        hint="popos download-weights yunet",
+    ),
     Case("unknown device", "predict a.jpg --device cuda:99", 2, "'cuda:99'", A),
     Case("no such device", "predict a.jpg --device gpu0", 2, "'gpu0'", A),
     Case("output below a file", "predict a.jpg --out a.jpg/out", 1, "a.jpg/out", A),
@@ -169,6 +219,32 @@ CASES = [
         {**A, "w.safetensors": weights(None)},
     ),
     Case(
+        "PyTorch checkpoint for weights", "predict a.jpg --weights w.pth", 1, "w.pth: a checkpoint",
+        {**A, "w.pth": pth({})}, hint="popos import-weights w.pth",
+    ),
+    Case(
+        "ONNX model for weights", "predict a.jpg --weights w.onnx", 1, "w.onnx: an ONNX model",
+        {**A, "w.onnx": b"\x08\x07\x12\x07pytorch"},
+    ),
+    Case(
+        "web page for weights", "predict a.jpg --weights w.safetensors", 1, "w.safetensors: a web page",
+        {**A, "w.safetensors": "<!doctype html><p>Sign in"},
+    ),
+    Case(
+        "Git LFS pointer for weights", "predict a.jpg --weights w.safetensors", 1, "a Git LFS pointer",
+        {**A, "w.safetensors": "version https://git-lfs.github.com/spec/v1\n"}, hint="git lfs pull",
+    ),
+    Case(
+        "ImageNet backbone for weights", "predict a.jpg --weights hrnet-w18-imagenet", 2,
+        "hrnet-w18-imagenet: ImageNet backbone", A, hint="popos train",
+    ),
+    Case(
+        "ImageNet backbone's file for weights", "predict a.jpg --weights w.safetensors", 1,
+        "w.safetensors: an HRNet backbone", {**A, "w.safetensors": weights(None, **BACKBONE)},
+        hint="popos train --weights w.safetensors",
+    ),
+    Case("detector for weights", "predict a.jpg --weights yunet", 2, "yunet: face detector", A),
+    Case(
         "weights of a newer format", "predict a.jpg --weights w.safetensors", 1, "format 2",
         {**A, "w.safetensors": weights({**INFO, "format": 2})}, hint="Upgrade",
     ),
@@ -183,6 +259,14 @@ CASES = [
     Case(
         "weights with a broken scheme", "predict a.jpg --weights w.safetensors", 1, "landmarks",
         {**A, "w.safetensors": weights({**INFO, "scheme": "x", "scheme_definition": {"name": "x"}})},
+    ),
+    Case(
+        "weights of other points than their scheme's", "predict a.jpg --weights w.safetensors", 1,
+        "98 landmarks", {**A, "w.safetensors": weights(INFO, **{"head.3.bias": torch.zeros(98)})},
+    ),
+    Case(
+        "weights of an unknown decoder", "predict a.jpg --weights w.safetensors", 1, "'oracle'",
+        {**A, "w.safetensors": weights({**INFO, "codec": {"decoder": "oracle"}})}, hint="Upgrade",
     ),
     Case(
         "weights with other tensors", "predict a.jpg --weights w.safetensors", 1, "w.safetensors",
@@ -281,6 +365,15 @@ CASES = [
         "weights to tune of another network", f"{TRAIN} --weights w.safetensors", 1, "w.safetensors",
         {**READY, "w.safetensors": weights(INFO)},
     ),
+    Case(
+        "weights to tune of a newer format", f"{TRAIN} --weights w.safetensors", 1, "format 2",
+        {**READY, "w.safetensors": weights({**INFO, "format": 2})}, hint="Upgrade",
+    ),
+    Case(
+        "PyTorch checkpoint to tune", f"{TRAIN} --weights w.pth", 1, "w.pth: a checkpoint of PyTorch",
+        {**READY, "w.pth": pth({})}, hint="popos import-weights w.pth",
+    ),
+    Case("detector to tune", f"{TRAIN} --weights yunet", 2, "yunet: face detector", READY),
     Case("--resume of no run", "train --resume r", 1, "r: no settings.toml", {"r/notes.txt": "mine"}),
     Case("--resume of a missing folder", "train --resume gone", 1, "gone"),
     Case("--resume without a state", "train --resume run", 1, "run/state.ckpt", RUN),
@@ -315,6 +408,14 @@ CASES = [
         "weights of another scheme", f"{EVALUATE} --weights w.safetensors", 1, "'wflw'",
         {**READY, "w.safetensors": weights({**INFO, "scheme": "wflw"})},
     ),
+    Case(
+        "PyTorch checkpoint to evaluate", f"{EVALUATE} --weights w.pth", 1, "w.pth: a checkpoint of PyTorch",
+        {**READY, "w.pth": pth({})}, hint="popos import-weights w.pth",
+    ),
+    Case("backbone to evaluate", f"{EVALUATE} --weights hrnet-w18-imagenet", 2, "ImageNet backbone", READY),
+    Case("unknown detector to evaluate", f"{EVALUATE} --boxes detector --detector harr", 2, "'harr'", READY),
+    Case("detector without its boxes", f"{EVALUATE} --detector haar", 2, "--boxes detector", READY),
+    Case("detector for boxes, not here", f"{EVALUATE} --boxes detector --detector yunet", 1, "yunet", READY),
     Case("nothing is prepared", "evaluate", 1, "no dataset is prepared", hint="popos prepare-data"),
     Case(
         "torn index", EVALUATE, 1, "synthetic.npz",
@@ -330,6 +431,72 @@ CASES = [
         "index with a broken scheme", EVALUATE, 1, "synthetic.npz",
         {"home/datasets/synthetic.npz": index(scheme={"name": "x", "landmarks": 0})},
     ),
+    # import-weights
+    Case("no checkpoint there", IMPORT, 1, "w.pth: no such file"),
+    Case("folder for a checkpoint", IMPORT, 1, "w.pth: a folder", {"w.pth/a": ""}),
+    Case("empty checkpoint", IMPORT, 1, "w.pth: the file is empty", {"w.pth": ""}),
+    Case("torn checkpoint", IMPORT, 1, "w.pth: not a readable", {"w.pth": foreign(share=0.6)}, hint="again"),
+    Case("web page called .pth", IMPORT, 1, "w.pth: a web page", {"w.pth": "<html>Sign in</html>"}),
+    Case("text called .pth", IMPORT, 1, "w.pth: not a PyTorch checkpoint", {"w.pth": "hello"}),
+    Case(
+        "safetensors to import", "import-weights w.safetensors", 1, "w.safetensors: a safetensors file",
+        {"w.safetensors": weights(INFO)},
+    ),
+    Case("archive of checkpoints", IMPORT, 1, "w.pth: a zip", {"w.pth": archive}, hint="exp/best.pth"),
+    Case(
+        "pickle that runs a command", IMPORT, 1, f"{os.system.__module__}.system",
+        {"w.pth": pth(checkpoint({}, more=Runs()))},
+    ),
+    Case("checkpoint of a whole model", IMPORT, 1, "Linear", {"w.pth": pth(torch.nn.Linear(1, 1))}),
+    Case("checkpoint of one tensor", IMPORT, 1, "w.pth: holds one tensor", {"w.pth": pth(torch.zeros(3))}),
+    Case("checkpoint of another network", IMPORT, 1, "a ResNet", {"w.pth": pth(RESNET)}),
+    Case(
+        "checkpoint without a tensor", IMPORT, 1, "backbone.layer1.0.bn1.bias is missing",
+        {"w.pth": foreign(without="layer1.0.bn1.bias")},
+    ),
+    Case("checkpoint of unknown points", IMPORT, 1, "5 landmarks", {"w.pth": foreign(5)}, hint="--scheme"),
+    Case(
+        "checkpoint of no certain resolution", IMPORT, 1, "contradict",
+        {"w.pth": foreign(without="downscale")}, hint="--resolution 4",
+    ),
+    Case("resolution of another one", f"{IMPORT} --resolution 8", 1, "54 channels", {"w.pth": foreign()}),
+    Case("scheme of another one", f"{IMPORT} --scheme wflw", 1, "29 landmarks", {"w.pth": foreign()}),
+    Case("import at no resolution", f"{IMPORT} --resolution 7", 2, "--resolution 7", {"w.pth": "x"}),
+    Case("import into no scheme", f"{IMPORT} --scheme cofv", 2, "'cofv'", {"w.pth": "x"}, hint="'cofw'"),
+    Case("import with no decoder", f"{IMPORT} --decoder darc", 2, "'darc'", {"w.pth": "x"}, hint="'dark'"),
+    Case("sigma of 0", f"{IMPORT} --sigma 0", 2, "--sigma 0", {"w.pth": "x"}),
+    Case("offset of one number", f"{IMPORT} --label-offset 1", 2, "--label-offset '1'", {"w.pth": "x"}),
+    Case("output of another format", f"{IMPORT} --out w.pt", 2, "--out w.pt", {"w.pth": "x"}),
+    Case("output that is there", IMPORT, 1, "exists", {"w.pth": "x", "w.safetensors": "x"}, hint="--force"),
+    Case(
+        "output below a file", f"{IMPORT} --out w.pth/x.safetensors", 1, "x.safetensors",
+        {"w.pth": foreign()},
+    ),
+    Case("name with a slash", f"{IMPORT} --name ../x", 2, "--name '../x'", {"w.pth": "x"}),
+    Case("name of the catalog", f"{IMPORT} --name small", 2, "--name 'small'", {"w.pth": "x"}),
+    # push-weights
+    Case("push to no repository", "push-weights small faces", 2, "faces: not a repository", hint="ada/"),
+    Case("push by another name", "push-weights small ada/faces --file w.pth", 2, "--file w.pth"),
+    Case("push unknown weights", "push-weights smal ada/faces", 2, "'smal'", hint="'small'"),
+    Case("push a backbone", "push-weights hrnet-w18-imagenet ada/faces", 2, "ImageNet backbone"),
+    Case(
+        "push a checkpoint of PyTorch", "push-weights w.pth ada/faces", 1, "w.pth: a checkpoint of PyTorch",
+        {"w.pth": pth({})}, hint="popos import-weights w.pth",
+    ),
+    Case(
+        "push torn weights", "push-weights w.safetensors ada/faces", 1, "w.safetensors",
+        {"w.safetensors": of_run("best.safetensors", 0.5)},
+    ),
+    Case(
+        "metrics that are none", "push-weights small ada/faces --metrics m.json", 1, "m.json: not what",
+        {"m.json": "{}"},
+    ),
+    Case("missing metrics", "push-weights small ada/faces --metrics m.json", 1, "m.json: no such file"),
+    Case(
+        "metrics of other weights", "push-weights small ada/faces --metrics m.json", 1, "no result of small",
+        {"m.json": json.dumps({"results": [RESULT]})}, hint="popos evaluate --weights small",
+    ),
+    Case("push without a network", "push-weights small ada/faces", 1, "HF_HUB_OFFLINE"),
     # the others
     Case("unknown catalog name", "download-weights defalt", 2, "'defalt'", hint="'default'"),
     Case("names and --all", "download-weights small --all", 2, "--all"),

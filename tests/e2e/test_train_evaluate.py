@@ -350,11 +350,11 @@ def photos(popos, tmp_path, astronaut, hopper):
 def test_evaluate_as_predict_sees_it(popos, photos):
     flags = ("--dataset", photos, "--weights", "default", "--no-flip-test", "--workers", "0")
     (found,) = popos("evaluate", *flags, "--boxes", "detector", "--json").ok().json["results"]
-    assert (found["boxes"], found["faces"], found["missed"]) == ("detector", 2, 1)
+    assert (found["boxes"], found["detector"], found["faces"], found["missed"]) == ("detector", "haar", 2, 1)
     assert found["nme"] < 0.01  # the labels are this very prediction, rounded to 1/1000 pixel
     assert (found["failure_rate"], found["auc"]) == (0, pytest.approx(100, abs=1))
     (truth,) = popos("evaluate", *flags, "--json").ok().json["results"]
-    assert (truth["boxes"], truth["faces"], truth["missed"]) == ("truth", 3, 0)
+    assert (truth["boxes"], truth["detector"], truth["faces"], truth["missed"]) == ("truth", None, 3, 0)
     assert truth["nme"] > found["nme"]
     text = popos("evaluate", *flags, "--boxes", "detector").ok().out
     assert "the detector missed 1 of 3 faces" in text

@@ -1,0 +1,24 @@
+"""The detector of a name; YuNet's file is among the downloaded weights."""
+
+from __future__ import annotations
+
+from ..detect import Detector, Haar, YuNet
+from ..errors import PoposError
+from .catalog import load_catalog
+from .download import find_here
+
+
+def load_detector(name: str = "auto") -> Detector:
+    """ "haar"; "yunet"; or "auto", which is YuNet where its file is here and else Haar. Asks no network.
+
+    Raises PoposError where "yunet" is not here.
+    """
+    model = find_here(load_catalog()["yunet"]) if name != "haar" else None
+    if model:
+        return YuNet(model)
+    if name == "yunet":
+        raise PoposError(
+            "the detector yunet is not here yet",
+            "Run: popos download-weights yunet (or use --detector haar).",
+        )
+    return Haar()

@@ -1,0 +1,222 @@
+"""Weights that are elsewhere -> a verified file here.
+
+A file is compared with its hash whenever it is asked for: the catalog's, else the one that
+POPOS_HOME/pins.json has kept since the first download, when it was compared with what the Hub told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+
+from ..data.home import home, write_json
+from ..errors import PoposError, UsageError
+from . import hub, urls
+from .catalog import Entry
+from .network import cannot_write, offline, switched_off
+from .urls import Progress
+
+URLS = ("https://", "http://")
+
+
+def fetch(source: Entry | str, no_network: bool = False, progress: Progress | None = None) -> Path:
+    """The verified file of an entry, of hf://owner/repo/file[@revision] or of an https address.
+
+    It is downloaded where it is not here: from the Hub into its client's cache, else below
+    POPOS_HOME/downloads. Raises PoposError, UsageError for an address of no known kind.
+    """
+    entry = as_entry(source)
+    found = find_here(entry)
+    if found and (entry.local or _expected(entry)):
+        return found
+    if entry.source is None:
+        raise PoposError(f"{entry.name}: cannot be downloaded by a program", entry.manual)
+    if entry.local:
+        raise _damaged(entry, entry.local) if entry.local.exists() else _missing(entry)
+    no_network = no_network or offline()
+    if found:
+        return _vouched(entry, found, no_network)
+    if no_network:
+        changed = find_here(entry, verify=False)
+        raise _damaged(entry, changed) if changed else switched_off(entry.source)
+    if entry.source.startswith("hf://"):
+        return _from_hub(entry)
+    target = _target(entry.source)
+    hash_known = bool(_expected(entry))
+    urls.download(entry.source, target, lambda part: _verify(entry, part), hash_known, progress)
+    return target
+
+
+def _vouched(entry: Entry, found: Path, no_network: bool) -> Path:
+    """A file that is here, but whose hash we do not know: another program brought it, or its pin was
+    deleted. It becomes what the Hub has now, and stays what it is where the Hub cannot be asked."""
+    try:
+        if entry.source and entry.source.startswith("hf://") and not no_network:
+            return _from_hub(entry)
+    except PoposError:
+        if not found.exists():
+            raise
+    with suppress(PoposError):  # a place that cannot be written is no reason to refuse what is here
+        _pin(entry, hub.sha256(found))
+    return found
+
+
+def as_entry(source: Entry | str) -> Entry:
+    """A bare address as an entry of which nothing more is known. Raises UsageError."""
+    if isinstance(source, Entry):
+        return source
+    try:
+        parts = urlsplit(source)
+        file = hub.parse_address(source).file if parts.scheme == "hf" else parts.path
+        known = parts.scheme == "hf" or bool(source.startswith(URLS) and parts.hostname)
+    except ValueError:
+        known = False
+    if not known:
+        raise UsageError(f"{source}: neither hf://owner/repo/file nor an https address")
+    form = "popos" if file.endswith(".safetensors") else "mmpose"
+    return Entry(name=source, kind="face", what=source, licence="not stated", source=source, format=form)
+
+
+def find_here(entry: Entry, verify: bool = True) -> Path | None:
+    """The file of an entry if it is here, without asking the network. A damaged one is removed.
+
+    verify=False leaves its hash alone: enough to tell what is here, not to use it.
+    """
+    if entry.source is None:
+        return None
+    if entry.local:
+        path: Path | None = entry.local
+    elif entry.source.startswith("hf://"):
+        path = hub.cached(hub.parse_address(entry.source, entry.revision))
+    else:
+        path = _target(entry.source)
+    if path is None or not path.exists():
+        return None
+    if not verify or (entry.local and not entry.sha256):
+        return path
+    expected, found = _expected(entry), hub.sha256(path)
+    right = found.startswith(expected)
+    if entry.local:
+        return path if right else None
+    if not right or not expected:
+        # Another program may have brought the Hub's newer file; where that one is whole it stays.
+        of_hub = entry.source.startswith("hf://")
+        if not (hub.has_hash(path, hub.stored_hash(path) or "") if of_hub else right):
+            hub.forget(path)
+    if not right or not path.exists():
+        return None
+    return path
+
+
+def file_name(address: str) -> str:
+    """The last part of an address, as a file may be called."""
+    last = unquote(urlsplit(address).path.rpartition("/")[2])
+    return re.sub(r"[^\w.+-]", "_", last).strip(".") or "file"
+
+
+def short_hash(address: str) -> str:
+    """Tells files of one name at two addresses apart."""
+    return hashlib.sha256(address.encode()).hexdigest()[:8]
+
+
+def _target(url: str) -> Path:
+    """Where the file of an address lies: under its own name, in a folder for the address."""
+    return home() / "downloads" / short_hash(url) / file_name(url)
+
+
+def _from_hub(entry: Entry) -> Path:
+    address = hub.parse_address(entry.source or "", entry.revision)
+    expected = _expected(entry)
+
+    def accept(told: str) -> None:
+        if expected and len(told) == 64 and not told.startswith(expected):
+            raise _wrong(entry, expected, told)
+
+    path, told = hub.download(address, accept)
+    try:
+        if not hub.has_hash(path, told):
+            raise _wrong(entry, told, hub.sha256(path))
+        _verify(entry, path)
+    except PoposError:
+        hub.forget(path)
+        raise
+    return path
+
+
+def _verify(entry: Entry, path: Path) -> None:
+    """Compare a new file with what is known of it, and pin its hash. Raises PoposError."""
+    expected, found = _expected(entry), hub.sha256(path)
+    if expected and not found.startswith(expected):
+        raise _wrong(entry, expected, found)
+    _pin(entry, found)
+
+
+def _wrong(entry: Entry, expected: str, found: str) -> PoposError:
+    """What a hash other than the expected one means; `expected` may be the first digits."""
+    if entry.sha256 is None and _pins().get(_key(entry)) == expected:
+        return PoposError(
+            f"{entry.source}: it has changed since its first download: SHA-256 {found[:16]}..., "
+            f"not {expected[:16]}...",
+            f"If you trust the new one, delete its line in {home() / 'pins.json'} and try again.",
+        )
+    return PoposError(
+        f"{entry.source}: wrong file: its hash begins {found[:16]}, not {expected[:16]}",
+        "It was damaged on its way or replaced at its source, and is not used. Try again later.",
+    )
+
+
+def _damaged(entry: Entry, path: Path) -> PoposError:
+    return _wrong(entry, _expected(entry), hub.sha256(path))
+
+
+def _missing(entry: Entry) -> PoposError:
+    return PoposError(f"{entry.name}: {entry.local} is missing", "Reinstall popos-cli, or mend the catalog.")
+
+
+def _key(entry: Entry) -> str:
+    return f"{entry.source}@{entry.revision}" if entry.revision else str(entry.source)
+
+
+def _expected(entry: Entry) -> str:
+    """The SHA-256 that a file must have, or its first digits; "" where nothing is known yet."""
+    known = entry.sha256 or ""
+    pinned = _pins().get(_key(entry), "")
+    return pinned if pinned.startswith(known) else known
+
+
+def pinned_sources() -> list[str]:
+    """Everything that was ever downloaded, as hf:// and https addresses."""
+    return list(_pins())
+
+
+def _pins() -> dict[str, str]:
+    path = home() / "pins.json"
+    if not path.exists():
+        return {}
+    try:
+        pins = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(pins, dict) and all(isinstance(value, str) for value in pins.values()):
+            return pins
+    except (OSError, ValueError):
+        pass
+    raise PoposError(
+        f"{path}: not a readable list of hashes", "Delete it; hashes are then pinned at the next download."
+    )
+
+
+def _pin(entry: Entry, found: str) -> None:
+    path = home() / "pins.json"
+    if _pins().get(_key(entry)) == found:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            write_json(path, {**_pins(), _key(entry): found})
+    except OSError as error:
+        raise cannot_write(path, error) from None

@@ -1,0 +1,277 @@
+"""mmpose's and POPoS's face checkpoints -> our weights, with their codec.
+
+The layouts (mmpose 0.x, mmpose 1.x, and POPoS, a fork of 0.29) share HRNet's tensor names. Ours lack
+what the others never use: later stages, convolutions of other resolutions, POPoS's downscale_layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.decoders import DECODERS
+from ..core.hrnet import CHANNELS, VARIANTS
+from ..core.schemes import SCHEMES, Scheme, find_scheme
+from ..errors import PoposError, UsageError, did_you_mean
+from .catalog import load_catalog
+from .format import CodecInfo, WeightsInfo, save_weights
+from .pickles import read_checkpoint
+
+IMAGE_SIZE = 256
+NEEDED = "an HRNet-W18 with mmpose's heatmap head (backbone.*, keypoint_head.final_layer.0, .1 and .3)"
+FIRST_BRANCH = "backbone.stage2.0.branches.0.0.conv1.weight"  # its width is the network's
+BY_TRIPLES = (64, 32, 16, 8, 4)  # POPoS: resolution by the number of its unused downscaling layers
+
+# Their names of our head; the first that fits counts. mmpose 1.x split its last convolution off.
+RENAMED = (
+    ("keypoint_head.final_layer.", "head."),
+    ("head.conv_layers.", "head."),
+    ("head.final_layer.weight", "head.3.weight"),
+    ("head.final_layer.bias", "head.3.bias"),
+    ("head.final_layer.", "head."),
+    ("keypoint_head.downscale_layer.", "downscale_layer."),
+    ("head.downscale_layer.", "downscale_layer."),
+)
+UNUSED = re.compile(r"backbone\.(conv[34]|transition[23]|stage[34])\.|downscale_layer\.")
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What is known of a foreign checkpoint beforehand; None: read off the tensors, or a default.
+
+    scheme: a built-in name or a TOML file. name: what the catalog calls the file.
+    """
+
+    scheme: str | None = None
+    resolution: int | None = None
+    sigma: float | None = None
+    decoder: str | None = None
+    label_offset: tuple[float, float] | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A checkpoint in our terms. layout: "mmpose" or "popos". remarks: what was taken for granted."""
+
+    state: dict[str, Tensor]
+    info: WeightsInfo
+    layout: str
+    remarks: tuple[str, ...]
+
+
+def import_checkpoint(source: Path, target: Path, hints: Hints = Hints()) -> WeightsInfo:
+    """Write a foreign checkpoint as our weights, float32 as it is; `target` whole or not at all.
+
+    Raises PoposError where the file cannot be read, is of another network, or does not say what is
+    needed; UsageError for a hint that cannot be.
+    """
+    foreign = read_foreign(source, hints)
+    save_weights(target, foreign.state, foreign.info, half=False)
+    return foreign.info
+
+
+def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
+    """The conversion without the writing. Raises as `import_checkpoint` does."""
+    named = _check(hints)
+    tensors = _tensors(source, read_checkpoint(source))
+    branch, head = tensors.get(FIRST_BRANCH), tensors.get("head.3.weight")
+    if branch is None or head is None or branch.ndim != 4 or head.ndim != 4 or len(branch) != CHANNELS[0]:
+        raise PoposError(f"{source}: holds {_describe(tensors)}; needed: {NEEDED}")
+    landmarks = len(head)
+    scheme = named or _scheme_of(landmarks, source)
+    if scheme.landmarks != landmarks:
+        raise PoposError(
+            f"{source}: finds {landmarks} landmarks, but scheme {scheme.name!r} has {scheme.landmarks}",
+            "Name its scheme with --scheme, or none.",
+        )
+    resolution = _resolution(tensors, hints.resolution, source)
+    popos = "backbone.conv3.weight" in tensors or resolution != 64
+    sha256 = _sha256(source)
+    info = WeightsInfo(
+        resolution=resolution,
+        image_size=IMAGE_SIZE,
+        stem_norm="shared" if popos else "own",
+        fusion="bilinear",
+        scheme=scheme.name,
+        scheme_definition=None if SCHEMES.get(scheme.name) == scheme else scheme.to_dict(),
+        codec=CodecInfo(
+            sigma=hints.sigma or 2.0,
+            decoder=hints.decoder or ("popos" if popos else "dark" if "_dark" in source.name else "two-hot"),
+            alignment="mmpose",
+        ),
+        label_offset=hints.label_offset or (0.0, 0.0),
+        training={"imported": {"file": source.name, "sha256": sha256, "name": hints.name}},
+    )
+    state = _state(tensors, info, landmarks, source)
+    remarks = _remarks(source, hints, info, sha256, "downscale_layer.0.weight" in tensors)
+    return Foreign(state, info, "popos" if popos else "mmpose", remarks)
+
+
+def known_hints(source: Path) -> Hints:
+    """What the catalog knows of a file, which it tells by its SHA-256; no hints for an unknown one."""
+    if not source.is_file():
+        return Hints()
+    sha256 = _sha256(source)
+    for entry in load_catalog().values():
+        if entry.format == "mmpose" and entry.sha256 and sha256.startswith(entry.sha256):
+            return Hints(
+                entry.scheme, entry.resolution, entry.sigma, entry.decoder, entry.label_offset, entry.name
+            )
+    return Hints()
+
+
+def with_flags(known: Hints, **flags: Any) -> Hints:
+    """`known`, but what a user said (not None) comes first."""
+    return replace(known, **{name: value for name, value in flags.items() if value is not None})
+
+
+def _check(hints: Hints) -> Scheme | None:
+    """The named scheme. Raises UsageError for a hint that no checkpoint could have."""
+    if hints.resolution is not None and hints.resolution not in BY_TRIPLES:
+        raise UsageError(f"--resolution {hints.resolution}: must be one of 64, 32, 16, 8, 4")
+    if hints.sigma is not None and not 0 < hints.sigma < math.inf:
+        raise UsageError(f"--sigma {hints.sigma}: must be above 0 heatmap pixels")
+    if hints.decoder is not None and hints.decoder not in DECODERS:
+        hint = f"{did_you_mean(hints.decoder, DECODERS)}Known: {', '.join(DECODERS)}."
+        raise UsageError(f"unknown decoder {hints.decoder!r}", hint)
+    return find_scheme(hints.scheme) if hints.scheme is not None else None
+
+
+def _tensors(source: Path, checkpoint: Any) -> dict[str, Tensor]:
+    """The network's tensors under our names. Raises PoposError where there are none."""
+    state = checkpoint
+    if isinstance(checkpoint, Mapping) and "state_dict" in checkpoint:
+        state = checkpoint["state_dict"]
+    if not isinstance(state, Mapping):
+        raise PoposError(f"{source}: holds {_kind(state)}, no state_dict; needed: {NEEDED}")
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        keys = ", ".join(sorted(map(str, state))[:4])
+        raise PoposError(f"{source}: holds no tensors{f' but {keys}' * bool(keys)}; needed: {NEEDED}")
+    return {_our_name(name.removeprefix("module.")): tensor for name, tensor in tensors.items()}
+
+
+def _our_name(name: str) -> str:
+    for theirs, ours in RENAMED:
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def _kind(value: object) -> str:
+    return f"one tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _describe(tensors: dict[str, Tensor]) -> str:
+    """What network these tensors may be, for an error."""
+    bare = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
+    branch = bare.get(FIRST_BRANCH.removeprefix("backbone."))
+    if branch is not None and branch.ndim:
+        ours = "a heatmap head" if "head.3.weight" in tensors else "another head"
+        head = ours if any("head" in name for name in tensors) else "no heatmap head"
+        return f"an HRNet-W{len(branch)} with {head}"
+    if "layer4.0.conv1.weight" in bare:
+        return f"a ResNet ({len(tensors)} tensors)"
+    return f"another network ({len(tensors)} tensors: {', '.join(list(tensors)[:3])} ...)"
+
+
+def _scheme_of(landmarks: int, source: Path) -> Scheme:
+    for scheme in SCHEMES.values():
+        if scheme.landmarks == landmarks:
+            return scheme
+    raise PoposError(
+        f"{source}: finds {landmarks} landmarks, and no built-in scheme has so many",
+        "Describe them in a TOML file, and name it with --scheme.",
+    )
+
+
+def _resolution(tensors: dict[str, Tensor], asked: int | None, source: Path) -> int:
+    """The heatmap's width, which only POPoS's unused tensors tell, as strides are in no tensor.
+
+    Raises PoposError where the tensors contradict each other and nothing was asked for, or contradict
+    what was asked for.
+    """
+    channels = tensors["head.3.weight"].shape[1]
+    extra = [name for name in ("conv3", "conv4") if f"backbone.{name}.weight" in tensors]
+    triples = sum(name.startswith("downscale_layer.") and t.ndim == 4 for name, t in tensors.items())
+    fitting = [size for size in BY_TRIPLES if _fits(size, channels, len(extra))]
+    told = BY_TRIPLES[triples] if triples < len(BY_TRIPLES) and (extra or not triples) else None
+    found = (
+        f"{triples} downscaling layers, {' and '.join(extra) or 'neither conv3 nor conv4'}, {channels} "
+        "channels into the head"
+    )
+    if asked is not None:
+        # What a file was stripped of tells nothing; what it has does.
+        if asked not in fitting or (triples and told in fitting and asked != told):
+            raise PoposError(f"{source}: --resolution {asked} does not fit its tensors: {found}")
+        return asked
+    if told not in fitting:
+        raise PoposError(
+            f"{source}: its tensors contradict each other about the heatmaps' size: {found}",
+            f"Say what it was trained for: --resolution {' or '.join(map(str, fitting))}."
+            if fitting
+            else "It fits no --resolution: take the file as it was first saved.",
+        )
+    assert told is not None
+    return told
+
+
+def _fits(resolution: int, channels: int, extra: int) -> bool:
+    """Whether a network of that resolution has so many channels into its head, and stem convolutions."""
+    variant = VARIANTS[IMAGE_SIZE // resolution]
+    return sum(CHANNELS[: variant.stages]) == channels and variant.extra <= extra
+
+
+def _state(tensors: dict[str, Tensor], info: WeightsInfo, landmarks: int, source: Path) -> dict[str, Tensor]:
+    """The tensors of our network out of theirs, float32. Raises PoposError where they are not its own."""
+    with torch.device("meta"):
+        wanted = info.build_model(landmarks).state_dict()
+    state = {}
+    for name, ours in wanted.items():
+        theirs = tensors.get(name)
+        if theirs is None and name.endswith(".num_batches_tracked"):  # a counter that inference ignores
+            theirs = torch.zeros((), dtype=torch.int64)
+        if theirs is None or theirs.shape != ours.shape:
+            what = "is missing" if theirs is None else f"is {tuple(theirs.shape)}, not {tuple(ours.shape)}"
+            raise PoposError(f"{source}: {name} {what} in this checkpoint; needed: {NEEDED}")
+        state[name] = theirs.detach().to(ours.dtype, copy=True).contiguous()
+        if not torch.isfinite(state[name]).all():
+            raise PoposError(f"{source}: {name} has NaN or infinite values", "Take another checkpoint.")
+    more = [name for name in tensors if name not in wanted and not UNUSED.match(name)]
+    if more:
+        raise PoposError(f"{source}: has tensors of another network, like {more[0]}; needed: {NEEDED}")
+    return state
+
+
+def _remarks(
+    source: Path, hints: Hints, info: WeightsInfo, sha256: str, downscaling: bool
+) -> tuple[str, ...]:
+    remarks = []
+    named = [e for e in load_catalog().values() if e.source and e.source.endswith(f"/{source.name}")]
+    if named and named[0].sha256 and not sha256.startswith(named[0].sha256):
+        remarks.append(
+            f"{source.name} is the name of {named[0].name!r}, but the file's SHA-256 begins with "
+            f"{sha256[:8]}, not {named[0].sha256[:8]}: damaged, or another file; taken for an unknown one"
+        )
+    if info.scheme == "300w" and hints.label_offset is None and hints.name is None:
+        remarks.append(
+            "label offset 0; a network that mmpose or POPoS trained on 300W, whose labels count from 1, "
+            "needs --label-offset 1,1"
+        )
+    if info.stem_norm == "shared" and not downscaling and hints.resolution is None:
+        remarks.append("POPoS's layout without downscale_layer: taken for its 64-pixel network")
+    return tuple(remarks)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,127 @@
+"""popos download-weights, and what other commands do with what it brought."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hosts import Fault, Host
+
+from popos_cli.core.model import Landmarker
+from popos_cli.weights.format import WeightsInfo, save_weights
+
+QUICK = ("--workers", "0", "--no-flip-test", "--json")
+
+
+@pytest.fixture(scope="module")
+def face_model(tmp_path_factory):
+    """Weights of somebody's for 68 points, 4-pixel heatmaps."""
+    path = tmp_path_factory.mktemp("theirs") / "theirs.safetensors"
+    info = WeightsInfo(resolution=4, scheme="300w", training={"dataset": "theirs"})
+    save_weights(path, Landmarker(68, 4).state_dict(), info, half=True)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def host(home, face_model, monkeypatch):
+    """A host with the model, which POPOS_HOME/catalog.toml calls "theirs"."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.delenv("http_proxy", raising=False)
+    with Host() as host:
+        url = host.serve("/theirs.safetensors", face_model)
+        home.mkdir(exist_ok=True)
+        (home / "catalog.toml").write_text(
+            f'[theirs]\nwhat = "68 points"\nscheme = "300w"\nresolution = 4\nsource = "{url}"\n'
+            f'sha256 = "{hashlib.sha256(face_model).hexdigest()}"\nlicence = "MIT"\n'
+        )
+        yield host
+
+
+def test_the_list(popos, host, face_model):
+    by_name = {entry["name"]: entry for entry in popos("download-weights", "--json").ok().json["weights"]}
+    assert set(by_name["default"]) == {
+        "name", "kind", "what", "licence", "source", "here", "scheme", "resolution", "size",
+    }  # fmt: skip
+    assert by_name["default"]["here"] and by_name["default"]["size"] > 1e6
+    assert by_name["default"]["source"].startswith("bundled/")
+    assert (by_name["theirs"]["here"], by_name["theirs"]["size"]) == (False, None)
+    table = popos("download-weights").ok().out
+    assert all(name in table for name in by_name)
+    assert host.log == []
+    popos("download", "theirs").ok()
+    by_name = {entry["name"]: entry for entry in popos("download-weights", "--json").ok().json["weights"]}
+    assert (by_name["theirs"]["here"], by_name["theirs"]["size"]) == (True, len(face_model))
+
+
+def test_by_name_and_by_address(popos, host, face_model):
+    (plan,) = popos("download-weights", "theirs", "--dry-run", "--json").ok().json["weights"]
+    assert (plan["action"], plan["path"]) == ("download", host.url + "/theirs.safetensors")
+    assert host.log == []
+    (done,) = popos("download-weights", "theirs", "--json").ok().json["weights"]
+    with open(done["path"], "rb") as file:
+        assert file.read() == face_model
+    (again,) = popos("download-weights", plan["path"], "--json").ok().json["weights"]
+    assert again["path"] == done["path"]
+    assert len(host.log) == 1
+    (plan,) = popos("download-weights", "theirs", "--dry-run", "--json").ok().json["weights"]
+    assert plan["action"] == "here already"
+
+
+def test_a_catalog_of_ones_own(popos, host, tmp_path):
+    (tmp_path / "club.toml").write_text(f'[club]\nsource = "{host.url}/theirs.safetensors"\n')
+    (done,) = popos("download-weights", "club", "--catalog", "club.toml", "--json").ok().json["weights"]
+    assert done["name"] == "club"
+    result = popos("download-weights", "club")
+    assert result.code == 2
+    assert "unknown weights 'club'" in result.err
+
+
+def test_one_failure_among_several(popos, host):
+    """It is told, and the others are still fetched."""
+    host.faults = [Fault(status=404, path="none")]
+    result = popos("download-weights", f"{host.url}/none.safetensors", "theirs", "--json")
+    assert result.code == 1
+    failed, done = result.json["weights"]
+    assert "404" in failed["error"] and failed["action"] == "failed"
+    assert done["action"] == "here"
+    (line,) = result.errors
+    assert "none.safetensors" in line
+
+
+def test_everything(popos, host):
+    """What must be got by hand is left out, with a word how."""
+    host.stop()
+    result = popos("download-weights", "--all", "--offline", "--json")
+    assert result.code == 1
+    actions = {entry["name"]: entry["action"] for entry in result.json["weights"]}
+    assert actions["default"] == "here"
+    assert actions["theirs"] == actions["mmpose-300w"] == "failed"
+    assert "popos-authors" not in actions
+    assert "popos-authors is left out: Get the archive from https://" in result.err
+    (plan,) = popos("download-weights", "popos-authors", "--dry-run", "--json").ok().json["weights"]
+    assert plan["action"] == "by hand"
+
+
+def test_offline(popos, host):
+    result = popos("download-weights", "theirs", "--offline", "--json")
+    assert result.code == 1
+    assert "switched off" in result.json["error"]["message"]
+    assert host.log == []
+
+
+def test_evaluate_finds_what_was_downloaded(popos, synthetic, host):
+    """Though it was trained on another dataset, of the same scheme; own runs and larger maps aside."""
+    result = popos("evaluate", "--resolution", "4", *QUICK)
+    assert result.code == 1
+    assert "download-weights" in result.json["error"]["hint"]
+    popos("download-weights", "theirs").ok()
+    (found,) = popos("evaluate", "--resolution", "4", *QUICK).ok().json["results"]
+    assert (found["weights"], found["resolution"]) == ("theirs", 4)
+    (found,) = popos("evaluate", "--resolution", "16", *QUICK).ok().json["results"]
+    assert found["weights"] == "default"
+
+
+def test_own_runs_come_first(popos, trained, host):
+    popos("download-weights", "theirs").ok()
+    (found,) = popos("evaluate", "--resolution", "4", *QUICK).ok().json["results"]
+    assert found["weights"] == str(trained)

@@ -1,0 +1,106 @@
+"""The shipped catalog is sound, and a user's own is read beside it or refused."""
+
+import re
+
+import pytest
+
+from popos_cli.core.decoders import DECODERS
+from popos_cli.core.schemes import SCHEMES
+from popos_cli.errors import PoposError
+from popos_cli.weights.catalog import load_catalog
+from popos_cli.weights.download import as_entry
+
+MINE = """
+[mine]
+what = "my points"
+source = "https://example.org/mine.pth"
+sha256 = "0123ABCD"
+format = "mmpose"
+sigma = 2
+label_offset = [1, 1.5]
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def test_the_shipped_entries_can_be_used():
+    for entry in load_catalog().values():
+        if entry.local:
+            assert entry.local.is_file(), entry.name
+        elif entry.source:
+            as_entry(entry.source)
+        assert entry.scheme in {None, *SCHEMES}
+        assert entry.decoder in {None, *DECODERS}
+        assert entry.what and entry.licence
+
+
+def test_published_files_are_told_by_the_hash_in_their_names():
+    published = [entry for entry in load_catalog().values() if "openmmlab" in (entry.source or "")]
+    assert len(published) == len({entry.source for entry in published}) == 9
+    for entry in published:
+        assert f"-{entry.sha256}_" in entry.source
+        assert ("_dark-" in entry.source) == (entry.decoder == "dark")
+        assert (entry.sigma == 1.5) == (entry.dataset in ("300w", "cofw"))
+        assert (entry.label_offset == (1, 1)) == (entry.dataset == "300w")
+        assert f"hrnetv2_w18_{'coco' if entry.dataset == 'coco-face' else entry.dataset}_" in entry.source
+
+
+def test_what_must_be_got_by_hand_says_how():
+    (entry,) = [entry for entry in load_catalog().values() if entry.manual]
+    assert re.search(r"https://\S+", entry.manual)
+    assert "popos import-weights" in entry.manual
+    assert "\n" not in entry.manual
+
+
+def test_a_catalog_of_ones_own(home, tmp_path):
+    (home / "catalog.toml").write_text(MINE)
+    more = tmp_path / "more.toml"
+    more.write_text(
+        '[default]\nsource = "nets/w.safetensors"\n[mine]\nkind = "detector"\nsource = "m.onnx"\n'
+    )
+    entry = load_catalog()["mine"]
+    assert (entry.kind, entry.licence) == ("face", "not stated")
+    assert (entry.sha256, entry.label_offset) == ("0123abcd", (1.0, 1.5))
+    catalog = load_catalog(more)
+    assert catalog["default"].local == tmp_path / "nets/w.safetensors"
+    assert catalog["mine"].kind == "detector"
+    assert set(catalog) == {*load_catalog()}
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[mine", "not a readable TOML file"),
+        ("mine = 3", "[mine]"),
+        ('["../mine"]\nsource = "x"', "[../mine]"),
+        ("[mine]\nsize = 3", "source"),
+        ('[mine]\nsource = "x"\nmanual = "y"', "source"),
+        ('[mine]\nsource = "x"\nlicense = "MIT"', "'license'"),
+        ('[mine]\nsource = "x"\nsize = "big"', "size"),
+        ('[mine]\nsource = "x"\nresolution = true', "resolution"),
+        ('[mine]\nsource = "x"\nkind = "nose"', "nose"),
+        ('[mine]\nsource = "x"\nformat = "caffe"', "caffe"),
+        ('[mine]\nsource = "x"\nsha256 = "12ab"', "sha256"),
+        ('[mine]\nsource = "x"\nsha256 = "0123456z"', "sha256"),
+        ('[mine]\nsource = "x"\nlabel_offset = [1]', "label_offset"),
+        ('[mine]\nsource = "x"\nlabel_offset = [1, "2"]', "label_offset"),
+    ],
+)
+def test_a_catalog_that_cannot_be_used(home, text, words):
+    path = home / "catalog.toml"
+    path.write_text(text)
+    with pytest.raises(PoposError) as caught:
+        load_catalog()
+    message = caught.value.message
+    assert str(path) in message and words in message
+    assert "\n" not in message
+
+
+def test_a_catalog_that_is_not_there(tmp_path):
+    with pytest.raises(PoposError, match=r"gone\.toml"):
+        load_catalog(tmp_path / "gone.toml")

@@ -1,0 +1,277 @@
+"""mmpose's and POPoS's checkpoints become our weights, with the codec that they were trained for."""
+
+import hashlib
+
+import pytest
+import torch
+from layouts import checkpoint, mmpose_0, mmpose_1, network, popos_fork
+from safetensors import safe_open
+
+from popos_cli.errors import PoposError, UsageError
+from popos_cli.weights.foreign import Hints, import_checkpoint, known_hints, read_foreign
+from popos_cli.weights.format import read_info, read_weights
+
+TINY = 'name = "tiny"\nlandmarks = 5\neye_corners = [0, 1]\n'
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def mmpose_64():
+    return network(98, 64)
+
+
+@pytest.fixture(scope="module")
+def popos_4():
+    return network(68, 4, popos=True)
+
+
+@pytest.fixture(scope="module")
+def popos_16():
+    return network(5, 16, popos=True)
+
+
+def save(path, state, **more):
+    torch.save(checkpoint(state), path, **more)
+    return path
+
+
+def refusal(source, hints=Hints()):  # noqa: B008
+    """The PoposError of an import, which leaves no file behind."""
+    target = source.with_suffix(".safetensors")
+    with pytest.raises(PoposError) as caught:
+        import_checkpoint(source, target, hints)
+    assert str(source) in caught.value.message and "\n" not in caught.value.message
+    assert not list(source.parent.glob("*.safetensors"))
+    return caught.value
+
+
+def same_heatmaps(path, model):
+    images = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(5))
+    read, codec, _, _ = read_weights(path)
+    with torch.no_grad():
+        found, expected = read(images), model(images)
+    assert torch.equal(found, expected)
+    assert expected.std() > 1e-3
+    assert codec.width == found.shape[-1]
+
+
+@pytest.mark.parametrize("layout, zipped", [(mmpose_0, False), (mmpose_1, True)], ids=["0.x", "1.x"])
+def test_mmpose(tmp_path, mmpose_64, layout, zipped):
+    source = save(tmp_path / "c.pth", layout(mmpose_64), _use_new_zipfile_serialization=zipped)
+    info = import_checkpoint(source, tmp_path / "w.safetensors")
+    same_heatmaps(tmp_path / "w.safetensors", mmpose_64)
+    assert (info.scheme, info.resolution, info.stem_norm) == ("wflw", 64, "own")
+    assert (info.codec.sigma, info.codec.decoder, info.codec.alignment) == (2.0, "two-hot", "mmpose")
+    assert (info.crop.padding, info.label_offset) == (1.25, (0.0, 0.0))
+    assert read_info(tmp_path / "w.safetensors") == info
+
+
+@pytest.mark.parametrize(
+    "resolution, landmarks, scheme", [(32, 98, "wflw"), (8, 29, "cofw"), (4, 19, "aflw")]
+)
+def test_popos(tmp_path, resolution, landmarks, scheme):
+    model = network(landmarks, resolution, popos=True)
+    source = save(tmp_path / "best_NME_epoch_60.pth", popos_fork(model, whole=True))
+    info = import_checkpoint(source, tmp_path / "w.safetensors")
+    same_heatmaps(tmp_path / "w.safetensors", model)
+    assert (info.scheme, info.resolution, info.stem_norm) == (scheme, resolution, "shared")
+    assert (info.codec.sigma, info.codec.decoder, info.codec.alignment) == (2.0, "popos", "mmpose")
+    with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
+        assert set(file.keys()) == set(model.state_dict())
+
+
+def test_popos_at_64_pixels_is_told_by_its_unused_convolutions(tmp_path):
+    model = network(5, 64, popos=True)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    foreign = read_foreign(save(tmp_path / "c.pth", popos_fork(model)), Hints(str(tmp_path / "tiny.toml")))
+    assert (foreign.layout, foreign.info.resolution, foreign.info.codec.decoder) == ("popos", 64, "popos")
+    assert any("64-pixel" in remark for remark in foreign.remarks)
+
+
+def test_a_data_parallel_prefix_and_a_bare_state_dict(tmp_path, popos_4):
+    state = {f"module.{name}": tensor for name, tensor in popos_fork(popos_4).items()}
+    torch.save(state, tmp_path / "c.pth")
+    import_checkpoint(tmp_path / "c.pth", tmp_path / "w.safetensors")
+    same_heatmaps(tmp_path / "w.safetensors", popos_4)
+
+
+def test_half_precision_and_missing_counters(tmp_path, popos_4):
+    state = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in popos_fork(popos_4).items()
+        if not name.endswith("num_batches_tracked")
+    }
+    state_found = read_foreign(save(tmp_path / "c.pth", state)).state
+    wanted = popos_4.state_dict()
+    assert {name: t.dtype for name, t in state_found.items()} == {name: t.dtype for name, t in wanted.items()}
+    assert torch.equal(state_found["head.3.weight"], wanted["head.3.weight"].half().float())
+
+
+def test_a_scheme_of_ones_own_travels_along(tmp_path, popos_16):
+    source = save(tmp_path / "c.pth", popos_fork(popos_16))
+    error = refusal(source)
+    assert "5 landmarks" in error.message and "--scheme" in error.hint
+    (tmp_path / "tiny.toml").write_text(TINY)
+    import_checkpoint(source, tmp_path / "w.safetensors", Hints(scheme=str(tmp_path / "tiny.toml")))
+    scheme = read_weights(tmp_path / "w.safetensors")[3]
+    assert (scheme.name, scheme.landmarks) == ("tiny", 5)
+    assert "98" in str(refusal_of(source, Hints(scheme="wflw")))
+
+
+def refusal_of(source, hints):
+    with pytest.raises(PoposError) as caught:
+        read_foreign(source, hints)
+    return caught.value.message
+
+
+def test_hints_are_taken(tmp_path, popos_4):
+    hints = Hints(sigma=1.5, decoder="dark", label_offset=(1.0, 1.0), name="known")
+    foreign = read_foreign(save(tmp_path / "c.pth", popos_fork(popos_4)), hints)
+    info = foreign.info
+    assert (info.codec.sigma, info.codec.decoder, info.label_offset) == (1.5, "dark", (1.0, 1.0))
+    assert foreign.remarks == ()
+
+
+def test_an_unknown_file_of_68_points_has_a_remark_about_its_labels(tmp_path, popos_4):
+    foreign = read_foreign(save(tmp_path / "c.pth", popos_fork(popos_4)))
+    assert foreign.info.label_offset == (0.0, 0.0)
+    assert len(foreign.remarks) == 1 and "300W" in foreign.remarks[0]
+
+
+def test_a_name_with_dark_is_read_with_dark(tmp_path, mmpose_64):
+    source = save(tmp_path / "hrnetv2_w18_wflw_256x256_dark-12345678_20210125.pth", mmpose_0(mmpose_64))
+    assert read_foreign(source).info.codec.decoder == "dark"
+
+
+def test_known_files_are_told_by_their_hash(tmp_path, popos_4):
+    source = save(tmp_path / "renamed.pth", popos_fork(popos_4))
+    digits = hashlib.sha256(source.read_bytes()).hexdigest()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/catalog.toml").write_text(
+        f'["mine"]\nsource = "https://example.org/mine-{digits[:8]}.pth"\nformat = "mmpose"\n'
+        f'scheme = "300w"\nsha256 = "{digits[:8]}"\nsigma = 1.5\ndecoder = "dark"\nlabel_offset = [1, 1]\n'
+    )
+    assert known_hints(source) == Hints("300w", None, 1.5, "dark", (1.0, 1.0), "mine")
+    assert read_foreign(source, known_hints(source)).remarks == ()
+    source.write_bytes(source.read_bytes() + b" ")
+    assert known_hints(source) == Hints()
+
+
+def test_a_known_name_with_another_content_has_a_remark(tmp_path, popos_4):
+    source = save(tmp_path / "hrnetv2_w18_300w_256x256-eea53406_20211019.pth", popos_fork(popos_4))
+    assert known_hints(source) == Hints()
+    assert any("eea53406" in remark and "damaged" in remark for remark in read_foreign(source).remarks)
+
+
+# What only POPoS's unused tensors tell: the resolution
+
+
+def without(state, *parts):
+    return {name: tensor for name, tensor in state.items() if not any(part in name for part in parts)}
+
+
+TRIPLE_2 = ("downscale_layer.3", "downscale_layer.4")
+
+
+@pytest.mark.parametrize(
+    "parts, told",
+    [
+        (("downscale_layer",), "0 downscaling"),
+        (("downscale_layer", "conv4", "stage3", "stage4", "transition2", "transition3"), "conv3"),
+        (("downscale_layer.9", "downscale_layer.10"), "3 downscaling"),
+        (("backbone.conv3", "backbone.conv4"), "neither"),
+    ],
+    ids=["no triples", "stripped", "one triple less", "triples without conv3"],
+)
+def test_tensors_that_contradict_each_other_are_refused(tmp_path, popos_4, parts, told):
+    source = save(tmp_path / "c.pth", without(popos_fork(popos_4), *parts))
+    error = refusal(source)
+    assert "contradict" in error.message and told in error.message and "54" in error.message
+    assert "--resolution" in error.hint
+
+
+def test_a_stripped_file_is_imported_at_the_resolution_that_is_asked_for(tmp_path):
+    model = network(29, 8, popos=True)
+    stripped = without(popos_fork(model), "downscale_layer", "conv4", "stage4", "transition3")
+    source = save(tmp_path / "c.pth", stripped)
+    assert "--resolution 8" in refusal(source).hint
+    import_checkpoint(source, tmp_path / "w.safetensors", Hints(resolution=8))
+    same_heatmaps(tmp_path / "w.safetensors", model)
+    for wrong in (64, 32, 16, 4):
+        assert f"--resolution {wrong} does not fit" in refusal_of(source, Hints(resolution=wrong))
+
+
+def test_of_the_sizes_with_one_network_the_asked_one_is_built(tmp_path, popos_16):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    scheme = str(tmp_path / "tiny.toml")
+    whole = save(tmp_path / "whole.pth", popos_fork(popos_16))
+    assert read_foreign(whole, Hints(scheme)).info.resolution == 16
+    assert read_foreign(whole, Hints(scheme, 16)).info.resolution == 16
+    for wrong in (64, 32, 8):
+        assert "2 downscaling" in refusal_of(whole, Hints(scheme, wrong))
+    parts = ("downscale_layer", "backbone.conv3", "backbone.conv4")
+    stripped = save(tmp_path / "stripped.pth", without(popos_fork(popos_16), *parts))
+    found = read_foreign(stripped, Hints(scheme, 16))
+    assert (found.info.resolution, found.layout, found.info.codec.decoder) == (16, "popos", "popos")
+
+
+# Other networks and other things
+
+
+def named(names, shape=(64, 64, 3, 3)):
+    return {name: torch.zeros(shape) for name in names}
+
+
+@pytest.mark.parametrize(
+    "data, what",
+    [
+        (torch.zeros(3), "one tensor (3,)"),
+        ([torch.zeros(3)], "a list"),
+        ({"state_dict": 3}, "a int"),
+        ({}, "no tensors"),
+        ({"epoch": 3, "lr": 0.1}, "no tensors but epoch, lr"),
+        (named(["conv1.weight", "layer4.0.conv1.weight", "fc.weight"]), "a ResNet"),
+        (checkpoint(named(["backbone.conv1.weight", "backbone.layer4.0.conv1.weight"])), "a ResNet"),
+        (named(["conv1.weight", "stage2.0.branches.0.0.conv1.weight"], (18, 18, 3, 3)), "W18 with no"),
+        (
+            checkpoint(named(["backbone.conv1.weight", "backbone.stage2.0.branches.0.0.conv1.weight",
+                              "keypoint_head.final_layer.weight"], (32, 32, 3, 3))),
+            "W32 with another head",
+        ),
+        (named(["encoder.weight", "decoder.weight"]), "encoder.weight"),
+    ],
+)  # fmt: skip
+def test_other_contents_are_told_for_what_they_are(tmp_path, data, what):
+    torch.save(data, tmp_path / "c.pth")
+    message = refusal(tmp_path / "c.pth").message
+    assert what in message and "needed: an HRNet-W18" in message
+
+
+def test_tensors_that_are_missing_wrong_or_too_many_are_named(tmp_path, popos_4):
+    state = popos_fork(popos_4)
+    some = "backbone.layer1.0.conv2.weight"
+    assert some in refusal(save(tmp_path / "a.pth", without(state, some))).message
+    message = refusal(save(tmp_path / "b.pth", {**state, some: torch.zeros(32, 64, 3, 3)})).message
+    assert some in message and "(32, 64, 3, 3)" in message
+    more = {"keypoint_head.deconv_layers.0.weight": torch.zeros(3)}
+    assert "deconv_layers" in refusal(save(tmp_path / "c.pth", {**state, **more})).message
+    assert "NaN" in refusal(save(tmp_path / "d.pth", {**state, some: state[some] * torch.nan})).message
+
+
+@pytest.mark.parametrize(
+    "hints, told",
+    [
+        (Hints(scheme="wflv"), "'wflv'"),
+        (Hints(resolution=7), "--resolution 7"),
+        (Hints(sigma=0.0), "--sigma 0"),
+        (Hints(sigma=float("nan")), "--sigma nan"),
+        (Hints(decoder="darc"), "'darc'"),
+    ],
+)
+def test_impossible_hints_are_found_before_the_file_is_read(tmp_path, hints, told):
+    with pytest.raises(UsageError, match=told):
+        import_checkpoint(tmp_path / "gone.pth", tmp_path / "w.safetensors", hints)
