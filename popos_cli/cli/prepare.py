@@ -240,9 +240,7 @@ def _report(index: Index, path: Path, crops: Path | None, skipped: int, json: bo
         "scheme": index.scheme.name,
         "faces": len(index),
         "splits": splits,
-        "subsets": {
-            subset: int(index.subset[:, n].sum()) for n, subset in enumerate(index.subsets)
-        },
+        "subsets": {subset: int(index.subset[:, n].sum()) for n, subset in enumerate(index.subsets)},
         "groups": len(set(index.group)),
         "skipped": skipped,
         "points_outside": int(outside.sum()),

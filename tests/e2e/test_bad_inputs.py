@@ -258,8 +258,8 @@ CASES = [
     Case("benchmark, near miss", "prepare-data wlfw d", 2, "unknown dataset 'wlfw'", hint="wflw"),
     Case("benchmark without its ROOT", "prepare-data 300w gone", 1, "gone: no such"),
     Case(
-        "nothing of the benchmark", "prepare-data cofw d", 1, "d: nothing of cofw was found", {"d/a.png": PICTURE},
-        hint="COFW_train_color.mat",
+        "nothing of the benchmark", "prepare-data cofw d", 1, "d: nothing of cofw was found",
+        {"d/a.png": PICTURE}, hint="COFW_train_color.mat",
     ),
     Case(
         "web page saved as an archive", "prepare-data 300w d", 1, "afw.zip is an HTML page",
