@@ -87,7 +87,7 @@ def prepare_data(
         typer.Option("--cache-crops", help="Also write small face crops, which training then reads."),
     ] = False,
     crop_format: Annotated[
-        str, typer.Option(help="jpeg (quality 95) or png (lossless, three times the size and time).")
+        str, typer.Option(help="jpeg (quality 95) or png (lossless, four times the size).")
     ] = "jpeg",
     count: Annotated[int, typer.Option(min=2, max=1_000_000, help="synthetic: how many faces.")] = 500,
     json: JSON = False,

@@ -113,12 +113,12 @@ def _settings_of(run: Path, clashing: list[str]) -> Path:
 
 def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: bool) -> None:
     """Train into a new run folder, or go on in `resume`."""
-    # Training alone needs it; a pair that does not match must show before there is a run folder.
+    # A pair of torch and torchvision that does not match must show before there is a run folder.
     import torchvision.transforms.v2  # noqa: F401
 
     from ..data.home import remember, replacing
     from ..data.index import prepared_names, read_index
-    from ..engine.build import build_info, pick_device
+    from ..engine.build import build_info, pick_device, training_crops
     from ..engine.checkpoint import STATE
     from ..engine.runlog import read_rows
     from ..engine.train import fit
@@ -142,6 +142,8 @@ def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: b
     with replacing(run / "settings.toml") as temporary:
         temporary.write_text(dump_toml(settings), encoding="utf-8")
     console.note(f"run folder: {run}")
+    if crops := training_crops(settings, index):
+        console.note(f"faces come from the crop cache: {crops.folder}")
     try:
         with console.progress_bar("training") as (bar, task):
             best = fit(settings, index, initial, run, bool(resume), TrainingBar(bar, task))

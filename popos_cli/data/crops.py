@@ -2,12 +2,12 @@
 
 POPOS_HOME/crops/NAME/ holds one JPEG (quality 95) or PNG for every face, and `crops.npz`, written
 last: names (F,) text, and matrices (F, 2, 3) float64, image -> cached picture. A file's name is a
-hash of all that its pixels depend on, so that a face of another index, or of a photo that has
-changed since, is simply not there.
+hash of the square, of the photo's path and size in bytes, and of the constants below, so that a crop
+that does not belong to an index is simply not there.
 
 A picture shows REGION sides of the face's square. Where that is at most WIDEST pixels, its pixels are
-the photo's own; larger ones are brought down to WIDEST, so that a face takes 40 kB (0.4 bytes a pixel)
-as JPEG at its largest, and four to five times that as PNG.
+the photo's own; larger ones are brought down to WIDEST, so that a face takes 25 to 45 kB as JPEG at its
+largest (9 kB at a side of 80 pixels), and four to five times that as PNG.
 """
 
 from __future__ import annotations

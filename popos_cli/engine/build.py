@@ -106,7 +106,7 @@ def validation_loader(settings: TrainSettings, index: Index, codec: Codec) -> Da
 
 def ordered_loader(faces: Dataset[dict[str, Any]], workers: int) -> DataLoader[Any]:
     """Every face once, in order."""
-    return DataLoader(faces, EVALUATION_BATCH, num_workers=workers, worker_init_fn=start_worker)
+    return Loader(faces, EVALUATION_BATCH, num_workers=workers, worker_init_fn=start_worker)
 
 
 def augmented_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceDataset:
@@ -130,7 +130,7 @@ def training_loader(
     """Augmented crops in an order of their own each epoch."""
     faces = augmented_faces(settings, index, codec)
     sampler = EpochSampler(len(faces), settings.seed)
-    loader: DataLoader[Any] = DataLoader(
+    loader = Loader(
         faces,
         batch_size=min(settings.schedule.batch_size, len(faces)),
         sampler=sampler,
@@ -143,10 +143,27 @@ def training_loader(
     return loader, sampler
 
 
+class Loader(DataLoader[Any]):
+    """Its processes run OpenCV on one core each: threads of OpenCV's own would fight over the others'.
+
+    The number is set before they begin and taken over by a forked process; changing it there, where
+    OpenCV's threads ran before the fork, hangs every other time.
+    """
+
+    def __iter__(self) -> Any:
+        threads = cv2.getNumThreads()
+        if self.num_workers:
+            cv2.setNumThreads(1)
+        try:
+            return super().__iter__()
+        finally:
+            cv2.setNumThreads(threads)
+
+
 def start_worker(worker: int) -> None:
     """What a loader process does first."""
     ignore_interrupts()
-    cv2.setNumThreads(1)  # one core a worker: threads of OpenCV's own would fight over the others'
+    cv2.setNumThreads(1)  # where processes are not forked; else they have it from `Loader`
 
 
 def build_optimiser(settings: TrainSettings, model: torch.nn.Module) -> torch.optim.AdamW:

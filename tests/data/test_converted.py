@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from trees import w300, wflw
 from trees.aflw import aflw_truth
 from trees.aflw import photos as aflw_photos
 from trees.cofw import cofw_truth
-from trees.common import assert_faces, write_files
+from trees.common import assert_faces
 from trees.converted import document, encoded, table, write_hrnet, write_mmpose
 
 from popos_cli.data.benchmarks import w300 as w300_reader
@@ -388,22 +387,3 @@ def test_three_forms_of_one_download_give_the_same_faces(tmp_path):
         for face in labels.faces:
             (original,) = (f.image for f in raw.faces if np.allclose(f.points, face.points, atol=1e-6))
             assert face.image.read_bytes() == original.read_bytes()
-
-
-@BOTH
-def test_large_files_are_read_within_seconds(tmp_path, kind):
-    """As many faces as WFLW has for training."""
-    truth, _ = truth_of("wflw")
-    faces = [face for face in truth if face.split == "train"]
-    write_files(tmp_path / "images", wflw.pictures(faces[:1]))
-    if kind == "hrnet":
-        head, *rows = table("wflw", faces).splitlines()
-        rows *= 7500 // len(rows)
-        (tmp_path / "face_landmarks_wflw_train.csv").write_text("\n".join([head, *rows]))
-    else:
-        data = document("wflw", faces)
-        data["annotations"] *= 7500 // len(faces)
-        write_files(tmp_path, {"face_landmarks_wflw_train.json": json.dumps(data).encode()})
-    start = time.perf_counter()
-    assert len(read(tmp_path, kind, "wflw").faces) == 7500
-    assert time.perf_counter() - start < 4

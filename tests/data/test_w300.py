@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import time
 
 import numpy as np
 import pytest
-from trees.common import assert_faces, jpeg
+from trees.common import assert_faces
 from trees.w300 import (
     GREY,
     OUTSIDE,
@@ -231,16 +230,3 @@ def test_the_index_counts_stored_pixels(tmp_path, monkeypatch, truth):
     np.testing.assert_array_equal(index.center, (low + high) / 2)
     np.testing.assert_array_equal(index.side, (high - low).max(1))
     assert index.outside().any(1).sum() == 1
-
-
-def test_all_of_300w_is_read_within_seconds(tmp_path):
-    """Two thousand faces in one folder, beside others with many pictures."""
-    folder = tmp_path / "helen/trainset"
-    folder.mkdir(parents=True)
-    picture, labels = jpeg(np.zeros((8, 8, 3), np.uint8)), pts(w300_truth()[0].points)
-    for number in range(2000):
-        (folder / f"{number}_1.jpg").write_bytes(picture)
-        (folder / f"{number}_1.pts").write_bytes(labels)
-    start = time.perf_counter()
-    assert len(read(tmp_path).faces) == 2000
-    assert time.perf_counter() - start < 3

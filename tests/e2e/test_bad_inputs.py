@@ -6,6 +6,7 @@ everything else.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from safetensors.torch import save
 PHOTO = (Path(__file__).resolve().parents[2] / "docs/assets/astronaut.jpg").read_bytes()
 PICTURE = cv2.imencode(".png", np.full((40, 40, 3), 90, np.uint8))[1].tobytes()
 TINY_SCHEME = 'name = "tiny"\nlandmarks = 2\neye_corners = [0, 1]\n'
+PTS = "version: 1\nn_points:  68\n{\n" + "".join(f"{n % 10} {n // 10 + 9}\n" for n in range(68)) + "}\n"
 GOOD_CSV = "image,x0,y0,x1,y1\na.png,3,4,20,20\nb.png,3,5,20,21\n"
 
 Content = bytes | str | Callable[[Any], bytes]
@@ -336,6 +338,50 @@ CASES = [
         {"d/images/a.png": PICTURE},
     ),
     Case("POPOS_HOME that is a file", PREPARE, 1, "home/datasets/d.npz", labels(GOOD_CSV, home="a file")),
+    # prepare-data of a benchmark
+    Case("benchmark, near miss", "prepare-data wlfw d", 2, "unknown dataset 'wlfw'", hint="wflw"),
+    Case("benchmark without its ROOT", "prepare-data 300w gone", 1, "gone: no such"),
+    Case(
+        "nothing of the benchmark", "prepare-data cofw d", 1, "d: nothing of cofw was found",
+        {"d/a.png": PICTURE}, hint="COFW_train_color.mat",
+    ),
+    Case(
+        "web page saved as an archive", "prepare-data 300w d", 1, "afw.zip is an HTML page",
+        {"d/afw.zip": "<!DOCTYPE html><html><body>Please log in</body></html>"}, hint="browser",
+    ),
+    Case(
+        "part of an archive", "prepare-data wflw d", 1, "WFLW_annotations.tar.gz",
+        {"d/WFLW_annotations.tar.gz": gzip.compress(bytes(5000))[:-20]},
+    ),
+    Case(
+        "benchmark's labels torn", "prepare-data cofw d", 1, "COFW_train_color.mat: not a MATLAB v7.3",
+        {"d/COFW_train_color.mat": b"\x89HDF"}, hint="COFW_color.zip",
+    ),
+    Case(
+        "half a benchmark", "prepare-data 300w d", 1, "300w is not complete",
+        {"d/afw/a.jpg": PHOTO, "d/afw/a.pts": PTS}, hint="--allow-partial",
+    ),
+    Case(
+        "benchmark's label with a point less", "prepare-data 300w d --allow-partial", 1,
+        "afw/b.pts: 67 points instead of 68",
+        {"d/afw/a.jpg": PHOTO, "d/afw/a.pts": PTS, "d/afw/b.pts": PTS.replace("5 9\n", "", 1)},
+        hint="--skip-bad",
+    ),
+    Case("scheme for a benchmark", "prepare-data 300w d --scheme wflw", 2, "--scheme is not for 300w"),
+    Case("unknown crop format", "prepare-data 300w d --crop-format gif", 2, "'gif'", hint="jpeg, png"),
+    # inspect
+    Case("inspect nothing", "inspect", 2, "dataset"),
+    Case("inspect an unprepared dataset", "inspect mine", 1, "'mine' is not prepared", hint="prepare-data"),
+    Case(
+        "inspect with an unknown setting", "inspect synthetic --set augment.flop=1", 2, "augment.flop", READY,
+        hint="augment.flip",
+    ),
+    Case(
+        "inspect a split that there is not", "inspect synthetic --split test", 2, "'test'", READY,
+        hint="train, val",
+    ),
+    # bench
+    Case("bench another dataset", "bench data --dataset mine", 1, "'mine' is not prepared"),
     # train
     Case("no dataset", "train", 2, "dataset"),
     Case(

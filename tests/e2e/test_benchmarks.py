@@ -255,7 +255,8 @@ def test_cached_crops_serve_training(popos, tmp_path):
         path.write_bytes(bytes(path.stat().st_size))
     flags = ("--set", "model.init=scratch", "--set", "workers=0", "--epochs", "1", "--gpus", "0")
     trained = popos("train", "--dataset", "coco-face", "--resolution", "4", "--batch-size", "4", *flags)
-    assert [line for line in trained.err.splitlines() if line.startswith("epoch 1:")]
+    assert f"faces come from the crop cache: {told['crops']}" in trained.err
+    assert "epoch 1:" in trained.err
     measured = popos("evaluate", "--dataset", "coco-face", "--weights", "small", "--workers", "0")
     assert measured.code == 1
     assert "not an image" in measured.errors[0]

@@ -1,5 +1,7 @@
 """What settings become."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from popos_cli.data.crops import cache_crops
 from popos_cli.engine.build import (
     autocast_dtype,
     evaluation_loader,
+    ordered_loader,
     pick_device,
     rate_factor,
     to_model_input,
@@ -87,3 +90,25 @@ def test_crops_that_would_show_too_little_are_not_used(cached):
     assert crops(1.7, 0.0) is not None
     assert crops(1.8, 0.0) is None
     assert crops(1.25, 0.2) is None
+
+
+class Threads(torch.utils.data.Dataset):
+    """How many threads OpenCV has where a sample is made."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, item):
+        return {"threads": cv2.getNumThreads()}
+
+
+def test_loader_processes_use_opencv_on_one_core():
+    """Also where OpenCV's threads have run before the processes begin; six times, for it hung in half."""
+    before = cv2.getNumThreads()
+    for _ in range(6):
+        cv2.resize(np.zeros((2000, 2000, 3), np.uint8), (900, 900), interpolation=cv2.INTER_AREA)
+        for batch in ordered_loader(Threads(), 2):
+            assert batch["threads"].tolist() == [1] * len(batch["threads"])
+        assert cv2.getNumThreads() == before
+    (batch,) = ordered_loader(Threads(), 0)
+    assert set(batch["threads"].tolist()) == {before}

@@ -111,7 +111,7 @@ def traps(files: Mapping[str, bytes]) -> dict[str, bytes]:
     unwanted = (
         "ibug/image_003_1_mirror.jpg", "ibug/image_092 (1).jpg", "300w_cropped/01_Indoor/indoor_001.png",
         "300w_cropped/01_Indoor/indoor_003.png", "300w_cropped/01_Indoor/indoor_004.png",
-        "__MACOSX/ibug/._image_092.jpg",
+        "ibug/._image_092.jpg",
     )  # fmt: skip
     found: dict[str, bytes] = {}
     for name in unwanted:

@@ -127,7 +127,8 @@ def build_index(
     faces = [face for face in labels.faces if face.image.is_file()]
     if labels.bad and not skip_bad:
         raise PoposError(
-            f"{dataset}: {len(labels.bad)} labels are bad (first: {labels.bad[0]}); nothing was written",
+            f"{dataset}: {len(labels.bad)} of {len(labels.bad) + len(labels.faces)} labels are bad "
+            f"(first: {labels.bad[0]}); nothing was written",
             "Download the labels again, or leave the bad ones out with --skip-bad.",
         )
     sizes, undecodable = _decode({face.image for face in faces}, advance)

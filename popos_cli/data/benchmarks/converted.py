@@ -52,8 +52,9 @@ class _Row:
 
     @property
     def key(self) -> tuple[str, bytes]:
-        """What tells it apart from all others: pictures may have several faces, ids differ by file."""
-        return self.name, self.points.tobytes()
+        """What tells it apart from all others: pictures may have several faces, ids differ by file, and so
+        may a number's last digits."""
+        return self.name, np.round(self.points, 2).tobytes()
 
 
 _Rows = Sequence[_Row | Bad]

@@ -108,4 +108,5 @@ def _folder(tree: Tree, part: str) -> Path | None:
 
 
 def _pts(tree: Tree, folder: Path) -> list[str]:
+    """Names of the .pts files in a folder, but for the `._` ones that macOS leaves in archives."""
     return [name for name in tree.listing[folder] if re.fullmatch(r"[^.].*\.pts", name, re.IGNORECASE)]

@@ -110,7 +110,7 @@ def _label(cells: list[str], fields: int, split: str, source: str) -> Label | Ba
     visible = np.full(WFLW.landmarks, 2, np.uint8)
     if wrong := flaw(points, visible):
         return Bad(source, wrong)
-    if not np.isin(attributes, (0, 1)).all():
+    if not ((attributes == 0) | (attributes == 1)).all():
         return Bad(source, f"its attributes are {' '.join(cells[_POINTS + 4 : -1])}, not each 0 or 1")
     if not is_inside(cells[-1]):
         return Bad(source, f"{cells[-1]!r} is not the name of a picture")
