@@ -131,9 +131,10 @@ def prepare_data(
         label = _checked(name or (root.resolve().stem if root.is_file() else root.resolve().name))
         options = {"split_by": split_by, "val_fraction": share, "seed": seed, "base": base}
         index, left_out = _import_custom(root, landmark_scheme, label, skip_bad, options)
+    # Crops first: where the disk is full, an earlier index stays as it was.
+    crops = _cache_crops(index, crop_format) if cache_crops else None
     path = write_index(index)
     remember("roots", root)
-    crops = _cache_crops(index, crop_format) if cache_crops else None
     _report(index, path, crops, len(left_out), json)
 
 
@@ -160,16 +161,21 @@ def _import_benchmark(
         console.note(remark)
     for bad in labels.bad:
         console.note(str(bad))
-    partial = wrong or any(not face.image.is_file() for face in labels.faces)
+    missing = [face for face in labels.faces if not face.image.is_file()]
     if not allow_partial:
         check_counts(dataset, root, labels, counts)
+    if missing:
+        console.note(f"{len(missing)} pictures are missing, first {missing[0].image} ({missing[0].source})")
     with console.progress_bar("checking pictures") as (bar, task):
-        index, undecodable = build_index(
-            dataset, labels, name=name, skip_bad=skip_bad, partial=partial, val_fraction=val_fraction,
-            seed=seed, advance=lambda done, total: bar.update(task, completed=done, total=total),
+        index, undecodable, odd = build_index(
+            dataset, labels, name=name, skip_bad=skip_bad, partial=wrong or bool(missing),
+            val_fraction=val_fraction, seed=seed,
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     for bad in undecodable:
         console.note(f"left out: {bad}")
+    for bad in odd[:5]:
+        console.note(f"warning: {bad}" + (f" ({len(odd)} such pictures)" if len(odd) > 1 else ""))
     return index, [*labels.bad, *undecodable]
 
 
@@ -184,7 +190,7 @@ def prepare_remembered(dataset: str) -> bool:
         try:
             index, _ = _import_benchmark(dataset, root, dataset, allow_partial=False)
         except PoposError as error:
-            console.note(error.message)
+            console.note(f"{error.message}. {error.hint or ''}")
             continue
         write_index(index)
         remember("roots", root)
@@ -241,7 +247,8 @@ def _report(index: Index, path: Path, crops: Path | None, skipped: int, json: bo
         "faces": len(index),
         "splits": splits,
         "subsets": {subset: int(index.subset[:, n].sum()) for n, subset in enumerate(index.subsets)},
-        "groups": len(set(index.group)),
+        "groups": len(set(index.group) - {""}),
+        "partial": bool(index.notes.get("partial")),
         "skipped": skipped,
         "points_outside": int(outside.sum()),
         "faces_with_points_outside": int(outside.any(1).sum()),

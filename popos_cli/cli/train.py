@@ -129,10 +129,10 @@ def _run(settings: TrainSettings, out: Path | None, resume: Path | None, json: b
     from .prepare import prepare_remembered
     from .runs import new_run_folder
 
+    device = pick_device(settings.gpus)
     if settings.dataset not in prepared_names():
         prepare_remembered(settings.dataset)  # where it cannot, read_index says what to do
     index = read_index(settings.dataset)
-    device = pick_device(settings.gpus)
     initial = None
     if not resume:
         model = build_info(settings, index).build_model(index.scheme.landmarks)

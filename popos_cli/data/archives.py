@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import io
-import json
 import os
 import re
 import shutil
-import time
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from ..errors import PoposError
 from .tree import Tree
 from .unpacking import ELSEWHERE, unpack
 
-_STAMP = ".unpacked.json"
-_FORMAT = 1  # of what is unpacked; a folder with another one is unpacked anew
-_LEFTOVER = 24 * 3600  # seconds after which a temporary folder is one of a run that was killed
+_FORMAT = 1  # of what is unpacked; with another one an archive is unpacked anew
+_TURN = threading.Lock()  # temporary folders have the name of a process, which its threads share
 
 
 @dataclass(frozen=True)
@@ -39,16 +37,18 @@ def unpack_missing(
 ) -> Tree:
     """The tree, and in it what those archives hold that lie in it and whose content does not.
 
-    An archive is unpacked to `target`/its name without the ending (afw.zip may or may not have a folder
-    afw/ of its own), whole or not at all; what was unpacked from the same file (name, size, time) is used
-    again. Each archive in turn sees what the ones before it gave. `told` is given an archive's name
+    An archive is unpacked to `target`/a hash of its name, size and time/its name without the ending
+    (afw.zip may or may not have a folder afw/ of its own), whole or not at all, and used again; another
+    archive of that name gets another folder, so that the pictures of an earlier index stay as they are.
+    Each archive in turn sees what the ones before it gave. `told` is given an archive's name
     before the work. Raises PoposError for one that is broken, no archive at all, not to be trusted, or
     too big for the disk.
     """
     for archive in archives:
         parts = [] if archive.present(tree) else _find(archive.pattern, tree)
         if parts:
-            folder = _unpacked(parts, target, told)
+            with _TURN:
+                folder = _unpacked(parts, target, told)
             tree = Tree({**tree.listing, **Tree.below(folder).listing})
     return tree
 
@@ -84,60 +84,60 @@ def _unpacked(parts: Sequence[Path], target: Path, told: Callable[[str], None] |
     """The folder of an archive that was unpacked now or earlier; raises PoposError."""
     path = parts[0].with_suffix("") if _is_part(parts[0]) else parts[0]
     label = str(path) if path == parts[0] else f"{path} (parts {parts[0].suffix} to {parts[-1].suffix})"
-    folder = target / re.sub(r"(\.tar)?\.\w+$", "", path.name)
-    temporary = target / f".{folder.name}.{os.getpid()}.tmp"
+    name = re.sub(r"(\.tar)?\.\w+$", "", path.name)
+    temporary = target / f".{name}.{os.getpid()}.tmp"
     try:
         stats = [(part.name, part.stat()) for part in parts]
-        files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-        stamp = {"format": _FORMAT, "files": files}
-        if _read_stamp(folder) == stamp:
+        files = [(part, stat.st_size, stat.st_mtime_ns) for part, stat in stats]
+        home = target / hashlib.sha256(repr((_FORMAT, files)).encode()).hexdigest()[:8]
+        folder = home / name
+        if folder.exists():  # it got its name once it was whole
             return folder
         if told:
             told(path.name)
         _make(temporary)
         with io.BufferedReader(_Joined(parts), 1 << 16) as source:
             unpack(label, source, temporary)
-        (temporary / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
-        if _read_stamp(folder) != stamp:  # else another process was quicker
-            _replace(temporary, folder)
+        home.mkdir(exist_ok=True)
+        _rename(temporary, folder)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise PoposError(f"cannot unpack {label} to {folder}: {reason}", ELSEWHERE) from error
+        raise PoposError(f"cannot unpack {label} to {target}: {reason}", ELSEWHERE) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _read_stamp(folder: Path) -> Any:
-    """Which files the folder was unpacked from; None where nobody knows."""
+def _rename(temporary: Path, folder: Path) -> None:
+    """Give an unpacked folder its name, unless another process was quicker."""
     try:
-        return json.loads((folder / _STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        temporary.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
 
 
 def _make(temporary: Path) -> None:
     """Create the folder; those that killed runs left beside it go."""
     temporary.parent.mkdir(parents=True, exist_ok=True)
     for old in temporary.parent.glob(".*.tmp"):
-        with contextlib.suppress(FileNotFoundError):  # another process took it away
-            if old == temporary or time.time() - old.stat().st_mtime > _LEFTOVER:
-                shutil.rmtree(old, ignore_errors=True)
+        if old == temporary or _abandoned(old):
+            shutil.rmtree(old, ignore_errors=True)
     temporary.mkdir()
 
 
-def _replace(new: Path, folder: Path) -> None:
-    """Put a folder in another's place; the old one stays or comes back if that fails."""
-    aside = new.with_name(f"{new.stem}.old.tmp")
+def _abandoned(temporary: Path) -> bool:
+    """Whether the process that a temporary folder is named after has ended; only POSIX can tell."""
+    number = temporary.name.removesuffix(".tmp").rpartition(".")[2]
+    if os.name != "posix" or not number.isdecimal():
+        return False
     try:
-        if folder.exists():
-            folder.rename(aside)
-        new.rename(folder)
-    except BaseException:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        return False
+    return False
 
 
 class _Joined(io.RawIOBase):

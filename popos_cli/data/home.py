@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -47,7 +48,10 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise PoposError(f"cannot write {path}: {reason}", "Choose a folder you may write to.") from error
+        hint = "Choose a folder you may write to."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Free some space there, or choose another place."
+        raise PoposError(f"cannot write {path}: {reason}", hint) from error
     finally:
         if temporary.exists():
             temporary.unlink()

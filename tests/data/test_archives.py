@@ -3,13 +3,15 @@
 import errno
 import gzip
 import io
-import json
 import os
+import re
 import shutil
 import stat
 import struct
+import subprocess
+import sys
 import tarfile
-import time
+import threading
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,9 +54,22 @@ def tar_entry(name, kind, linkname=""):
 
 
 def content(folder):
-    """Path below a folder -> bytes, of every file in it but the stamp."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".unpacked.json")
+    """Path below a folder -> bytes, of every file in it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def unpacked(target):
+    """Every folder that an archive was unpacked to; nothing else may lie there."""
+    folders = sorted(target.glob("*/*"))
+    assert all(re.fullmatch(r"[0-9a-f]{8}", folder.parent.name) for folder in folders)
+    return folders
+
+
+def home_of(target, name):
+    """The one folder that an archive of that name was unpacked to."""
+    (folder,) = target.glob(f"[!.]*/{name}")
+    return folder
 
 
 @pytest.fixture
@@ -76,21 +91,21 @@ def unpack(path, target, told=None):
     """What `path` gives, as `content` has it; the tree that came back must have the same."""
     name = path.name.removesuffix(".001")
     tree = unpack_missing([Archive(name.replace(".", r"\."), absent)], Tree.below(path), target, told)
-    folders = list(target.glob("[!.]*"))
-    assert len(folders) == 1
-    files = content(folders[0])
-    assert {f.relative_to(folders[0]).as_posix() for f in tree.files(r"[^.].*") if f != path} == set(files)
+    (folder,) = {folder for folder in tree.listing if folder.parent.parent == target}
+    assert folder in unpacked(target)
+    files = content(folder)
+    assert {f.relative_to(folder).as_posix() for f in tree.files(r"[^.].*") if f != path} == set(files)
     return files
 
 
 def refusal(path, target):
     """The error that unpacking ends in: one line that names the archive, and nothing left behind."""
-    before = content(target)
+    before, folders = content(target), unpacked(target)
     with pytest.raises(PoposError) as caught:
         unpack_missing([Archive(r"afw\..*", absent)], Tree.below(path), target)
     message = caught.value.message
     assert str(path) in message and "\n" not in message and caught.value.hint
-    assert content(target) == before and not list(target.glob(".*"))
+    assert content(target) == before and unpacked(target) == folders and not list(target.glob(".*"))
     assert [p.name for p in target.parent.parent.rglob("*") if "evil" in p.name] == []
     return message
 
@@ -99,7 +114,7 @@ def test_a_zip(raw, target):
     told = []
     assert unpack(write_zip(raw / "afw.zip", AFW), target, told.append) == AFW
     assert told == ["afw.zip"]
-    assert (target / "afw" / "afw" / "1.jpg").is_file()  # its own top folder stays
+    assert (home_of(target, "afw") / "afw" / "1.jpg").is_file()  # its own top folder stays
     assert os.listdir(raw) == ["afw.zip"]
 
 
@@ -107,7 +122,7 @@ def test_a_zip(raw, target):
 @pytest.mark.parametrize("ending", TARS)
 def test_tars(raw, target, ending, form):
     assert unpack(write_tar(raw / f"afw.{ending}", AFW, TARS[ending], form), target) == AFW
-    assert os.listdir(target) == ["afw"]
+    assert unpacked(target) == [home_of(target, "afw")]
 
 
 def test_an_archive_is_what_its_bytes_are(raw, target):
@@ -162,8 +177,8 @@ def test_only_what_is_missing_is_unpacked(raw, target):
     (raw / "afw").mkdir()
     known = [Archive(rf"{n}\.zip", lambda t, n=n: any(t.folders(n))) for n in ("afw", "ibug", "lfpw")]
     tree = unpack_missing(known, Tree.below(raw), target)
-    assert os.listdir(target) == ["ibug"]
-    assert list(tree.files(r"1\.jpg")) == [target / "ibug" / "ibug" / "1.jpg"]
+    assert unpacked(target) == [home_of(target, "ibug")]
+    assert list(tree.files(r"1\.jpg")) == [home_of(target, "ibug") / "ibug" / "1.jpg"]
     assert raw in tree.listing
     assert unpack_missing(known, tree, target) is tree
 
@@ -172,7 +187,7 @@ def test_a_flat_archive_lies_in_a_folder_of_its_name(raw, target):
     """afw.zip with and without a top folder afw/ is found by that name."""
     write_zip(raw / "afw.zip", {"1.jpg": b""})
     tree = unpack_missing([Archive(r"afw\.zip", absent)], Tree.below(raw), target)
-    assert list(tree.folders("afw")) == [target / "afw"]
+    assert list(tree.folders("afw")) == [home_of(target, "afw")]
 
 
 def test_an_archive_is_passed_by_for_what_an_earlier_one_gave(raw, target):
@@ -182,7 +197,7 @@ def test_an_archive_is_passed_by_for_what_an_earlier_one_gave(raw, target):
         Archive(p, lambda tree: any(tree.files(r".*\.mat"))) for p in (r"COFW_color\.zip", r"COFW\.zip")
     ]
     unpack_missing(labels, Tree.below(raw), target)
-    assert os.listdir(target) == ["COFW_color"]
+    assert unpacked(target) == [home_of(target, "COFW_color")]
 
 
 def test_the_shallowest_is_taken_and_case_is_nothing(raw, target):
@@ -190,33 +205,43 @@ def test_the_shallowest_is_taken_and_case_is_nothing(raw, target):
     write_zip(raw / "a" / "b" / "afw.zip", {"deep.jpg": b""})
     write_zip(raw / "a" / "AFW.ZIP", {"shallow.jpg": b""})
     tree = unpack_missing([Archive(r"afw\.zip", absent)], Tree.below(raw), target)
-    assert content(target / "AFW") == {"shallow.jpg": b""}
+    assert content(home_of(target, "AFW")) == {"shallow.jpg": b""}
     assert any(tree.files(r"shallow\.jpg"))
 
 
 def test_an_archive_is_unpacked_once_and_anew_when_it_changes(raw, target):
     path, told = write_zip(raw / "afw.zip", AFW), []
     unpack(path, target, told.append)
-    (target / "afw" / "afw" / "1.jpg").write_bytes(b"mark")
+    (home_of(target, "afw") / "afw" / "1.jpg").write_bytes(b"mark")
     assert unpack(path, target, told.append)["afw/1.jpg"] == b"mark" and len(told) == 1
     write_zip(path, {"new.jpg": b"new"})
     assert unpack(path, target, told.append) == {"new.jpg": b"new"} and len(told) == 2
     later = path.stat().st_mtime + 10
     os.utime(path, (later, later))
     unpack(path, target, told.append)
-    assert len(told) == 3 and os.listdir(target) == ["afw"]
+    assert len(told) == 3 and [folder.name for folder in unpacked(target)] == ["afw"] * 3
 
 
-def test_a_folder_that_is_not_ours_or_half_there_is_replaced(raw, target):
-    (target / "afw").mkdir(parents=True)
-    (target / "afw" / "stale.jpg").write_bytes(b"")
-    assert unpack(write_zip(raw / "afw.zip", AFW), target) == AFW
+def test_a_changed_archive_leaves_the_earlier_folder_as_it_is(raw, target):
+    """An index that was made of it names pictures in there."""
+    path, told = write_zip(raw / "afw.zip", AFW), []
+    unpack(path, target, told.append)
+    earlier = home_of(target, "afw")
+    times = {file: file.stat().st_mtime_ns for file in (earlier, *earlier.rglob("*"))}
+    path.rename(raw.parent / "kept.zip")
+    write_zip(path, {"afw/1.jpg": b"another", "new.jpg": b"new"})
+    assert unpack(path, target, told.append) == {"afw/1.jpg": b"another", "new.jpg": b"new"}
+    assert len(unpacked(target)) == 2 and content(earlier) == AFW
+    assert {file: file.stat().st_mtime_ns for file in (earlier, *earlier.rglob("*"))} == times
+    (raw.parent / "kept.zip").replace(path)  # the first download is back
+    assert unpack(path, target, told.append) == AFW
+    assert told == ["afw.zip"] * 2 and len(unpacked(target)) == 2
 
 
 def test_only_pictures_and_labels_are_written(raw, target):
     wanted = {"a.jpg": b"1", "b/c.Mat": b"2", "ü/日本 _01.png": b"3", "r.json": b"4", "./s.csv": b"5"}
     others = ["README", "run.sh", "a.exe", "jpg", "b.jpg/", "__MACOSX/a.jpg", "b/__MACOSX/._a.jpg", "._a.jpg"]
-    others += [".git/x.txt", "b/.unpacked.json", ".unpacked.json", "odd\u202e.jpg", "line\nbreak.jpg", ".jpg"]
+    others += [".git/x.txt", "b/.hidden.json", ".hidden.json", "odd\u202e.jpg", "line\nbreak.jpg", ".jpg"]
     expected = {name.removeprefix("./"): data for name, data in wanted.items()}
     entries = wanted | {name: b"other" if name[-1] != "/" else b"" for name in others}
     assert unpack(write_zip(raw / "afw.zip", entries), target) == expected
@@ -450,7 +475,7 @@ def test_other_methods_of_a_zip_are_refused(raw, target, method):
 
 @pytest.mark.parametrize("ending", ["zip", "tar.gz"])
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_an_early_end_leaves_the_last_good_folder(raw, target, monkeypatch, ending, failure):
+def test_an_early_end_leaves_no_folder_and_the_earlier_one(raw, target, monkeypatch, ending, failure):
     path = raw / f"afw.{ending}"
 
     def write(files):
@@ -458,6 +483,7 @@ def test_an_early_end_leaves_the_last_good_folder(raw, target, monkeypatch, endi
 
     write(AFW)
     unpack(path, target)
+    earlier, homes = home_of(target, "afw"), os.listdir(target)
     write({"1.jpg": b"new", "2.jpg": b"new", "3.jpg": b"new"})
     copy, copied = shutil.copyfileobj, []
 
@@ -470,29 +496,90 @@ def test_an_early_end_leaves_the_last_good_folder(raw, target, monkeypatch, endi
         patch.setattr(shutil, "copyfileobj", fail_at_the_second)
         if isinstance(failure, OSError):
             message = refusal(path, target)
-            assert "No space left on device" in message and str(target / "afw") in message
+            assert "No space left on device" in message and f"to {target}:" in message
         else:
             with pytest.raises(KeyboardInterrupt):
                 unpack(path, target)
     assert len(copied) == 2
-    assert content(target / "afw") == AFW and os.listdir(target) == ["afw"]
-    assert len(unpack(path, target)) == 3  # the stamp of the old folder did not come to stand for the new
+    assert content(earlier) == AFW and os.listdir(target) == homes and unpacked(target) == [earlier]
+    assert len(unpack(path, target)) == 3  # the earlier folder does not come to stand for the new one
+    assert content(earlier) == AFW
 
 
-def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(raw, target, monkeypatch):
+def test_a_broken_archive_leaves_no_folder_and_the_earlier_one(raw, target):
+    path = write_zip(raw / "afw.zip", AFW)
+    unpack(path, target)
+    earlier, homes = home_of(target, "afw"), os.listdir(target)
+    files = {f"{number}.jpg": os.urandom(3000) for number in range(5)}
+    data = bytearray(write_zip(path, files).read_bytes())
+    data[len(data) // 2] ^= 255  # some are written by then
+    path.write_bytes(data)
+    assert "broken or cut short" in refusal(path, target)
+    assert content(earlier) == AFW and os.listdir(target) == homes and unpacked(target) == [earlier]
+    assert unpack(write_zip(path, files), target) == files
+
+
+def test_a_folder_that_cannot_get_its_name_leaves_the_earlier_one(raw, target, monkeypatch):
     path = write_zip(raw / "afw.zip", AFW)
     unpack(path, target)
     write_zip(path, {"new.jpg": b""})
-    rename = Path.rename
 
     def fail(self, to):
-        if self.name.startswith(".") and not self.name.endswith(".old.tmp"):
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(self, to)
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "rename", fail)
-    assert "Input/output error" in refusal(path, target)
-    assert content(target / "afw") == AFW
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        assert "Input/output error" in refusal(path, target)
+    assert content(home_of(target, "afw")) == AFW
+    assert unpack(path, target) == {"new.jpg": b""}
+
+
+ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from popos_cli.data.archives import Archive, unpack_missing
+from popos_cli.data.tree import Tree
+archive = Archive(r"afw\\.zip", lambda tree: False)
+tree = unpack_missing([archive], Tree.below(Path(sys.argv[1])), Path(sys.argv[2]), print)
+print(next(tree.files(r"1\\.jpg")))
+"""
+
+
+def test_two_processes_unpack_the_same_archive_at_once(raw, target, monkeypatch):
+    """The other one begins and ends while this one has all but the name."""
+    path, inner, outputs, nodes = write_zip(raw / "afw.zip", AFW), archives.unpack, [], []
+
+    def unpack_twice(label, source, folder):
+        inner(label, source, folder)
+        command = [sys.executable, "-c", ANOTHER_PROCESS, str(raw), str(target)]
+        outputs.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        nodes.append(home_of(target, "afw").stat().st_ino)
+        assert content(folder) == AFW  # it left this one's alone
+
+    monkeypatch.setattr(archives, "unpack", unpack_twice)
+    told = []
+    assert unpack(path, target, told.append) == AFW and told == ["afw.zip"]
+    folder = home_of(target, "afw")
+    assert outputs == [f"afw.zip\n{folder / 'afw' / '1.jpg'}\n"]
+    assert os.listdir(target) == [folder.parent.name] and unpacked(target) == [folder]
+    assert nodes == [folder.stat().st_ino]  # what the other one may be reading was not replaced
+
+
+def test_two_threads_unpack_the_same_archive_at_once(raw, target, monkeypatch):
+    path, inner, told, given = write_zip(raw / "afw.zip", AFW), archives.unpack, [], []
+    other = threading.Thread(target=lambda: given.append(unpack(path, target, told.append)))
+
+    def unpack_beside_another(label, source, folder):
+        if not other.ident:
+            other.start()
+            other.join(0.2)  # s; it has to wait
+        inner(label, source, folder)
+
+    monkeypatch.setattr(archives, "unpack", unpack_beside_another)
+    given.append(unpack(path, target, told.append))
+    other.join()
+    assert given == [AFW, AFW] and told == ["afw.zip"]
+    assert os.listdir(target) == [home_of(target, "afw").parent.name]
 
 
 def test_a_target_that_cannot_be_is_told(raw, target):
@@ -509,22 +596,17 @@ def test_an_archive_that_cannot_be_read_is_told(raw, target):
         unpack_missing([Archive(r"afw\.zip", absent)], Tree.below(raw), target)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="nobody can tell whether a process has ended")
 def test_what_killed_runs_left_goes_but_not_what_others_do_now(raw, target):
-    old, now = target / ".afw.123.tmp", target / ".helen.124.tmp"
-    for folder in (old, now):
-        folder.mkdir(parents=True)
-        (folder / "x.jpg").write_bytes(b"")
-    long_ago = time.time() - archives._LEFTOVER - 60
-    os.utime(old, (long_ago, long_ago))
-    unpack(write_zip(raw / "afw.zip", AFW), target)
-    assert sorted(os.listdir(target)) == [".helen.124.tmp", "afw"]
-
-
-def test_a_torn_stamp_is_no_stamp(raw, target):
-    path = write_zip(raw / "afw.zip", AFW)
-    unpack(path, target)
-    stamp = target / "afw" / ".unpacked.json"
-    assert json.loads(stamp.read_text())["files"][0][:2] == ["afw.zip", path.stat().st_size]
-    stamp.write_text('{"format"')
-    told = []
-    assert unpack(path, target, told.append) == AFW and told == ["afw.zip"]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    assert ended.wait() == 0
+    gone = [f".afw.{ended.pid}.tmp", f".helen.{ended.pid}.tmp", f".afw.{os.getpid()}.tmp"]
+    kept = [f".afw.{os.getppid()}.tmp", ".helen.tmp"]
+    for name in (*gone, *kept):
+        (target / name).mkdir(parents=True)
+        (target / name / "x.jpg").write_bytes(b"")
+    tree = Tree.below(write_zip(raw / "afw.zip", AFW))
+    unpack_missing([Archive(r"afw\.zip", absent)], tree, target)
+    assert content(home_of(target, "afw")) == AFW
+    assert sorted(os.listdir(target)) == sorted([*kept, home_of(target, "afw").parent.name])
+    assert all((target / name / "x.jpg").is_file() for name in kept)

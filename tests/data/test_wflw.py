@@ -98,7 +98,7 @@ def test_a_face_that_is_in_a_subset_but_not_in_the_test(plain, truth):
 def test_points_outside_their_picture_are_kept(tmp_path, monkeypatch, truth):
     monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
     labels, _ = find_labels("wflw", tmp_path)
-    index, _ = build_index("wflw", labels, name="wflw", skip_bad=False, partial=True)
+    index, *_ = build_index("wflw", labels, name="wflw", skip_bad=False, partial=True)
     outside = index.outside().any(1)
     assert {image for image, out in zip(index.image.tolist(), outside, strict=True) if out} == set(OUTSIDE)
     assert (index.points[outside].min(axis=(1, 2)) < -0.5).all()

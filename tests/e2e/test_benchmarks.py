@@ -178,6 +178,60 @@ def test_expected_and_found(popos, tmp_path):
     assert index_path("wflw").read_bytes() == before
 
 
+def test_another_archive_of_that_name_leaves_earlier_pictures(popos, tmp_path):
+    """Also where its prepare fails: the pictures of the index that is there stay as they are."""
+    w300.build_w300_archives(tmp_path / "a", seed=0)
+    w300.build_w300_archives(tmp_path / "b", seed=1)
+    popos("prepare-data", "300w", "a", PARTIAL).ok()
+    index = read_index("300w")
+    paths = [index.root / image for image in index.image]
+    before = [path.read_bytes() for path in paths]
+    assert popos("prepare-data", "300w", "b").code == 1
+    popos("prepare-data", "300w", "b", PARTIAL, "--name", "other").ok()
+    assert [path.read_bytes() for path in paths] == before
+    other = read_index("other")
+    assert {index.root / image for image in index.image}.isdisjoint(other.root / i for i in other.image)
+
+
+def test_what_is_missing_is_named_though_it_is_allowed(popos, tmp_path):
+    coco.build_coco(tmp_path / "coco")
+    gone = sorted(tmp_path.glob("coco/val2017/*.jpg"))[0]
+    gone.unlink()
+    assert popos("prepare-data", "coco-face", "coco").code == 1
+    result = popos("prepare-data", "coco-face", "coco", PARTIAL, "--json").ok()
+    assert result.json["partial"] is True
+    assert "pictures are missing, first" in result.err
+    assert gone.name in result.err
+
+
+def test_pictures_of_another_size_than_the_labels_say(popos, tmp_path):
+    coco.build_coco(tmp_path / "coco")
+    (labels,) = tmp_path.rglob("coco_wholebody_val_v1.0.json")
+    data = json.loads(labels.read_text())
+    for image in data["images"]:
+        image["width"] += 2
+    labels.write_text(json.dumps(data))
+    assert "warning: " in popos("prepare-data", "coco-face", "coco").ok().err
+
+
+def test_the_private_folders_may_lie_elsewhere_than_the_labels_say(popos, tmp_path):
+    truth = w300.w300_truth()
+    write_hrnet(tmp_path / "csv", "300w", truth, w300.pictures(truth))
+    (tmp_path / "csv/images/Test").rename(tmp_path / "csv/images/300W")
+    popos("prepare-data", "300w", "csv", PARTIAL).ok()
+    assert int((read_index("300w").split == "private").sum()) == 4
+
+
+def test_too_many_gpus_are_refused_before_any_work(popos, tmp_path):
+    coco.build_coco(tmp_path / "data/coco")
+    w300.build_w300(tmp_path / "data/300w")
+    popos("prepare-data", "300w", "data", PARTIAL).ok()
+    result = popos("train", "--dataset", "coco-face", "--gpus", "99")
+    assert result.code == 1
+    assert "usable GPU" in result.errors[0]
+    assert not index_path("coco-face").exists()
+
+
 def test_a_wrong_root(popos, tmp_path):
     (tmp_path / "empty").mkdir()
     for name in BENCHMARKS:
@@ -271,8 +325,10 @@ def test_lossless_crops(popos, tmp_path):
 
 
 def test_disk_full_while_caching(popos, tmp_path, monkeypatch):
-    """The index stands, whole; the same call goes on later."""
+    """The earlier index stands as it was, and the same call goes on later."""
     coco.build_coco(tmp_path / "coco")
+    popos("prepare-data", "coco-face", "coco", "--val-fraction", "0.3").ok()
+    before = index_path("coco-face").read_bytes()
     write = Path.write_bytes
     written = []
 
@@ -288,11 +344,12 @@ def test_disk_full_while_caching(popos, tmp_path, monkeypatch):
         result = popos("prepare-data", "coco-face", "coco", "--cache-crops")
     assert result.code == 1
     assert "No space left on device" in result.errors[0]
-    index = read_index("coco-face")
+    assert "Free some space" in result.err
+    assert index_path("coco-face").read_bytes() == before
     crops = tmp_path / "home/crops/coco-face"
     assert not [path for path in crops.iterdir() if "tmp" in path.name]
     popos("prepare-data", "coco-face", "coco", "--cache-crops").ok()
-    assert len(list(crops.glob("*.jpg"))) == len(index)
+    assert len(list(crops.glob("*.jpg"))) == len(read_index("coco-face"))
 
 
 def test_results_name_where_labels_stand(popos, prepared, tmp_path):

@@ -116,8 +116,9 @@ def check_counts(name: str, root: Path, labels: Labels, counts: Sequence[Count])
 def build_index(
     dataset: str, labels: Labels, *, name: str, skip_bad: bool, partial: bool, val_fraction: float = 0.0,
     seed: int | None = None, advance: Callable[[int, int], None] | None = None,
-) -> tuple[Index, list[Bad]]:  # fmt: skip
-    """The index of the faces whose picture decodes, and the pictures that do not.
+) -> tuple[Index, list[Bad], list[Bad]]:  # fmt: skip
+    """The index of the faces whose picture decodes, the pictures that do not, and those of another size
+    than their labels say.
 
     Labels whose picture is missing are passed by: `check_counts` has spoken of them. val_fraction: share
     of the training pictures that becomes split "val" (0: none, as the papers have it). `advance` is told
@@ -173,7 +174,12 @@ def build_index(
             "undecodable": [bad.source for bad in undecodable],
         },
     )  # fmt: skip
-    return index, undecodable
+    odd = {
+        face.image: Bad(str(face.image), f"{sizes[face.image]} pixels, but {face.size} in {face.source}")
+        for face in kept
+        if face.size not in (None, sizes[face.image])
+    }
+    return index, undecodable, list(odd.values())
 
 
 def _decode(

@@ -71,9 +71,10 @@ def read_raw(tree: Tree) -> Labels | None:
             else:
                 images.append(outcome[0])
                 labels.append(outcome[1])
-        names = _file_names(path, set(images))
+        pictures = _pictures(path, set(images))
         for image, label in zip(images, labels, strict=True):
-            faces.append(replace(label, image=folder / names.get(image, label.image)))
+            name, size = pictures.get(image, (label.image, None))
+            faces.append(replace(label, image=folder / name, size=size))
     return Labels("raw", faces, base=0, crop="box", bad=bad) if found else None
 
 
@@ -145,15 +146,17 @@ def _face(source: str, split: str, annotation: dict[str, Any]) -> tuple[int, Lab
     )
 
 
-def _file_names(path: Path, wanted: set[int]) -> dict[int, str]:
-    """The file names of these pictures, as far as `images` has them; stops at the last of them."""
-    names: dict[int, str] = {}
+def _pictures(path: Path, wanted: set[int]) -> dict[int, tuple[str, tuple[int, int] | None]]:
+    """File name, and width and height, of these pictures by id, as far as `images` has them; stops at the
+    last of them."""
+    pictures: dict[int, tuple[str, tuple[int, int] | None]] = {}
     for image in _items(path, "images.item") if wanted else ():
         if not isinstance(image, dict):
             continue
-        number, name = image.get("id"), image.get("file_name")
+        number, name, w, h = (image.get(key) for key in ("id", "file_name", "width", "height"))
         if isinstance(number, int) and number in wanted and isinstance(name, str):
-            names[number] = PurePosixPath(name).name  # the pictures lie flat in their folder
-            if len(names) == len(wanted):
+            size = (w, h) if isinstance(w, int) and isinstance(h, int) else None
+            pictures[number] = PurePosixPath(name).name, size  # the pictures lie flat in their folder
+            if len(pictures) == len(wanted):
                 break
-    return names
+    return pictures

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...core.geometry import Floats
 from ...errors import PoposError
-from ..tree import Tree
+from ..tree import Pictures, Tree
 from . import w300
 from .files import find_pictures, is_inside, read_coco, read_text, to_floats
 from .labels import Bad, Label, Labels, flaw
@@ -111,8 +111,15 @@ def _labels(
     likely = [above, beside] if path.parent.name.lower() == "annotations" else [beside, above]
     pictures = find_pictures(tree, {row.name for row in rows}, likely)
     labels = []
+    elsewhere: dict[str, list[Pictures]] = {}  # 300W's private folders lie in Test/ or in 300W/
     for row in rows:
         part = _part(benchmark, split, row.name)
+        image = pictures.find(row.name)
+        if image is None and part:
+            if part not in elsewhere:
+                elsewhere[part] = [tree.pictures(folder) for folder in tree.folders(*part.split("/"))]
+            found = (others.find(PurePosixPath(row.name).name) for others in elsewhere[part])
+            image = next((path for path in found if path), None)
         subsets: tuple[str, ...] = ()
         if split == "test":
             subsets = tuple(subset for subset, keys in members.items() if row.key in keys)
@@ -120,7 +127,7 @@ def _labels(
                 subsets = (w300.SUBSETS[part],)
         labels.append(
             Label(
-                image=pictures.find(row.name) or pictures.folder / row.name,
+                image=image or pictures.folder / row.name,
                 points=row.points,
                 visible=row.visible,
                 split=split,

@@ -42,7 +42,8 @@ class Label:
     "list.txt:17". subsets: those of `Benchmark.subsets` that it belongs to. part: the folder of the
     raw download that it came from, "helen/trainset", or "". square: centre (2,) and side of the crop
     before padding where the benchmark gives a box, None for the tight rule. rect: the official
-    detection box (x, y, w, h), kept for the record, None where there is none.
+    detection box (x, y, w, h), kept for the record, None where there is none. size: width and height that
+    the picture is said to have, where the labels say so.
     """
 
     image: Path
@@ -54,6 +55,7 @@ class Label:
     part: str = ""
     square: tuple[Floats, float] | None = None
     rect: Floats | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
