@@ -61,11 +61,7 @@ def import_weights(
     offset = _parse_offset(label_offset)
     if not file.is_file():
         raise PoposError(f"{file}: {'a folder' if file.is_dir() else 'no such file'}", "Name a .pth file.")
-    targets = _targets(file, out, name)
-    taken = next((target for target in targets if target.exists() and not force), None)
-    if taken and file.suffix != ".safetensors":
-        raise PoposError(f"{taken} exists already", "Choose another with --out, or overwrite with --force.")
-    from ..weights.foreign import known_hints, read_foreign, with_flags
+    from ..weights.foreign import check_hints, known_hints, read_foreign, with_flags
     from ..weights.format import save_weights
 
     hints = with_flags(
@@ -76,6 +72,11 @@ def import_weights(
         decoder=decoder,
         label_offset=offset,
     )
+    check_hints(hints)
+    targets = _targets(file, out, name)
+    taken = next((target for target in targets if target.exists() and not force), None)
+    if taken and file.suffix != ".safetensors":
+        raise PoposError(f"{taken} exists already", "Choose another with --out, or overwrite with --force.")
     foreign = read_foreign(file, hints)
     save_weights(targets[0], foreign.state, foreign.info, half=False)
     for copy in targets[1:]:

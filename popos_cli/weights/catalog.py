@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..core.schemes import SCHEMES
 from ..data.home import home, weights_folder
 from ..errors import PoposError
 
@@ -111,6 +112,13 @@ def _entry(name: str, values: Any, path: Path) -> Entry:
         raise refuse(f"kind = {entry['kind']!r}; known: {', '.join(KINDS)}")
     if entry.get("format", "popos") not in FORMATS:
         raise refuse(f"format = {entry['format']!r}; known: {', '.join(FORMATS)}")
+    if entry.get("resolution", 64) not in (64, 32, 16, 8, 4):
+        raise refuse(f"resolution = {entry['resolution']}: must be 64, 32, 16, 8 or 4")
+    if not entry.get("sigma", 1) > 0:
+        raise refuse(f"sigma = {entry['sigma']}: must be above 0 heatmap pixels")
+    scheme = entry.get("scheme", "300w")
+    if scheme not in SCHEMES and not scheme.endswith(".toml"):
+        raise refuse(f"scheme = {scheme!r}; known: {', '.join(SCHEMES)}, or a .toml file of your own")
     if ("source" in entry) == ("manual" in entry):
         raise refuse("needs a source, or else manual instructions")
     if "sha256" in entry:

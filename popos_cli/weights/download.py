@@ -49,7 +49,7 @@ def fetch(source: Entry | str, no_network: bool = False, progress: Progress | No
         return _from_hub(entry)
     target = _target(entry.source)
     hash_known = bool(_expected(entry))
-    urls.download(entry.source, target, lambda part: _verify(entry, part), hash_known, progress)
+    urls.download(entry.source, target, lambda part: _pin(entry, _verify(entry, part)), hash_known, progress)
     return target
 
 
@@ -142,19 +142,21 @@ def _from_hub(entry: Entry) -> Path:
     try:
         if not hub.has_hash(path, told):
             raise _wrong(entry, told, hub.sha256(path))
-        _verify(entry, path)
+        found = _verify(entry, path)
     except PoposError:
         hub.forget(path)
         raise
+    with suppress(PoposError):  # a POPOS_HOME that cannot be written is no reason to refuse the file
+        _pin(entry, found)
     return path
 
 
-def _verify(entry: Entry, path: Path) -> None:
-    """Compare a new file with what is known of it, and pin its hash. Raises PoposError."""
+def _verify(entry: Entry, path: Path) -> str:
+    """Compare a new file with what is known of it; returns its hash. Raises PoposError."""
     expected, found = _expected(entry), hub.sha256(path)
     if expected and not found.startswith(expected):
         raise _wrong(entry, expected, found)
-    _pin(entry, found)
+    return found
 
 
 def _wrong(entry: Entry, expected: str, found: str) -> PoposError:

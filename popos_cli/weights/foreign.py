@@ -81,7 +81,7 @@ def import_checkpoint(source: Path, target: Path, hints: Hints = Hints()) -> Wei
 
 def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
     """The conversion without the writing. Raises as `import_checkpoint` does."""
-    named = _check(hints)
+    named = check_hints(hints)
     tensors = _tensors(source, read_checkpoint(source))
     branch, head = tensors.get(FIRST_BRANCH), tensors.get("head.3.weight")
     if branch is None or head is None or branch.ndim != 4 or head.ndim != 4 or len(branch) != CHANNELS[0]:
@@ -134,7 +134,7 @@ def with_flags(known: Hints, **flags: Any) -> Hints:
     return replace(known, **{name: value for name, value in flags.items() if value is not None})
 
 
-def _check(hints: Hints) -> Scheme | None:
+def check_hints(hints: Hints) -> Scheme | None:
     """The named scheme. Raises UsageError for a hint that no checkpoint could have."""
     if hints.resolution is not None and hints.resolution not in BY_TRIPLES:
         raise UsageError(f"--resolution {hints.resolution}: must be one of 64, 32, 16, 8, 4")

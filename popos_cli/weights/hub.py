@@ -122,6 +122,10 @@ def download(address: Address, accept: Callable[[str], None]) -> tuple[Path, str
     return Path(path), told
 
 
+# What the client and the HTTP libraries beneath it say of a connection that closed early.
+_TORN = ("Consistency check", "peer closed connection", "IncompleteRead")
+
+
 def _patiently(address: Address, action: Callable[[], T]) -> T:
     """An action of the client, tried again where the Hub's refusal may pass. Raises PoposError."""
     attempt = 0
@@ -134,11 +138,11 @@ def _patiently(address: Address, action: Callable[[], T]) -> T:
             answer = getattr(error, "response", None)
             status: int | None = getattr(answer, "status_code", None)
             retry_after = answer.headers.get("Retry-After") if answer is not None else None
-            torn = "Consistency check" in str(error)  # a connection that closed early
+            torn = any(words in str(error) for words in _TORN)
             wait = pause(attempt, status, retry_after) if torn or status is not None else None
             if wait is None:
                 raise (
-                    broken_off(str(address)) if torn
+                    broken_off(str(address), kept=False) if torn
                     else refusal(str(address), status, retry_after) if status is not None
                     else unreachable(str(address), error)
                 ) from None  # fmt: skip

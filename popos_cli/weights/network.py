@@ -87,8 +87,10 @@ def unreachable(source: str, error: BaseException) -> PoposError:
     )
 
 
-def broken_off(source: str) -> PoposError:
-    return PoposError(f"{source}: the download broke off", "Run the command again; it goes on from there.")
+def broken_off(source: str, kept: bool = True) -> PoposError:
+    """kept: whether what has come so far is still here for the next try."""
+    hint = "Run the command again" + ("; it goes on from there." if kept else ".")
+    return PoposError(f"{source}: the download broke off", hint)
 
 
 def switched_off(source: str) -> PoposError:

@@ -87,3 +87,12 @@ def test_code_in_a_checkpoint_does_not_run(popos, home, tmp_path):
     assert f"{os.system.__module__}.system" in result.errors[0]
     assert not (tmp_path / "it-ran").exists()
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_wrong_flag_comes_before_a_taken_file(popos, tmp_path):
+    """Exit code 2, for it is found before any work."""
+    (tmp_path / "net.pth").write_bytes(b"never looked at")
+    (tmp_path / "net.safetensors").write_bytes(b"taken")
+    assert popos("import-weights", "net.pth", "--resolution", "15").code == 2
+    assert popos("import-weights", "net.pth", "--decoder", "zzz").code == 2
+    assert popos("import-weights", "net.pth").code == 1

@@ -1,5 +1,6 @@
 """The shipped catalog is sound, and a user's own is read beside it or refused."""
 
+import hashlib
 import re
 
 import pytest
@@ -104,3 +105,17 @@ def test_a_catalog_that_cannot_be_used(home, text, words):
 def test_a_catalog_that_is_not_there(tmp_path):
     with pytest.raises(PoposError, match=r"gone\.toml"):
         load_catalog(tmp_path / "gone.toml")
+
+
+@pytest.mark.parametrize("line", ["resolution = 17", 'scheme = "zz"', "sigma = -1"])
+def test_values_that_cannot_be_are_refused_at_once(tmp_path, line):
+    path = tmp_path / "club.toml"
+    path.write_text(f'[x]\nsource = "w.safetensors"\n{line}\n')
+    with pytest.raises(PoposError, match=rf"club.toml: \[x\]: {line.partition(' ')[0]}"):
+        load_catalog(path)
+
+
+def test_bundled_files_are_what_the_catalog_says():
+    for entry in load_catalog().values():
+        if entry.local:
+            assert hashlib.sha256(entry.local.read_bytes()).hexdigest() == entry.sha256
