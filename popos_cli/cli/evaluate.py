@@ -199,6 +199,8 @@ def _write(run: Path, evaluated: list[Evaluated], settings: dict[str, Any], jobs
 
 
 def _print(results: Sequence[dict[str, Any]], run: Path) -> None:
+    from ..report.published import compared
+
     rows = []
     for r in results:
         for suffix, m in [("", r), *((f": {name}", part) for name, part in r["subsets"].items())]:
@@ -208,10 +210,9 @@ def _print(results: Sequence[dict[str, Any]], run: Path) -> None:
                 f"{r['normaliser']}, {r['threshold']:g}",
             ])  # fmt: skip
             if row := m["published"]:
-                told = f"ours {row['difference']:+.3f}" + (f"; {row['remark']}" if row["remark"] else "")
                 rows.append([
                     "  published", row["method"], str(row["resolution"]), row["decoder"] or "", "",
-                    f"{row['nme']:.2f}", "", "", told,
+                    f"{row['nme']:.2f}", "", "", compared(row),
                 ])  # fmt: skip
     first = results[0]
     averaging = "faces" if first["averaging"] == "face" else "points, pooled"

@@ -143,10 +143,9 @@ def _import_benchmark(
     val_fraction: float = 0.0, seed: int | None = None,
 ) -> tuple[Index, list[Any]]:  # fmt: skip
     """The benchmark's index and what was left out, each named on stderr. Raises PoposError."""
-    from ..data.benchmarks.assemble import build_index, check_counts, find_labels
+    from ..data.benchmarks.assemble import build_index, check_counts, find_labels, told_missing
 
     console.note(f"reading {dataset} below {root}")  # COCO-WholeBody has 3 GB of labels
-
     labels, counts = find_labels(
         dataset, root, lambda archive: console.note(f"unpacking {archive} (this may take minutes)")
     )
@@ -161,14 +160,13 @@ def _import_benchmark(
         console.note(remark)
     for bad in labels.bad:
         console.note(str(bad))
-    missing = [face for face in labels.faces if not face.image.is_file()]
     if not allow_partial:
         check_counts(dataset, root, labels, counts)
-    if missing:
-        console.note(f"{len(missing)} pictures are missing, first {missing[0].image} ({missing[0].source})")
+    if labels.missing:
+        console.note(told_missing(labels))
     with console.progress_bar("checking pictures") as (bar, task):
         index, undecodable, odd = build_index(
-            dataset, labels, name=name, skip_bad=skip_bad, partial=wrong or bool(missing),
+            dataset, labels, name=name, skip_bad=skip_bad, partial=wrong or bool(labels.missing),
             val_fraction=val_fraction, seed=seed,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from ..core.geometry import Floats, crop_matrix, transform, warp
 from ..sources import read_image
 from .evaluated import Evaluated
 from .overlay import draw_points
-from .sheet import Picture, sheet
+from .sheet import Picture, ascii_only, sheet
 
 WORST = 12
 _COLUMNS = 4
@@ -67,10 +67,8 @@ def _legend(title: str) -> Picture:
 
 
 def _write(strip: Picture, text: str, x: int) -> None:
-    ascii_only = text.encode("ascii", "replace").decode()  # OpenCV's letters are no others
-    cv2.putText(
-        strip, ascii_only, (x, _LEGEND - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA
-    )
+    place, white = (x, _LEGEND - 8), (255, 255, 255)
+    cv2.putText(strip, ascii_only(text), place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, white, 1, cv2.LINE_AA)
 
 
 def _widened(picture: Picture, width: int) -> Picture:

@@ -11,6 +11,7 @@ from typing import Any
 from ..data.home import replacing
 from .evaluated import Evaluated
 from .gallery import WORST
+from .published import compared
 
 Cells = Sequence[object]
 
@@ -98,10 +99,9 @@ def _figures(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _published(row: Mapping[str, Any]) -> Cells:
-    told = f"ours {row['difference']:+.3f}" + (f"; {row['remark']}" if row["remark"] else "")
     return (
         row["method"], row["citation"], row["resolution"], row["decoder"] or "", "", f"{row['nme']:.2f}",
-        "", "", told, "",
+        "", "", compared(row), "",
     )  # fmt: skip
 
 

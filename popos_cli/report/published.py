@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from math import log2
@@ -75,6 +76,11 @@ def beside(
         "citation": row.citation, "difference": nme - row.nme,
         "remark": _remark(faces, expected, bool(index.notes.get("partial"))),
     }  # fmt: skip
+
+
+def compared(row: Mapping[str, Any]) -> str:
+    """What `beside` gave, in words: "ours +0.123", and why the two cannot be compared."""
+    return f"ours {row['difference']:+.3f}" + (f"; {row['remark']}" if row["remark"] else "")
 
 
 def _remark(faces: int, expected: int | None, partial: bool) -> str | None:

@@ -18,7 +18,7 @@ from ..core.schemes import Scheme
 from ..data.index import Index
 from ..sources import read_image
 from .overlay import BOX, SUBPIXEL_BITS, fixed
-from .sheet import Picture, sheet
+from .sheet import Picture, ascii_only, sheet
 
 COLOURS = ((255, 150, 0), (0, 210, 255), (255, 255, 0))
 EDGE = (190, 190, 190)
@@ -192,7 +192,7 @@ def _legend(title: str, width: int) -> Picture:
         if colour:
             _dot(strip, np.array([x, _LEGEND / 2]), colour, 4)
         place = (x + 10, _LEGEND - 8)
-        cv2.putText(strip, _ascii(name), place, _FONT, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(strip, ascii_only(name), place, _FONT, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
         x += 32 + cv2.getTextSize(name, _FONT, 0.42, 1)[0][0]
     return strip
 
@@ -200,7 +200,3 @@ def _legend(title: str, width: int) -> Picture:
 def _tail(text: str, most: int = 34) -> str:
     """The end of a long path, which tells files apart."""
     return text if len(text) <= most else "..." + text[3 - most :]
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "replace").decode()  # OpenCV's letters are no others

@@ -24,11 +24,15 @@ def sheet(rows: Sequence[Sequence[tuple[Picture, str]]]) -> Picture:
         for m, (picture, caption) in enumerate(row):
             top, left = n * (size + _CAPTION), m * size
             page[top : top + size, left : left + size] = picture
-            # OpenCV's letters are about 7 pixels wide at this scale; it has ASCII alone.
-            text = caption.encode("ascii", "replace").decode()[: size // 7]
+            text = ascii_only(caption)[: size // 7]  # letters are about 7 pixels wide at this scale
             corner = (left + 3, top + size + 13)
             cv2.putText(page, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return page
+
+
+def ascii_only(text: str) -> str:
+    """What OpenCV can write: its letters are no others."""
+    return text.encode("ascii", "replace").decode()
 
 
 def save_picture(picture: Picture, path: Path) -> None:

@@ -31,13 +31,11 @@ def obtain(entry: Entry, no_network: bool = False, progress: Progress | None = N
         return fetch(entry, no_network, progress)
     target = _converted(entry)
     if not target.exists():
-        from .foreign import Hints, import_checkpoint, known_hints
+        from .foreign import hints_of, import_checkpoint, known_hints
 
         file = fetch(entry, no_network, progress)
-        hints = Hints(
-            entry.scheme, entry.resolution, entry.sigma, entry.decoder, entry.label_offset, entry.name
-        )
-        import_checkpoint(file, target, known_hints(file) if entry.name == entry.source else hints)
+        hints = known_hints(file) if entry.name == entry.source else hints_of(entry)
+        import_checkpoint(file, target, hints)
     return target
 
 

@@ -6,7 +6,6 @@ what the others never use: later stages, convolutions of other resolutions, POPo
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -21,8 +20,9 @@ from ..core.decoders import DECODERS
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.schemes import SCHEMES, Scheme, find_scheme
 from ..errors import PoposError, UsageError, did_you_mean
-from .catalog import load_catalog
+from .catalog import Entry, load_catalog
 from .format import CodecInfo, WeightsInfo, save_weights
+from .hub import sha256 as hash_of
 from .pickles import read_checkpoint
 
 IMAGE_SIZE = 256
@@ -95,7 +95,7 @@ def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
         )
     resolution = _resolution(tensors, hints.resolution, source)
     popos = "backbone.conv3.weight" in tensors or resolution != 64
-    sha256 = _sha256(source)
+    sha256 = hash_of(source)
     info = WeightsInfo(
         resolution=resolution,
         image_size=IMAGE_SIZE,
@@ -120,13 +120,16 @@ def known_hints(source: Path) -> Hints:
     """What the catalog knows of a file, which it tells by its SHA-256; no hints for an unknown one."""
     if not source.is_file():
         return Hints()
-    sha256 = _sha256(source)
+    sha256 = hash_of(source)
     for entry in load_catalog().values():
         if entry.format == "mmpose" and entry.sha256 and sha256.startswith(entry.sha256):
-            return Hints(
-                entry.scheme, entry.resolution, entry.sigma, entry.decoder, entry.label_offset, entry.name
-            )
+            return hints_of(entry)
     return Hints()
+
+
+def hints_of(entry: Entry) -> Hints:
+    """What a catalog's entry says of its checkpoint."""
+    return Hints(entry.scheme, entry.resolution, entry.sigma, entry.decoder, entry.label_offset, entry.name)
 
 
 def with_flags(known: Hints, **flags: Any) -> Hints:
@@ -270,8 +273,3 @@ def _remarks(
     if info.stem_norm == "shared" and not downscaling and hints.resolution is None:
         remarks.append("POPoS's layout without downscale_layer: taken for its 64-pixel network")
     return tuple(remarks)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -67,22 +67,36 @@ def find_labels(
         labels = read(tree)
         if labels is None:
             continue
+        labels = _look(labels)
         counts = count(benchmark, labels.faces)
         if all(line.right for line in counts):
             return labels, counts
-        if best is None or len(labels.faces) > len(best[0].faces):
+        if best is None or _labelled(labels) > _labelled(best[0]):
             best = labels, counts
     if best is None:
         raise PoposError(f"{root}: nothing of {name} was found here or below", raw.WANTED)
     return best
 
 
+def _look(labels: Labels) -> Labels:
+    """The labels with those apart whose picture is not there; each picture is asked for once."""
+    there = {image for image in {face.image for face in labels.faces} if image.is_file()}
+    return replace(
+        labels,
+        faces=[face for face in labels.faces if face.image in there],
+        missing=[face for face in labels.faces if face.image not in there],
+    )
+
+
+def _labelled(labels: Labels) -> int:
+    return len(labels.faces) + len(labels.missing)
+
+
 def count(benchmark: Benchmark, faces: Sequence[Label]) -> list[Count]:
-    """Faces whose picture is there, by split, subset and folder, beside what there should be."""
-    there = [face for face in faces if face.image.is_file()]
-    splits = Counter(face.split for face in there)
-    subsets = Counter(subset for face in there for subset in face.subsets)
-    parts = Counter((face.split, face.part) for face in there if face.part)
+    """Faces by split, subset and folder, beside what there should be."""
+    splits = Counter(face.split for face in faces)
+    subsets = Counter(subset for face in faces for subset in face.subsets)
+    parts = Counter((face.split, face.part) for face in faces if face.part)
     lines = []
     for split, expected in benchmark.splits.items():
         optional = split in benchmark.optional
@@ -97,20 +111,24 @@ def count(benchmark: Benchmark, faces: Sequence[Label]) -> list[Count]:
 
 def check_counts(name: str, root: Path, labels: Labels, counts: Sequence[Count]) -> None:
     """Raises PoposError where something of the benchmark is not there, naming the first of it."""
-    missing = [face for face in labels.faces if not face.image.is_file()]
     wrong = [line for line in counts if not line.right]
-    if not missing and not wrong:
+    if not labels.missing and not wrong:
         return
     what = [
         f"{line.name}: {line.found} of {'any' if line.expected is None else line.expected}" for line in wrong
     ]
-    if missing:
-        first = missing[0]
-        what.append(f"{len(missing)} pictures are missing, first {first.image} ({first.source})")
+    if labels.missing:
+        what.append(told_missing(labels))
     raise PoposError(
         f"{root}: {name} is not complete: {'; '.join(what[:4])}; nothing was written",
         f"Put the rest below {root}, or go on with what is there: --allow-partial.",
     )
+
+
+def told_missing(labels: Labels) -> str:
+    """How many faces of the labels have no picture, and the first of them."""
+    first = labels.missing[0]
+    return f"{len(labels.missing)} pictures are missing, first {first.image} ({first.source})"
 
 
 def build_index(
@@ -120,26 +138,25 @@ def build_index(
     """The index of the faces whose picture decodes, the pictures that do not, and those of another size
     than their labels say.
 
-    Labels whose picture is missing are passed by: `check_counts` has spoken of them. val_fraction: share
+    labels: as `find_labels` gives them. val_fraction: share
     of the training pictures that becomes split "val" (0: none, as the papers have it). `advance` is told
     (pictures decoded, pictures in all). Raises PoposError for bad labels (unless skip_bad), for more than
     five undecodable pictures (unless skip_bad), and where no training or no test face is left.
     """
-    faces = [face for face in labels.faces if face.image.is_file()]
     if labels.bad and not skip_bad:
         raise PoposError(
-            f"{dataset}: {len(labels.bad)} of {len(labels.bad) + len(labels.faces)} labels are bad "
+            f"{dataset}: {len(labels.bad)} of {len(labels.bad) + _labelled(labels)} labels are bad "
             f"(first: {labels.bad[0]}); nothing was written",
             "Download the labels again, or leave the bad ones out with --skip-bad.",
         )
-    sizes, undecodable = _decode({face.image for face in faces}, advance)
+    sizes, undecodable = _decode({face.image for face in labels.faces}, advance)
     if len(undecodable) > MOST_UNDECODABLE and not skip_bad:
         raise PoposError(
             f"{dataset}: {len(undecodable)} pictures cannot be decoded (first: {undecodable[0]}); "
             "nothing was written",
             "Unpack or download them again, or leave them out with --skip-bad.",
         )
-    kept = [face for face in faces if face.image in sizes]
+    kept = [face for face in labels.faces if face.image in sizes]
     if not kept:
         raise PoposError(f"{dataset}: no face is left; nothing was written")
     benchmark = BENCHMARKS[dataset]

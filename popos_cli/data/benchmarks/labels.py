@@ -64,7 +64,8 @@ class Labels:
 
     kind: "raw", "mmpose" or "hrnet". base: coordinate of the first pixel's centre in the files
     (already subtracted from the points). crop: "tight" or "box", where the squares come from.
-    remarks: what a user should know of this source.
+    remarks: what a user should know of this source. missing: those faces, no longer in `faces`, whose
+    picture is not there, once that has been looked at.
     """
 
     kind: str
@@ -73,3 +74,4 @@ class Labels:
     crop: str
     bad: list[Bad] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    missing: list[Label] = field(default_factory=list)
