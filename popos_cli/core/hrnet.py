@@ -140,10 +140,16 @@ class HRNet(nn.Module):
     `stride` = S / R, a key of `VARIANTS`. `stem_norm="shared"` gives conv2, conv3 and conv4 one
     batch norm, as the POPoS checkpoints were trained; "own" gives each its own. `fusion="bilinear"`
     is how the exchange modules of mmpose's and POPoS's face models raise coarser branches; the ImageNet
-    network, and ours, repeat pixels ("nearest").
+    network, and ours, repeat pixels ("nearest"). `stages`: how many run, where that is not the variant's.
     """
 
-    def __init__(self, stride: int, stem_norm: StemNorm = "own", fusion: Fusion = "nearest") -> None:
+    def __init__(
+        self,
+        stride: int,
+        stem_norm: StemNorm = "own",
+        fusion: Fusion = "nearest",
+        stages: int | None = None,
+    ) -> None:
         super().__init__()
         if stride not in VARIANTS:
             raise ValueError(f"stride {stride} is not one of {sorted(VARIANTS)}")
@@ -157,7 +163,7 @@ class HRNet(nn.Module):
             if stem_norm == "own":
                 self.add_module(f"bn{index}", nn.BatchNorm2d(64))
         self.layer1 = nn.Sequential(Bottleneck(64), *(Bottleneck(256) for _ in range(3)))
-        self.stages = variant.stages
+        self.stages = stages or variant.stages
         before: Sequence[int] = (256,)
         for stage in range(2, self.stages + 1):
             channels = CHANNELS[:stage]

@@ -16,8 +16,8 @@ class Landmarker(nn.Module):
     """RGB crops (N, 3, S, S) in 0..1 -> heatmaps (N, K, R, R).
 
     Mean and standard deviation are buffers, so that callers pass plain pictures. `resolution` R
-    must be S / 4, S / 8, ... S / 64 (64, 32, 16, 8, 4 for the 256-pixel crop). `stem_norm` and
-    `fusion`: see `HRNet`.
+    must be S / 4, S / 8, ... S / 64 (64, 32, 16, 8, 4 for the 256-pixel crop). `stem_norm`, `fusion` and
+    `stages`: see `HRNet`.
     """
 
     def __init__(
@@ -29,12 +29,13 @@ class Landmarker(nn.Module):
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
         fusion: Fusion = "nearest",
+        stages: int | None = None,
     ) -> None:
         super().__init__()
         if image_size % resolution:
             raise ValueError(f"resolution {resolution} does not divide image size {image_size}")
         self.landmarks, self.resolution, self.image_size = landmarks, resolution, image_size
-        self.backbone = HRNet(image_size // resolution, stem_norm, fusion)
+        self.backbone = HRNet(image_size // resolution, stem_norm, fusion, stages)
         width = sum(self.backbone.channels)
         self.head = nn.Sequential(
             nn.Conv2d(width, width, 1),

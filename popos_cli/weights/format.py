@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,13 +61,15 @@ class WeightsInfo(_Part):
     """The `popos` metadata of a weight file; docs/weights.md describes each key.
 
     label_offset: source pixels that the network's labels were off by, subtracted from its points.
-    scheme_definition: the scheme as plain data where it is not a built-in one.
+    scheme_definition: the scheme as plain data where it is not a built-in one. stages: how many of HRNet's
+    run, where that is not what goes with the resolution.
     """
 
     format: int = FORMAT
     architecture: Literal["hrnet-w18"] = "hrnet-w18"
     stem_norm: Literal["own", "shared"] = "own"
     fusion: Literal["nearest", "bilinear"] = "nearest"
+    stages: Literal[2, 3, 4] | None = None
     resolution: int
     image_size: int = 256
     scheme: str
@@ -98,8 +101,9 @@ class WeightsInfo(_Part):
     def build_model(self, landmarks: int) -> Landmarker:
         norm = self.normalisation
         return Landmarker(
-            landmarks, self.resolution, self.image_size, self.stem_norm, norm.mean, norm.std, self.fusion
-        )
+            landmarks, self.resolution, self.image_size, self.stem_norm, norm.mean, norm.std, self.fusion,
+            self.stages,
+        )  # fmt: skip
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, half: bool) -> None:
@@ -119,9 +123,11 @@ def replace_info(source: Path, target: Path, info: WeightsInfo) -> None:
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], info: WeightsInfo) -> None:
     metadata = {"popos": info.model_dump_json()}
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         # Not save_file: it makes files that their owner alone may read.
-        temporary.write_bytes(save(tensors, metadata))
+        file.write(save(tensors, metadata))
+        file.flush()
+        os.fsync(file.fileno())  # a checkpoint that knows these weights must not outlive them
 
 
 def read_info(path: Path) -> WeightsInfo:

@@ -121,7 +121,14 @@ def _zip_names(path: Path, file: IO[bytes]) -> set[Name]:
             if damaged := archive.testzip():  # torch does not look at the check sums
                 raise PoposError(f"{path}: damaged: {damaged} in it", "Copy or download it again.")
             return names
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeError,
+    ) as error:
         reason = "its end is missing" if "not a zip" in str(error) else error
         raise PoposError(
             f"{path}: not a readable checkpoint, damaged or cut off: {reason}", "Copy or download it again."

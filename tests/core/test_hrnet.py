@@ -138,3 +138,14 @@ def test_a_stride_that_no_variant_has_is_refused(stride):
 def test_a_resolution_that_no_network_has_is_refused(resolution):
     with pytest.raises(ValueError, match=r"divide|stride"):
         Landmarker(68, resolution)
+
+
+def test_more_stages_than_the_resolution_has():
+    """At 8 pixels all four: branches of 8, 4, 2 and 1 pixels, and the three-stage net's tensors are in it."""
+    usual, deep = Landmarker(68, 8), Landmarker(68, 8, stages=4).eval()
+    branches = deep.backbone(torch.zeros(1, 3, 256, 256))
+    assert [b.shape[-1] for b in branches] == [8, 4, 2, 1]
+    assert deep(torch.zeros(2, 3, 256, 256)).shape == (2, 68, 8, 8)
+    shapes = {name: tensor.shape for name, tensor in deep.state_dict().items()}
+    backbone = {name: t.shape for name, t in usual.state_dict().items() if name.startswith("backbone.")}
+    assert backbone.items() < shapes.items()

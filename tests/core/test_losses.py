@@ -1,7 +1,48 @@
+import math
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 
-from popos_cli.core.losses import heatmap_mse, points_smooth_l1
+from popos_cli.core import losses
+from popos_cli.core.codec import Codec
+
+SIGMA = 1.5
+
+
+def huber(predicted, target, share):
+    return losses.heatmap_huber(predicted, target, share, 0.6)
+
+
+def anchors(predicted, target, share):
+    return losses.anchor_distances(predicted, target, share, SIGMA, 6)
+
+
+def smooth_l1(predicted, target, share):
+    return losses.points_smooth_l1(predicted[..., 0, :2], target[..., 0, :2], share, 0.1)
+
+
+ALL = pytest.mark.parametrize(
+    "loss",
+    [losses.heatmap_mse, huber, losses.adaptive_wing, anchors, losses.sinkhorn, smooth_l1],
+    ids=lambda loss: loss.__name__,
+)
+
+
+@pytest.fixture
+def maps():
+    """Targets (4, 3, 8, 8) and predictions near them."""
+    torch.manual_seed(0)
+    codec = Codec(8, 256, SIGMA)
+    points = torch.rand(4, 3, 2) * 200 + 28
+    predicted = codec.encode(points + torch.randn(4, 3, 2) * 10) * 0.9 + 0.02 * torch.rand(4, 3, 8, 8)
+    return predicted, codec.encode(points)
+
+
+def needs(loss):
+    if loss is losses.sinkhorn:
+        pytest.importorskip("geomloss")
 
 
 def test_heatmap_mse_on_known_maps():
@@ -9,42 +50,131 @@ def test_heatmap_mse_on_known_maps():
     predicted = target.clone()
     predicted[0, 0] = 2.0  # mean square 4
     predicted[0, 1, 0, 0] = 2.0  # mean square 1
-    predicted[0, 2] = 100.0  # weighs nothing
-    weight = torch.tensor([[1.0, 1.0, 0.0]])
-    assert heatmap_mse(predicted, target, weight).item() == pytest.approx(2.5)
+    predicted[0, 2] = 100.0  # has no share
+    share = torch.tensor([[0.5, 0.5, 0.0]])
+    assert losses.heatmap_mse(predicted, target, share).item() == pytest.approx(2.5)
+
+
+def test_huber_on_known_maps():
+    predicted = torch.tensor([[[[0.5, 2.0]]]])
+    # delta 0.6: 0.5^2 / 2 within, 0.6 (2 - 0.3) beyond.
+    expected = (0.125 + 1.02) / 2
+    found = losses.heatmap_huber(predicted, torch.zeros(1, 1, 1, 2), torch.ones(1, 1), 0.6)
+    assert found.item() == pytest.approx(expected)
+
+
+def test_adaptive_wing_is_the_papers():
+    """Equation 5 and its constants A and C, written out for single numbers."""
+    for y in (0.0, 0.3, 1.0):
+        power = 2.1 - y
+        a = 14 / (1 + 0.5**power) * power * 0.5 ** (power - 1)
+        c = 0.5 * a - 14 * math.log(1 + 0.5**power)
+        for p in (-1.0, 0.1, 0.4, 0.9, 2.5):
+            error = abs(y - p)
+            expected = 14 * math.log(1 + error**power) if error < 0.5 else a * error - c
+            found = losses.adaptive_wing(
+                torch.full((1, 1, 2, 2), p), torch.full((1, 1, 2, 2), y), torch.ones(1, 1)
+            )
+            assert found.item() == pytest.approx(expected, rel=1e-5), (y, p)
+
+
+def test_adaptive_wing_has_no_step_and_no_kink_at_theta():
+    errors = torch.linspace(0.45, 0.55, 101, dtype=torch.float64, requires_grad=True)
+    target = torch.full((101,), 0.8, dtype=torch.float64)
+    each = losses.adaptive_wing(
+        (target - errors).view(101, 1, 1, 1), target.view(101, 1, 1, 1), torch.ones(101, 1)
+    )
+    (slopes,) = torch.autograd.grad(each, errors)
+    assert all(abs(b - a) < 0.05 for a, b in pairwise(slopes.tolist()))
+
+
+def test_anchor_distances_read_what_the_decoders_read():
+    """Two clean maps 0.7 hm px apart: at every anchor the distances differ as the geometry says."""
+    codec = Codec(16, 256, SIGMA)
+    here, there = codec.to_crop(torch.tensor([[[6.2, 7.1]], [[6.9, 7.1]]])).split(1)
+    predicted, target = codec.encode(here), codec.encode(there)
+    top = predicted.flatten().topk(6).indices
+    places = torch.stack([top % 16, top // 16], 1).float()
+    apart = (
+        torch.cdist(places, torch.tensor([[6.2, 7.1]])) - torch.cdist(places, torch.tensor([[6.9, 7.1]]))
+    ).abs()
+    expected = torch.where(apart < 1, apart.square() / 2, apart - 0.5).mean()
+    found = losses.anchor_distances(predicted, target, torch.ones(1, 1), SIGMA, 6)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_sinkhorn_of_single_faces_is_their_squared_distance():
+    """A cloud of one point: all its mass goes to the one other point, at |x - y|^2."""
+    pytest.importorskip("geomloss")
+    torch.manual_seed(0)
+    predicted, target = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4)
+    share = torch.tensor([[0.2, 0.3, 0.5]])
+    expected = ((predicted - target).square().sum((2, 3)) * share).sum()
+    assert losses.sinkhorn(predicted, target, share).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_points_smooth_l1_on_known_points():
     target = torch.zeros(1, 2, 2)
     predicted = torch.tensor([[[0.5, 3.0], [9.0, 9.0]]])
-    weight = torch.tensor([[1.0, 0.0]])
+    share = torch.tensor([[1.0, 0.0]])
     # beta 1: 0.5^2 / 2 within, 3 - 1/2 beyond; the mean of x and y.
     expected = (0.125 + 2.5) / 2
-    assert points_smooth_l1(predicted, target, weight, 1.0).item() == pytest.approx(expected)
+    assert losses.points_smooth_l1(predicted, target, share, 1.0).item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("loss", ["heatmaps", "points"])
-def test_weightless_landmarks_teach_nothing(loss):
-    torch.manual_seed(0)
-    shape = (2, 3, 4, 4) if loss == "heatmaps" else (2, 3, 2)
-    predicted = torch.randn(shape, requires_grad=True)
-    weight = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    arguments = (predicted, torch.zeros(shape), weight)
-    value = heatmap_mse(*arguments) if loss == "heatmaps" else points_smooth_l1(*arguments, 1.0)
-    (gradient,) = torch.autograd.grad(value, predicted)
-    taught = gradient.abs().flatten(2).sum(2) > 0
-    assert torch.equal(taught, weight > 0)
+@ALL
+def test_landmarks_without_a_share_teach_nothing(maps, loss):
+    needs(loss)
+    predicted, target = maps[0].requires_grad_(), maps[1].clone()
+    share = torch.ones(4, 3) / 10
+    share[0, 1] = share[2] = 0.0
+    target[share == 0] = 0.0  # what the codec gives for a landmark without a label
+    (gradient,) = torch.autograd.grad(loss(predicted, target, share), predicted)
+    assert torch.equal(gradient.abs().flatten(2).sum(2) > 0, share > 0)
 
 
-def test_a_batch_without_labels_is_zero_not_nan():
-    maps, points, none = torch.rand(1, 2, 4, 4), torch.rand(1, 2, 2), torch.zeros(1, 2)
-    assert heatmap_mse(maps, 0 * maps, none).item() == 0
-    assert points_smooth_l1(points, 0 * points, none, 1.0).item() == 0
+@ALL
+def test_nothing_to_learn_is_zero_not_nan(maps, loss):
+    needs(loss)
+    predicted, target = maps[0].requires_grad_(), maps[1]
+    found = loss(predicted, target, torch.zeros(4, 3))
+    assert found.item() == 0
+    assert torch.autograd.grad(found, predicted)[0].abs().max() == 0
 
 
-def test_the_mean_does_not_depend_on_the_batch():
-    torch.manual_seed(0)
-    predicted, target = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
-    one = heatmap_mse(predicted, target, torch.ones(2, 3))
-    four = heatmap_mse(predicted.repeat(4, 1, 1, 1), target.repeat(4, 1, 1, 1), torch.ones(8, 3))
-    torch.testing.assert_close(one, four)
+@ALL
+def test_gradients_are_finite_on_odd_maps(loss):
+    """Perfect, flat, negative and towering predictions, as a young network makes them."""
+    needs(loss)
+    target = Codec(8, 256, SIGMA).encode(torch.full((4, 1, 2), 127.5))
+    predicted = torch.cat(
+        [target[:1], torch.zeros(1, 1, 8, 8), -target[:1], 50 * target[:1]]
+    ).requires_grad_()
+    found = loss(predicted, target, torch.full((4, 1), 0.25))
+    (gradient,) = torch.autograd.grad(found, predicted)
+    assert math.isfinite(found.item())
+    assert torch.isfinite(gradient).all()
+
+
+@ALL
+def test_a_descent_step_brings_maps_nearer(maps, loss):
+    needs(loss)
+    predicted, target = maps[0].requires_grad_(), maps[1]
+    share = torch.full((4, 3), 1 / 12)
+    before = loss(predicted, target, share)
+    (gradient,) = torch.autograd.grad(before, predicted)
+    step = 1e-3 / gradient.norm()
+    assert loss(predicted - step * gradient, target, share) < before
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [losses.heatmap_mse, huber, losses.adaptive_wing, anchors, smooth_l1],
+    ids=lambda loss: loss.__name__,
+)
+def test_parts_of_a_batch_add_up_to_the_whole(maps, loss):
+    """What lets a batch lie on several devices; the Sinkhorn divergence alone needs its faces together."""
+    predicted, target = maps
+    share = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(12)).reshape(4, 3)).float()
+    parts = sum(loss(predicted[i : i + 1], target[i : i + 1], share[i : i + 1]) for i in range(4))
+    torch.testing.assert_close(parts, loss(predicted, target, share))

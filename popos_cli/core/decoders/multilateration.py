@@ -28,6 +28,11 @@ def squared_distance(values: Tensor, sigma: float) -> Tensor:
     return -2 * sigma**2 * values.clamp(1e-9, 1.0).log()
 
 
+def anchor_count(size: int) -> int:
+    """How many of a map's pixels POPoS takes for anchors, by the map's height."""
+    return int(_for_resolution(POPOS_ANCHORS, size))
+
+
 def _for_resolution(table: dict[int, int] | dict[int, float], size: int) -> float:
     """The table's row for this map size; other sizes take the nearest row (in octaves)."""
     return table[min(table, key=lambda row: max(row, size) / min(row, size))]
@@ -114,7 +119,7 @@ def popos(maps: Tensor, sigma: float) -> Tensor:
     size = maps.shape[-2]
     side, spacing = float(_for_resolution(POPOS_GRID_SIDE, size)), size / 128
     count = max(int(side / spacing), 1)
-    positions, squared = _anchors(maps, int(_for_resolution(POPOS_ANCHORS, size)), sigma)
+    positions, squared = _anchors(maps, anchor_count(size), sigma)
     distances = squared.sqrt()
     start = keyposs(maps, sigma)
     line = torch.linspace(-side / 2, side / 2, count, dtype=maps.dtype, device=maps.device) - spacing / 2
