@@ -83,8 +83,8 @@ def data(
     json: JSON = False,
 ) -> None:
     """Speed of a loader on one core: an index of 20,000 faces; augmented faces from photos and from
-    cached crops, beside the bare decoding of the same files; and, apart, the look of a batch (colour,
-    low resolution, normalisation), which training makes on its device.
+    cached crops, beside the bare decoding of the same files; and, apart, the look of a batch (blur,
+    low resolution, colour, normalisation), which training makes on its device.
     """
     import torch
 

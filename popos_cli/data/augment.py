@@ -1,26 +1,36 @@
 """What training does to a face: one affine warp for pixels and points, patches over it, then its look.
 
-Geometry is one matrix (core/geometry.py) and belongs to the loader, as do patches. The look (colour and
-low resolution) costs more than all of that; the loader only draws its parameters, from the sample's
+A camera's order is blur, low resolution, colour, JPEG, and so is ours, but that JPEG comes first: it
+needs whole bytes, and belongs with the patches to the loader, which has them (a picture saved, and
+made smaller or edited afterwards). Geometry is one matrix (core/geometry.py) and the loader's too. The
+rest of the look costs more than all of that; the loader only draws its parameters, from the sample's
 own generator, so that a seed gives the same picture whatever the number of loader workers, and
-`apply_look` makes the pictures of a batch on the device that trains. The formulas are
-torchvision's.
+`apply_look` makes the pictures of a batch on the device that trains.
+
+Blur and JPEG are torchvision's. Of the colours we have the formulas alone: torchvision takes one factor
+a call, so that a batch would be a loop over its pictures, no faster on a CPU and far slower on a GPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.geometry import Floats
 
-# A look: factors of brightness, contrast and saturation (0 is grey), and the width in pixels that the
-# picture is brought down to before it is enlarged again (0: not at all).
-PLAIN = (1.0, 1.0, 1.0, 0.0)
+# A look: factors of brightness, contrast and saturation (0 is grey); the width in pixels that the picture
+# is brought down to before it is enlarged again; the standard deviation of a Gaussian blur in pixels;
+# JPEG's quality. 0: none of the last three.
+PLAIN = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+# Blurs of a picture 256 pixels wide. Few, since those of one strength are made together.
+BLURS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+QUALITIES = (15, 75)  # of JPEG, from the worst to the best
 _LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue, as in torchvision
 
 
@@ -28,33 +38,39 @@ _LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue, as in torchvision
 class Augment:
     """Strengths; 0 switches a part off.
 
-    rotation: standard deviation in degrees (clipped at twice that). scale: standard deviation of
-    the log of the side. shift: standard deviation of the centre, as a fraction of the side. flip,
-    grey, occlusion, blur: probabilities. brightness, contrast, saturation: factors are drawn
-    from 1 - v to 1 + v.
+    rotation: standard deviation in degrees, clipped at twice that, of the share `rotation_share` of
+    the faces; the others stay upright. scale: standard deviation of the side's factor, which is 1
+    plus a normal draw clipped at `scale_clip` standard deviations (their product is below 1, lest a side
+    vanish). shift: standard deviation of the centre along x and y, as a fraction of the crop's side,
+    clipped at twice that. flip, grey, low_resolution, blur, jpeg, occlusion: probabilities.
+    brightness, contrast, saturation: factors are drawn from 1 - v to 1 + v.
     """
 
     rotation: float = 0.0
+    rotation_share: float = 1.0
     scale: float = 0.0
+    scale_clip: float = 2.0
     shift: float = 0.0
     flip: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     grey: float = 0.0
+    low_resolution: float = 0.0
     blur: float = 0.0
+    jpeg: float = 0.0
     occlusion: float = 0.0
 
     def place(
         self, center: Floats, side: float, rng: np.random.Generator
     ) -> tuple[Floats, float, float, bool]:
         """A jittered crop: centre (2,), side, rotation in degrees and whether to mirror."""
-        noise = rng.standard_normal(4)
-        noise[:2] = noise[:2].clip(-2, 2)
-        rotation = float(self.rotation * noise[0])
-        factor = float(np.exp(self.scale * noise[1]))
+        noise, draw = rng.standard_normal(4), rng.random(2)
+        turned = draw[1] < self.rotation_share
+        rotation = float(self.rotation * noise[0].clip(-2, 2)) if turned else 0.0
+        factor = float(1 + self.scale * noise[1].clip(-self.scale_clip, self.scale_clip))
         moved = center + self.shift * side * noise[2:].clip(-2, 2)
-        return moved, side * factor, rotation, bool(rng.random() < self.flip)
+        return moved, side * factor, rotation, bool(draw[0] < self.flip)
 
     def occlude(self, image: NDArray[np.uint8], rng: np.random.Generator) -> None:
         """Perhaps paint a rectangle of 10 to 40 % of each side of (3, S, S) with one colour or with
@@ -69,38 +85,75 @@ class Augment:
         patch[...] = rng.integers(0, 256, shape, dtype=np.uint8)
 
     def look(self, image_size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """The parameters (4,) that `apply_look` takes, in the order of `PLAIN`."""
-        draw = rng.random(7)
-        strengths = np.array([self.brightness, self.contrast, self.saturation])
-        brightness, contrast, saturation = 1 + strengths * (2 * draw[:3] - 1)
-        if draw[3] < self.grey:
-            saturation = 0.0
-        # A face of 32 to 128 pixels of 256, enlarged.
-        small = int(image_size * (0.125 + 0.375 * draw[5])) if draw[4] < self.blur else 0
-        return np.array([brightness, contrast, saturation, small], np.float32)
+        """The parameters (6,) that `compress` and `apply_look` take, in the order of `PLAIN`."""
+        wanted, strength = rng.random(4), rng.random(6)
+        colours = 1 + np.array([self.brightness, self.contrast, self.saturation]) * (2 * strength[:3] - 1)
+        small = sigma = quality = 0.0
+        if wanted[0] < self.grey:
+            colours[2] = 0.0
+        if wanted[1] < self.low_resolution:
+            small = int(image_size * (0.125 + 0.375 * strength[3]))  # 32 to 128 pixels of 256
+        if wanted[2] < self.blur:
+            sigma = BLURS[int(strength[4] * len(BLURS))] * image_size / 256
+        if wanted[3] < self.jpeg:
+            quality = round(QUALITIES[0] + (QUALITIES[1] - QUALITIES[0]) * strength[5])
+        return np.array([*colours, small, sigma, quality], np.float32)
+
+
+def compress(image: NDArray[np.uint8], look: NDArray[np.float32]) -> None:
+    """JPEG's part of `look` (6,): its losses on (3, S, S) RGB, in place."""
+    if look[5]:
+        from torchvision.transforms.v2 import functional  # costs a second
+
+        image[...] = functional.jpeg(torch.from_numpy(image), int(look[5])).numpy()
 
 
 def apply_look(images: Tensor, look: Tensor) -> Tensor:
-    """Colour and low resolution: (N, 3, S, S) float32 RGB 0..1 on any device, and the same back.
+    """All of a look but JPEG: (N, 3, S, S) float32 RGB 0..1 on any device, and the same back.
 
-    `look` (N, 4) is what the samples carry, best on the CPU: reading it elsewhere waits for the device.
-    Brightness, contrast (a blend with the mean of the grey picture) and saturation (with the grey
-    picture) are applied in this order, each cut to 0..1, then low resolution (an antialiased bilinear
-    resize down, a bilinear one up).
+    `look` (N, 6) is what the samples carry, best on the CPU: reading it elsewhere waits for the device.
+    In this order: Gaussian blur, low resolution (an antialiased bilinear resize down, a bilinear one up),
+    brightness, contrast (a blend with the mean of the grey picture) and saturation (with the grey
+    picture), each cut to 0..1.
     """
+    images = _softened(images, look)
     factors = look[:, :3, None, None, None].to(images.device, non_blocking=True)
     brightness, contrast, saturation = factors.unbind(1)
     images = (images * brightness).clamp_(0, 1)
     mean = _grey(images).mean((2, 3), keepdim=True)
     images = images.mul_(contrast).add_((1 - contrast) * mean).clamp_(0, 1)
     grey = _grey(images)
-    images = images.mul_(saturation).add_((1 - saturation) * grey).clamp_(0, 1)
-    widths: list[int] = look[:, 3].int().tolist()
-    for width in sorted(set(widths) - {0}):
-        rows = [row for row, other in enumerate(widths) if other == width]
-        small = F.interpolate(images[rows], (width, width), mode="bilinear", antialias=True)
-        images[rows] = F.interpolate(small, images.shape[2:], mode="bilinear")
+    return images.mul_(saturation).add_((1 - saturation) * grey).clamp_(0, 1)
+
+
+def _softened(images: Tensor, look: Tensor) -> Tensor:
+    """Blur and low resolution, each picture's own; those of one strength together."""
+    small, blurred = look[:, 3:5].T.tolist()
+    if any(small) or any(blurred):
+        images = images.clone()
+    for sigma, rows in _alike(blurred):
+        images[rows] = _blur(images[rows], sigma)
+    for width, rows in _alike(small):
+        low = F.interpolate(images[rows], (int(width), int(width)), mode="bilinear", antialias=True)
+        images[rows] = F.interpolate(low, images.shape[2:], mode="bilinear")
     return images
+
+
+def _alike(values: list[float]) -> Iterator[tuple[float, list[int]]]:
+    """Each value but 0, in order, and the rows that have it."""
+    for value in sorted(set(values) - {0}):
+        yield value, [row for row, other in enumerate(values) if other == value]
+
+
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian, cut off at three standard deviations, the border mirrored; rows and columns apart, for
+    torchvision's own two-dimensional kernel costs several times more."""
+    from torchvision.transforms.v2 import functional  # costs a second
+
+    width = 2 * max(round(3 * sigma), 1) + 1
+    rows = functional.gaussian_blur(images, [width, 1], [sigma, sigma])
+    blurred: Tensor = functional.gaussian_blur(rows, [1, width], [sigma, sigma])
+    return blurred
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ..core.geometry import Alignment, Floats, compose, crop_matrix, invert, transform, warp
 from ..sources import read_bgr
-from .augment import PLAIN, Augment
+from .augment import PLAIN, Augment, compress
 from .crops import Crops
 from .index import Index
 
@@ -20,7 +20,8 @@ from .index import Index
 class FaceDataset(Dataset[dict[str, Any]]):
     """One face a sample, cropped around its square.
 
-    image: (3, S, S) uint8 RGB. look: (4,) float32, what `augment.apply_look` has still to do to it.
+    image: (3, S, S) uint8 RGB. look: (6,) float32, what `augment.apply_look` has still to do to it, and
+    the JPEG quality that it has had, 0 for none.
     points: (K, 2) float32 crop pixels, NaN where not labelled. points_image: (K, 2) float64.
     matrix: (2, 3) float64 image -> crop. normaliser: image pixels. face: the row in `index`.
 
@@ -50,7 +51,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
         return len(self.index)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """`key`: the face, or (epoch, face) as `EpochSampler` gives it."""
+        """`key`: the face, or (epoch, face) as `TrainingBatches` gives it."""
         epoch, face = key if isinstance(key, tuple) else (0, key)
         index, augment, size = self.index, self.augment, self.image_size
         center, side = self.centers[face], float(self.sides[face]) * self.padding
@@ -64,6 +65,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
         if augment:
             augment.occlude(image, rng)
             look = augment.look(size, rng)
+            compress(image, look)
         points = transform(index.points[face], matrix)
         points[index.visible[face] == 0] = np.nan
         if flip:
@@ -88,17 +90,3 @@ class FaceDataset(Dataset[dict[str, Any]]):
         planes = np.empty((3, self.image_size, self.image_size), np.uint8)
         cv2.split(warp(picture, matrix, self.image_size), [planes[2], planes[1], planes[0]])
         return planes
-
-
-class EpochSampler(torch.utils.data.Sampler[tuple[int, int]]):
-    """(epoch, face) in an order that (seed, epoch) fixes; `start` skips faces already seen."""
-
-    def __init__(self, faces: int, seed: int) -> None:
-        self.faces, self.seed, self.epoch, self.start = faces, seed, 0, 0
-
-    def __len__(self) -> int:
-        return self.faces - self.start
-
-    def __iter__(self) -> Any:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.faces)
-        return iter([(self.epoch, int(face)) for face in order[self.start :]])

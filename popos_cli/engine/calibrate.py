@@ -25,7 +25,7 @@ from .evaluate import predict_heatmaps
 DEGRADED = 3
 BAD_PHOTO = Augment(
     rotation=15, scale=0.12, shift=0.05, flip=0.5, brightness=0.8, contrast=0.5, saturation=0.4, grey=0.1,
-    blur=0.35, occlusion=0.35,
+    low_resolution=0.35, occlusion=0.35,
 )  # fmt: skip
 # More faces hardly change a handful of weights.
 MOST_FACES = 1000

@@ -31,7 +31,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 @dataclass(frozen=True)
 class Crop:
     """What the network sees of a face: image (S, S, 3) uint8 RGB; points (K, 2) crop pixels, NaN where
-    not labelled; matrix (2, 3) image -> crop; look (4,) as `data.augment.apply_look` takes it; epoch in
+    not labelled; matrix (2, 3) image -> crop; look (6,) in the order of `data.augment.PLAIN`; epoch in
     which training sees it, None for the crop that is not augmented."""
 
     image: Picture
@@ -72,7 +72,7 @@ def draw_faces(index: Index, samples: Sequence[Sample]) -> Picture:
     """A page of one row a face, RGB: photo, crop, augmented crops, and details of the crop and of a
     mirrored one. Raises PoposError for a photo that cannot be read."""
     rows = [_row(index, sample) for sample in samples]
-    page = sheet(rows)
+    page = sheet(rows, lines=2)
     return np.vstack([_legend(f"{index.name}: {len(rows)} of {len(index)} faces", page.shape[1]), page])
 
 
@@ -84,7 +84,8 @@ def _row(index: Index, sample: Sample) -> list[tuple[Picture, str]]:
     ]
     row += [(_drawn(crop, scheme), caption(crop, plain)) for crop in sample.augmented]
     # The first mirrored crop, a sharp one if there is any.
-    mirrored = sorted((crop for crop in sample.augmented if crop.mirrored), key=lambda crop: crop.look[3] > 0)
+    mirrored = [crop for crop in sample.augmented if crop.mirrored]
+    mirrored.sort(key=lambda crop: bool(crop.look[3:].any()))
     shown = [plain, *mirrored[:1]]
     landmark = eye_corner(scheme, [crop.points for crop in shown])
     for crop in shown:
@@ -95,16 +96,19 @@ def _row(index: Index, sample: Sample) -> list[tuple[Picture, str]]:
 
 def caption(crop: Crop, plain: Crop) -> str:
     """What was done to an augmented crop: "epoch 3: flip -12 deg x0.93". Degrees are counter-clockwise
-    as seen on the tile, after the mirror; the factor is that of the face's size; then the look, if odd."""
+    as seen on the tile, after the mirror; the factor is that of the face's size. A second line has the
+    look, if it is odd: "grey 40 px blur 1.5 JPEG 40"."""
     linear = crop.matrix[:, :2]
     degrees = np.rad2deg(np.arctan2(linear[0, 1], linear[1, 1]))
     size = np.sqrt(abs(np.linalg.det(linear) / np.linalg.det(plain.matrix[:, :2])))
     parts = [*(["flip"] if crop.mirrored else []), f"{round(degrees):+d} deg", f"x{size:.2f}"]
-    if crop.look[2] == 0:
-        parts.append("grey")
-    if crop.look[3]:
-        parts.append(f"{crop.look[3]:.0f} px")
-    return f"epoch {crop.epoch}: {' '.join(parts)}"
+    saturation, width, sigma, quality = crop.look[2:]
+    odd = {
+        "grey": saturation == 0, f"{width:.0f} px": width, f"blur {sigma:.2g}": sigma,
+        f"JPEG {quality:.0f}": quality,
+    }  # fmt: skip
+    look = " ".join(text for text, there in odd.items() if there)
+    return f"epoch {crop.epoch}: {' '.join(parts)}" + (f"\n{look}" if look else "")
 
 
 def eye_corner(scheme: Scheme, points: Sequence[Floats]) -> int:

@@ -1,26 +1,32 @@
-"""The look of a batch on the training device: torchvision's pictures, the same one by one."""
+"""What is drawn for a face; and the look of a batch on the training device: torchvision's pictures, the
+same one by one."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
 
-from popos_cli.data.augment import PLAIN, Augment, apply_look
+from popos_cli.data.augment import BLURS, PLAIN, Augment, apply_look, compress
 
 SIZE = 64
 LOOKS = {
     "plain": PLAIN,
-    "dark": (0.4, 1, 1, 0),
-    "bright": (1.9, 1, 1, 0),
-    "flat": (1, 0.3, 1, 0),
-    "hard": (1, 1.8, 1, 0),
-    "pale": (1, 1, 0.4, 0),
-    "garish": (1, 1, 1.7, 0),
-    "grey": (1, 1, 0, 0),
-    "tiny": (1, 1, 1, 9),
-    "half": (1, 1, 1, 32),
-    "all": (1.4, 1.3, 0.7, 23),
-    "grey and low": (0.7, 1.4, 0, 23),
+    "dark": (0.4, 1, 1, 0, 0, 0),
+    "bright": (1.9, 1, 1, 0, 0, 0),
+    "flat": (1, 0.3, 1, 0, 0, 0),
+    "hard": (1, 1.8, 1, 0, 0, 0),
+    "pale": (1, 1, 0.4, 0, 0, 0),
+    "garish": (1, 1, 1.7, 0, 0, 0),
+    "grey": (1, 1, 0, 0, 0, 0),
+    "tiny": (1, 1, 1, 9, 0, 0),
+    "half": (1, 1, 1, 32, 0, 0),
+    "hardly blurred": (1, 1, 1, 0, 0.125, 0),
+    "blurred": (1, 1, 1, 0, 2.5, 0),
+    "all": (1.4, 1.3, 0.7, 23, 0.5, 0),
+    "grey, low and blurred": (0.7, 1.4, 0, 23, 2.5, 0),
+    "JPEG, which is done": (1, 1, 1, 0, 0, 40),
 }
 
 
@@ -39,13 +45,14 @@ def look():
 
 
 def by_torchvision(image, look):
-    brightness, contrast, saturation, small = look.tolist()
+    brightness, contrast, saturation, small, sigma, _ = look.tolist()
+    if sigma:
+        image = TF.gaussian_blur(image, [max(2 * round(3 * sigma), 2) + 1] * 2, [sigma] * 2)
+    if small:
+        low = TF.resize(image, [int(small)] * 2, antialias=True)
+        image = TF.resize(low, list(image.shape[-2:]), antialias=True)
     image = TF.adjust_contrast(TF.adjust_brightness(image, brightness), contrast)
-    image = TF.adjust_saturation(image, saturation) if saturation else TF.rgb_to_grayscale(image, 3)
-    if not small:
-        return image
-    low = TF.resize(image, [int(small)] * 2, antialias=True)
-    return TF.resize(low, list(image.shape[-2:]), antialias=True)
+    return TF.adjust_saturation(image, saturation) if saturation else TF.rgb_to_grayscale(image, 3)
 
 
 def test_looks_are_torchvisions(images, look):
@@ -78,16 +85,78 @@ def test_a_look_keeps_the_layout_and_its_input(images, look):
 
 def test_probabilities_end_and_factors_stay_in_their_range():
     rng = np.random.default_rng(0)
-    never, always = Augment(brightness=0.4, contrast=0.2, saturation=0.3), Augment(grey=1.0, blur=1.0)
+    never = Augment(brightness=0.4, contrast=0.2, saturation=0.3)
+    always = Augment(grey=1.0, low_resolution=1.0, blur=1.0, jpeg=1.0)
     looks = np.array([never.look(256, rng) for _ in range(300)])
     for factors, strength in zip(looks.T[:3], (0.4, 0.2, 0.3), strict=True):
         assert 1 - strength <= factors.min() < 1 - 0.9 * strength
         assert 1 + 0.9 * strength < factors.max() <= 1 + strength
-    assert not looks[:, 3].any()
+    assert not looks[:, 3:].any()
     looks = np.array([always.look(256, rng) for _ in range(300)])
     assert (looks[:, :3] == (1, 1, 0)).all()
     assert (looks[:, 3] >= 32).all() and (looks[:, 3] < 128).all() and len(set(looks[:, 3])) > 50
+    assert set(looks[:, 4]) == set(BLURS)
+    assert looks[:, 5].min() < 20 < 70 < looks[:, 5].max()
+    assert (looks[:, 5] >= 15).all() and (looks[:, 5] <= 75).all() and (looks[:, 5] % 1 == 0).all()
+    assert (always.look(128, rng)[3:5] < (64, 1.6)).all()  # as much of a smaller picture
     assert Augment().look(256, rng).tolist() == list(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("part", "columns"),
+    [("brightness", 0), ("contrast", 1), ("low_resolution", 3), ("blur", 4), ("jpeg", 5)],
+)
+def test_a_part_that_is_off_leaves_the_others_their_draw(part, columns):
+    strong = Augment(brightness=0.4, contrast=0.2, grey=0.5, low_resolution=0.9, blur=0.9, jpeg=0.9)
+    looks, without = (
+        np.array([augment.look(256, np.random.default_rng(n)) for n in range(40)])
+        for augment in (strong, replace(strong, **{part: 0.0}))
+    )
+    assert (without[:, columns] == PLAIN[columns]).all() and (looks[:, columns] != PLAIN[columns]).any()
+    others = np.delete(np.arange(len(PLAIN)), columns)
+    assert np.array_equal(looks[:, others], without[:, others])
+
+
+def placed(augment, count=2000):
+    """Centres (F, 2), sides (F,), rotations (F,) and mirrors (F,) of crops around (50, 60), side 100."""
+    rng = np.random.default_rng(0)
+    places = [augment.place(np.array([50.0, 60.0]), 100.0, rng) for _ in range(count)]
+    return tuple(map(np.array, zip(*places, strict=True)))
+
+
+def test_the_reference_draws_its_crops_so():
+    """N(1, .25) clipped at .75 and 1.25; N(0, 30 degrees) clipped at 60 for six in ten; nothing else."""
+    centers, sides, rotations, mirrors = placed(
+        Augment(rotation=30, rotation_share=0.6, scale=0.25, scale_clip=1.0, flip=0.5)
+    )
+    assert (sides.min(), sides.max()) == (75, 125) and abs(sides.mean() - 100) < 1.5
+    assert 0.13 < (sides == 75).mean() < 0.19 and 0.13 < (sides == 125).mean() < 0.19  # 16 % each
+    turned = rotations[rotations != 0]
+    assert 0.57 < len(turned) / len(rotations) < 0.63
+    assert (turned.min(), turned.max()) == (-60, 60) and 27 < turned.std() < 30.5
+    assert (centers == (50, 60)).all() and 0.46 < mirrors.mean() < 0.54
+
+
+def test_a_crop_stays_where_nothing_moves_it():
+    """And is shifted by fractions of its side along both axes."""
+    centers, sides, rotations, mirrors = placed(Augment(rotation_share=1.0, scale_clip=3.0), 50)
+    assert (centers == (50, 60)).all() and (sides == 100).all() and not rotations.any() and not mirrors.any()
+    moved = (placed(Augment(shift=0.05))[0] - (50, 60)) / 100
+    assert np.abs(moved).max() == pytest.approx(0.1)  # twice that at most
+    assert (np.abs(moved.std(0) - 0.048) < 0.003).all() and abs(np.corrcoef(moved.T)[0, 1]) < 0.1
+
+
+def test_jpeg_loses_more_at_a_lower_quality(images):
+    picture = (images[0] * 255).byte().numpy()
+    losses = []
+    for quality in (75, 40, 15):
+        image = picture.copy()
+        compress(image, np.array([1, 1, 1, 0, 0, quality], np.float32))
+        losses.append(np.abs(image.astype(int) - picture).mean())
+    assert 0 < losses[0] < losses[1] < losses[2] < 40
+    image = picture.copy()
+    compress(image, np.array(PLAIN, np.float32))
+    assert np.array_equal(image, picture)
 
 
 def test_a_patch_covers_part_of_the_picture():

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 
 from popos_cli.core.geometry import invert, transform
 from popos_cli.core.schemes import Scheme
-from popos_cli.data.augment import Augment
-from popos_cli.data.dataset import EpochSampler, FaceDataset
+from popos_cli.data.augment import PLAIN, Augment, apply_look
+from popos_cli.data.batches import TrainingBatches
+from popos_cli.data.dataset import FaceDataset
 from popos_cli.data.index import Index, index_path, read_index, write_index
 from popos_cli.errors import PoposError, UsageError
 
@@ -26,7 +27,7 @@ SCHEME = Scheme(
 FACES = 5
 STRONG = Augment(
     rotation=30, scale=0.1, shift=0.02, flip=0.5, brightness=0.3, contrast=0.3, saturation=0.3, grey=0.2,
-    blur=0.3, occlusion=0.5,
+    low_resolution=0.3, blur=0.3, jpeg=0.5, occlusion=0.5, rotation_share=0.7,
 )  # fmt: skip
 
 
@@ -132,12 +133,10 @@ def test_unlabelled_points_are_nan_also_when_mirrored(index):
 
 
 def run_epoch(index, workers, epoch, seed=7):
-    sampler = EpochSampler(FACES, seed)
-    sampler.epoch = epoch
-    loader = DataLoader(
-        dataset(index, STRONG, seed, image_size=64), batch_size=2, sampler=sampler, num_workers=workers
-    )
-    return list(loader)
+    batches = TrainingBatches(FACES, 1, seed)
+    batches.epoch = epoch
+    faces = dataset(index, STRONG, seed, image_size=64)
+    return list(DataLoader(faces, batch_sampler=batches, num_workers=workers))
 
 
 def equal(a, b):
@@ -146,10 +145,16 @@ def equal(a, b):
 
 
 def test_a_seed_fixes_the_epoch_whatever_the_number_of_workers(index):
-    alone = run_epoch(index, 0, epoch=1)
+    """And the loader's part of every kind of look is in it."""
+    epoch = 3
+    alone = run_epoch(index, 0, epoch)
     assert sorted(torch.cat([b["face"] for b in alone]).tolist()) == list(range(FACES))
-    for one, other in zip(alone, run_epoch(index, 2, epoch=1), strict=True):
-        assert equal(one, other)
+    looks = torch.cat([b["look"] for b in alone])
+    assert (looks[:, 3:] != 0).any(0).all() and not (looks[:, 3:] != 0).all(0).any()  # else another epoch
+    for workers in (1, 2):
+        for one, other in zip(alone, run_epoch(index, workers, epoch), strict=True):
+            assert equal(one, other)
+            assert torch.equal(*(apply_look(b["image"] / 255, b["look"]) for b in (one, other)))
 
 
 def test_a_draw_depends_on_seed_epoch_and_face_alone(index):
@@ -165,10 +170,10 @@ def test_a_draw_depends_on_seed_epoch_and_face_alone(index):
 
 def test_the_sampler_shuffles_by_epoch_and_resumes():
     def order(epoch, start=0, seed=3):
-        sampler = EpochSampler(50, seed)
-        sampler.epoch, sampler.start = epoch, start
-        assert len(sampler) == 50 - start
-        return list(sampler)
+        batches = TrainingBatches(50, 1, seed)
+        batches.epoch, batches.start = epoch, start
+        assert len(batches) == 50 - start
+        return [key for (key,) in batches]
 
     assert sorted(face for _, face in order(4)) == list(range(50))
     assert {epoch for epoch, _ in order(4)} == {4}
@@ -179,21 +184,36 @@ def test_the_sampler_shuffles_by_epoch_and_resumes():
 
 
 def test_pixels_and_their_look(index):
-    """Only training changes the look, and patches are there before it: they get it too."""
+    """Only training changes the look, and patches and JPEG are there before it: they get it too."""
     plain = dataset(index)[1]
-    assert plain["look"].tolist() == [1, 1, 1, 0]
-    colours = Augment(brightness=0.3, contrast=0.3, saturation=0.3, grey=0.2, blur=0.3)
+    assert plain["look"].tolist() == list(PLAIN)
+    colours = Augment(
+        brightness=0.3, contrast=0.3, saturation=0.3, grey=0.2, low_resolution=0.3, blur=0.3
+    )  # fmt: skip
     for epoch in range(12):
         sample = dataset(index, STRONG)[epoch, 1]
         image, look = sample["image"], sample["look"]
         assert image.shape == (3, 128, 128) and image.dtype == torch.uint8 and image.is_contiguous()
-        assert look.shape == (4,) and look.dtype == torch.float32
+        assert look.shape == (len(PLAIN),) and look.dtype == torch.float32
         coloured = dataset(index, colours)[epoch, 1]
         assert torch.equal(coloured["image"], plain["image"])
         assert coloured["look"].tolist() != plain["look"].tolist()
     covered = dataset(index, Augment(occlusion=1.0))[0, 1]
     assert not torch.equal(covered["image"], plain["image"])
     assert torch.equal(covered["look"], plain["look"])
+    pressed = dataset(index, Augment(jpeg=1.0))[0, 1]
+    loss = (pressed["image"].int() - plain["image"].int()).abs().double().mean()
+    assert 0 < loss < 8 and 15 <= pressed["look"][5] <= 75
+    assert torch.equal(pressed["points"], plain["points"])
+
+
+def test_without_strength_nothing_changes(index):
+    """Not a bit of the pixels that the network gets, nor of the points; what is left out draws nothing."""
+    for face in range(FACES):
+        plain, off = dataset(index)[face], dataset(index, Augment(rotation_share=0.5, scale_clip=1))[face]
+        assert equal(plain, off)
+        images = off["image"][None] / 255
+        assert torch.equal(apply_look(images, off["look"][None]), images)
 
 
 def test_index_round_trip(index, tmp_path, monkeypatch):

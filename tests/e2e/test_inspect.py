@@ -18,7 +18,7 @@ from popos_cli.engine.inspect import look_at
 from popos_cli.report.inspect import describe, overshoot
 from popos_cli.settings.load import load_train_settings
 
-TILE, CAPTION, LEGEND = 256, 18, 24
+TILE, CAPTION, LEGEND = 256, 31, 24
 EYES = Scheme("eyes", 3, {"eyes": (0, 1), "chin": (2,)}, frozenset(), ((0, 1),), (0, 1))
 
 
@@ -170,7 +170,7 @@ def test_settings_reach_the_sheet(popos, synthetic, tmp_path, monkeypatch):
     assert rows_and_columns(tmp_path / "b/faces.jpg") == (1, 8)
     plain = "".join(f"{key} = 0\n" for key in (
         "rotation", "scale", "shift", "flip", "brightness", "contrast", "saturation", "grey", "blur",
-        "occlusion",
+        "low_resolution", "jpeg", "occlusion",
     ))  # fmt: skip
     (tmp_path / "plain.toml").write_text(f"[augment]\n{plain}")
     monkeypatch.delenv("POPOS_AUGMENT__FLIP")

@@ -8,12 +8,12 @@ import pytest
 
 from popos_cli.core.geometry import crop_matrix, invert, transform
 from popos_cli.core.schemes import SCHEMES
-from popos_cli.data.augment import Augment
+from popos_cli.data.augment import PLAIN, Augment
 from popos_cli.data.dataset import FaceDataset
 from popos_cli.engine.inspect import AUGMENTED, LOOKED_THROUGH, look_at
 from popos_cli.report.samples import COLOURS, ZOOM, Crop, caption, colours, draw_faces, eye_corner, spread
 
-TILE, CAPTION, LEGEND = 256, 18, 24
+TILE, CAPTION, LEGEND = 256, 31, 24
 
 
 def datasets(index, augment, seed=0):
@@ -71,7 +71,7 @@ def test_the_caption_says_what_the_eye_sees(degrees, flip):
     def crop(rotation, mirrored, side):
         matrix = crop_matrix(np.array([50.0, 60.0]), side, TILE, "center", rotation, mirrored)
         picture = np.zeros((TILE, TILE, 3), np.uint8)
-        return Crop(picture, np.zeros((1, 2)), matrix, np.array([1, 1, 1, 0]), epoch=7)
+        return Crop(picture, np.zeros((1, 2)), matrix, np.array(PLAIN), epoch=7)
 
     turned, upright = crop(degrees, flip, 80.0), crop(0, flip, 80.0)
     line = transform(np.array([[0.0, 0.0], [10.0, 0.0]]), invert(upright.matrix))
@@ -80,8 +80,10 @@ def test_the_caption_says_what_the_eye_sees(degrees, flip):
     assert seen == pytest.approx(-degrees if flip else degrees)
     told = f"epoch 7: {'flip ' if flip else ''}{seen:+.0f} deg x1.25"
     assert caption(turned, crop(0, False, 100.0)) == told
-    odd = replace(turned, look=np.array([1, 1, 0, 40]))
-    assert caption(odd, crop(0, False, 100.0)) == told + " grey 40 px"
+    odd = replace(turned, look=np.array([1.3, 1, 0, 40, 0, 0], np.float32))
+    assert caption(odd, crop(0, False, 100.0)) == told + "\ngrey 40 px"
+    odd = replace(turned, look=np.array([1, 1, 1, 0, 1.5, 40], np.float32))
+    assert caption(odd, crop(0, False, 100.0)) == told + "\nblur 1.5 JPEG 40"
 
 
 def test_the_cross_lies_on_its_pixel(index, tmp_path):

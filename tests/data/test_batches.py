@@ -1,0 +1,48 @@
+"""Which faces share a step: the same whatever the number of processes."""
+
+import pytest
+
+from popos_cli.data.batches import EvaluationBatches, TrainingBatches
+
+
+def epoch(rank=0, size=1, start=0, number=4, seed=3, faces=50, batch=12):
+    batches = TrainingBatches(faces, batch, seed, rank, size)
+    batches.epoch, batches.start = number, start
+    found = list(batches)
+    assert len(batches) == len(found) == batches.steps - start
+    assert {e for b in found for e, _ in b} <= {number}
+    return [[face for _, face in b] for b in found]
+
+
+def test_an_epoch_sees_each_face_at_most_once_in_whole_batches():
+    faces = [face for batch in epoch() for face in batch]
+    assert [len(batch) for batch in epoch()] == [12] * 4  # 2 of 50 faces sit this epoch out
+    assert len(set(faces)) == 48 and set(faces) < set(range(50))
+
+
+def test_seed_and_epoch_fix_the_order():
+    assert epoch() == epoch()
+    assert epoch(number=5) != epoch() != epoch(seed=1)
+
+
+def test_an_epoch_goes_on_where_it_stopped():
+    assert epoch(start=3) == epoch()[3:]
+    assert epoch(start=4) == []
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_processes_share_the_very_same_batches(size):
+    parts = [epoch(rank, size, start=1) for rank in range(size)]
+    together = [[face for part in step for face in part] for step in zip(*parts, strict=True)]
+    assert together == epoch(start=1)
+
+
+@pytest.mark.parametrize("faces", [1, 63, 64, 65, 300])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_evaluation_gives_each_face_once_in_batches_that_do_not_change(faces, size):
+    alone = list(EvaluationBatches(faces, 64))
+    assert [face for batch in alone for face in batch] == list(range(faces))
+    shares = [EvaluationBatches(faces, 64, rank, size) for rank in range(size)]
+    assert [len(share) for share in shares] == [len(list(share)) for share in shares]
+    together = [batch for share in shares for batch in share]
+    assert sorted(together) == sorted(alone)
