@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
 
 if TYPE_CHECKING:
     from ..engine.choose import Job, Resolution
+    from ..engine.launch import Workers, World
     from ..engine.results import Detected
     from ..report.evaluated import Evaluated
 
@@ -69,6 +71,12 @@ def evaluate(
     ] = None,
     workers: WORKERS = 2,
     device: DEVICE = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs that share the faces.", show_default="one, else the CPU")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the faces, on the CPU.", show_default="1")
+    ] = None,
     json: JSON = False,
 ) -> None:
     """Measure weights: NME, failure rate (FR) and area under the error curve (AUC).
@@ -77,23 +85,27 @@ def evaluate(
     """
     size = _check(resolution, decoder or [], split, averaging, boxes, detector, threshold)
     from ..engine.choose import choose_jobs
+    from ..engine.launch import ALONE, launch
     from ..engine.results import Conditions
     from ..weights.find import pick_inference_device
     from .runs import new_run_folder, refuse_taken
 
     refuse_taken(out)
-    torch_device = pick_inference_device(device)
+    share = _sharing(device, gpus, processes)
+    torch_device = pick_inference_device(device or ("cuda" if gpus else "cpu" if processes else None))
     jobs, passed_over = choose_jobs(dataset, size, weights, split)
     for reason in passed_over:
         console.note(f"passed over: {reason}")
     conditions = Conditions(averaging, threshold, boxes, flip_test)  # type: ignore[arg-type]
     found: dict[str, Detected] = {}  # by dataset: the detector looks once
-    evaluated: list[Evaluated] = []
     for job in jobs:
-        name = job.index.name
-        if boxes == "detector" and name not in found:
-            found[name] = _detect(job, detector)
-        evaluated += _evaluate(job, decoder or [], conditions, found.get(name), workers, torch_device)
+        if boxes == "detector" and job.index.name not in found:
+            found[job.index.name] = _detect(job, detector)
+    given = (jobs, decoder or [], conditions, found, workers)
+    if share:
+        evaluated = launch(share, share_evaluation, gpus, *given)
+    else:
+        evaluated = _evaluate(ALONE, torch_device, *given)
     sizes = {job.info.resolution for job in jobs}
     part = resolution or (str(sizes.pop()) if len(sizes) == 1 else "all")
     run = new_run_folder(out, f"eval-{dataset or 'all'}-{part}")
@@ -152,17 +164,52 @@ def _detect(job: Job, detector: str) -> Detected:
         return detect_faces(job.index, detector, lambda: bar.update(task, advance=1))
 
 
+def _sharing(device: str | None, gpus: int | None, processes: int | None) -> Workers | None:
+    """The processes to start; None where this one does it alone. Raises UsageError or PoposError."""
+    from ..engine.build import pick_device
+    from ..engine.launch import Workers
+
+    given = [
+        name for name, value in [("--device", device), ("--gpus", gpus), ("--processes", processes)] if value
+    ]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other")
+    pick_device(gpus or 0)
+    count = gpus or processes or 1
+    return Workers(count, gpus is not None) if count > 1 else None
+
+
+def share_evaluation(world: World, gpus: int | None, *given: Any) -> list[Evaluated]:
+    """One process's part; the first shows it, and all have the outcome."""
+    from ..engine.build import pick_device
+
+    return _evaluate(world, pick_device(gpus or 0, world.local_rank), *given)
+
+
 def _evaluate(
-    job: Job, decoders: list[str], conditions: Any, detected: Detected | None, workers: int, device: Any
-) -> list[Evaluated]:
+    world: World, device: Any, jobs: list[Job], decoders: list[str], conditions: Any,
+    found: dict[str, Detected], workers: int,
+) -> list[Evaluated]:  # fmt: skip
     from ..engine.results import evaluate_job
 
-    with console.progress_bar(f"evaluating {job.index.name}, R={job.info.resolution}") as (bar, task):
-        bar.update(task, total=len(detected.index if detected else job.index))
-        return evaluate_job(
-            job, decoders, conditions, device, workers, detected,
-            lambda faces: bar.update(task, advance=faces),
-        )  # fmt: skip
+    evaluated = []
+    for job in jobs:
+        detected = found.get(job.index.name)
+        faces = len(detected.index if detected else job.index)
+        with _shown(world, f"evaluating {job.index.name}, R={job.info.resolution}", faces) as advance:
+            evaluated += evaluate_job(job, decoders, conditions, device, workers, detected, advance, world)
+    return evaluated
+
+
+@contextmanager
+def _shown(world: World, title: str, faces: int) -> Iterator[Callable[[int], None]]:
+    """A bar that the first process draws, its own faces standing for all processes'."""
+    if not world.main:
+        yield lambda count: None
+        return
+    with console.progress_bar(title) as (bar, task):
+        bar.update(task, total=faces)
+        yield lambda count: bar.update(task, advance=count * world.size)
 
 
 def _write(run: Path, evaluated: list[Evaluated], settings: dict[str, Any], jobs: list[Job]) -> None:

@@ -15,43 +15,45 @@ from ..core.codec import Codec
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES
 from ..data.augment import Augment
+from ..data.batches import EvaluationBatches, TrainingBatches
 from ..data.crops import REGION, Crops, open_crops
-from ..data.dataset import EpochSampler, FaceDataset
+from ..data.dataset import FaceDataset
 from ..data.index import Index
 from ..errors import PoposError
+from ..settings.differences import MACHINE
 from ..settings.presets import SIGMA
-from ..settings.schema import ScheduleSettings, TrainSettings
+from ..settings.schema import AUTO, ScheduleSettings, TrainSettings
 from ..weights.format import CodecInfo, CropInfo, WeightsInfo
 from .interrupt import ignore_interrupts
+from .launch import ALONE, World
 
 IMAGE_SIZE = 256
 EVALUATION_BATCH = 64
 
 
-def pick_device(gpus: int | None) -> torch.device:
-    """gpus None: a GPU if there is one; 0: the CPU. Raises PoposError for GPUs that are missing."""
+def pick_device(gpus: int | None, local_rank: int = 0) -> torch.device:
+    """This process's device. gpus None: a GPU if there is one; 0: the CPU.
+
+    Raises PoposError for GPUs that are missing.
+    """
     there = torch.cuda.device_count()
     if gpus is not None and gpus > there:
         raise PoposError(
             f"--gpus {gpus}: this machine has {there} usable GPU{'s' if there != 1 else ''}",
             "Use --gpus 0 to train on the CPU." if there == 0 else f"Use --gpus {there}.",
         )
-    if gpus is not None and gpus > 1:
-        raise PoposError(
-            f"--gpus {gpus}: this version trains in one process, on one GPU or the CPU",
-            "Use --gpus 1.",
-        )
-    if gpus == 0 or there == 0:
-        return torch.device("cpu")
-    return torch.device("cuda", 0)
+    return torch.device("cpu") if gpus == 0 or there == 0 else torch.device("cuda", local_rank)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bfloat16 or None (float32). "auto" takes bf16 where the device computes in it: a CPU without
-    such instructions emulates it, five times slower than float32."""
+    """What the network computes in; None is float32.
+
+    "auto" takes bf16 where the device computes in it: a CPU without such instructions emulates it, five
+    times slower than float32.
+    """
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" or _cpu_has_bf16() else "fp32"
-    return torch.bfloat16 if precision == "bf16" else None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[precision]
 
 
 def _cpu_has_bf16() -> bool:
@@ -68,6 +70,7 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
     return WeightsInfo(
         resolution=settings.model.resolution,
         fusion=settings.model.fusion,
+        stages=settings.model.stages or None,
         image_size=IMAGE_SIZE,
         scheme=index.scheme.name,
         scheme_definition=None if builtin else index.scheme.to_dict(),
@@ -79,34 +82,38 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
         crop=CropInfo(padding=settings.model.padding),
         training={
             "dataset": index.name,
-            "settings": settings.model_dump(mode="json", exclude={"workers", "gpus"}),
+            "settings": settings.model_dump(mode="json", exclude=set(MACHINE)),
         },
     )
 
 
 def training_crops(settings: TrainSettings, index: Index) -> Crops | None:
     """The crop cache of these faces, where there is one and training's largest crop, upright, is in it."""
-    largest = settings.model.padding * math.exp(2 * settings.augment.scale)
+    augment = settings.augment
+    largest = settings.model.padding * (1 + augment.scale_clip * augment.scale)
     return open_crops(index) if largest <= REGION else None
 
 
 def evaluation_loader(
     index: Index, codec: Codec, padding: float, workers: int,
-    squares: tuple[Floats, Floats] | None = None,
+    squares: tuple[Floats, Floats] | None = None, world: World = ALONE,
 ) -> DataLoader[Any]:  # fmt: skip
     """Unaugmented crops of the photos around the index's squares, or around `squares` (centres, sides)."""
     faces = FaceDataset(index, codec.image_width, padding, codec.alignment, squares=squares)
-    return ordered_loader(faces, workers)
+    return ordered_loader(faces, workers, world)
 
 
-def validation_loader(settings: TrainSettings, index: Index, codec: Codec) -> DataLoader[Any]:
+def validation_loader(
+    settings: TrainSettings, index: Index, codec: Codec, world: World = ALONE
+) -> DataLoader[Any]:
     """The faces that give the figures which training watches."""
-    return ordered_loader(plain_faces(settings, index, codec), settings.workers)
+    return ordered_loader(plain_faces(settings, index, codec), settings.workers, world)
 
 
-def ordered_loader(faces: Dataset[dict[str, Any]], workers: int) -> DataLoader[Any]:
-    """Every face once, in order."""
-    return Loader(faces, EVALUATION_BATCH, num_workers=workers, worker_init_fn=start_worker)
+def ordered_loader(faces: Dataset[dict[str, Any]], workers: int, world: World = ALONE) -> DataLoader[Any]:
+    """Every face once, in order; of several processes each has its share of the batches."""
+    batches = EvaluationBatches(len(faces), EVALUATION_BATCH, world.rank, world.size)  # type: ignore[arg-type]
+    return Loader(faces, batch_sampler=batches, num_workers=workers, worker_init_fn=start_worker)
 
 
 def augmented_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceDataset:
@@ -125,22 +132,39 @@ def plain_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceData
 
 
 def training_loader(
-    settings: TrainSettings, index: Index, codec: Codec
-) -> tuple[DataLoader[Any], EpochSampler]:
-    """Augmented crops in an order of their own each epoch."""
+    settings: TrainSettings, index: Index, codec: Codec, world: World = ALONE
+) -> tuple[DataLoader[Any], TrainingBatches]:
+    """This process's part of augmented batches, in an order of their own each epoch."""
     faces = augmented_faces(settings, index, codec)
-    sampler = EpochSampler(len(faces), settings.seed)
+    step = faces_a_step(settings.schedule, len(faces), world.size)
+    batches = TrainingBatches(len(faces), step, settings.seed, world.rank, world.size)
     loader = Loader(
         faces,
-        batch_size=min(settings.schedule.batch_size, len(faces)),
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=settings.workers,
         worker_init_fn=start_worker,
-        persistent_workers=False,  # the sampler's epoch changes between epochs
-        drop_last=True,
+        persistent_workers=False,  # the batches' epoch changes between epochs
         pin_memory=torch.cuda.is_available(),
     )
-    return loader, sampler
+    return loader, batches
+
+
+def faces_a_step(schedule: ScheduleSettings, faces: int, processes: int) -> int:
+    """The batch over all processes: as set, or less where there are fewer faces than that.
+
+    Raises PoposError where it does not divide into equal parts for every process and accumulation.
+    """
+    assert schedule.batch_size != AUTO  # it has become a number
+    parts = processes * schedule.accumulate
+    if schedule.batch_size % parts:
+        raise PoposError(
+            f"schedule.batch_size = {schedule.batch_size}: not divisible by {parts} ({processes} processes x "
+            f"{schedule.accumulate} parts)",
+            f"Take {max(schedule.batch_size // parts, 1) * parts}.",
+        )
+    if faces < parts:
+        raise PoposError(f"{faces} training faces: too few for {processes} processes x {schedule.accumulate}")
+    return min(schedule.batch_size, faces // parts * parts)
 
 
 class Loader(DataLoader[Any]):
@@ -166,29 +190,42 @@ def start_worker(worker: int) -> None:
     cv2.setNumThreads(1)  # where processes are not forked; else they have it from `Loader`
 
 
-def build_optimiser(settings: TrainSettings, model: torch.nn.Module) -> torch.optim.AdamW:
-    """AdamW; biases and batch norms are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
+def build_optimiser(settings: TrainSettings, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """AdamW or Adam at the scaled rate; biases and batch norms are not decayed."""
+    trained = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": settings.schedule.weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.schedule.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.schedule.learning_rate)
+    kind = torch.optim.AdamW if settings.schedule.optimiser == "adamw" else torch.optim.Adam
+    return kind([group for group in groups if group["params"]], lr=scaled_rate(settings.schedule))
+
+
+def scaled_rate(schedule: ScheduleSettings) -> float:
+    """The peak learning rate for this batch size.
+
+    It grows with the square root of the batch: the rule of Adam's kind (Malladi et al. 2022, "On the
+    SDEs and Scaling Rules for Adaptive Gradient Algorithms"), where SGD's is linear.
+    """
+    meant_for = schedule.rate_batch or schedule.batch_size
+    return schedule.learning_rate * math.sqrt(schedule.batch_size / meant_for)
 
 
 def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int) -> Callable[[int], float]:
-    """step -> factor of the learning rate: linear warm-up, then cosine to 0 or two steps of 10."""
-    warmup = schedule.warmup * steps_per_epoch
+    """step -> factor of the learning rate: linear warm-up, then cosine to `floor` or two steps of 10.
+
+    Steps of 10 count from the start of training, so that a long warm-up may still last at the first
+    of them, as in mmcv.
+    """
+    warmup = schedule.warmup_steps or schedule.warmup * steps_per_epoch
     total = schedule.epochs * steps_per_epoch
 
     def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        progress = step / total
+        warm = min((step + 1) / (warmup + 1), 1.0)
         if schedule.shape == "step":
-            return 0.1 ** sum(progress >= milestone for milestone in schedule.milestones)
-        return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(total - warmup, 1), 1)))
+            return warm * 0.1 ** sum(step / total >= milestone for milestone in schedule.milestones)
+        progress = min(max(step - warmup, 0) / max(total - warmup, 1), 1)
+        return warm * (schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     return factor
 

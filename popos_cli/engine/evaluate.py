@@ -21,6 +21,7 @@ from ..detect import Detector
 from ..sources import read_image
 from ..weights.format import WeightsInfo
 from .build import evaluation_loader, to_model_input
+from .launch import ALONE, World
 
 # A detection counts as the face where it overlaps the tight landmark box by this much.
 FOUND_IOU = 0.3
@@ -31,7 +32,7 @@ LOOKS = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """One decoder's outcome on F faces, rows in the order of `face`.
+    """One decoder's outcome on F faces, in the order of `face`.
 
     error (F,): NME as a fraction. points (F, K, 2) image pixels. scores, uncertainty (F, K), the
     latter in image pixels.
@@ -95,10 +96,12 @@ def measure(
     label_offset: tuple[float, float] = (0.0, 0.0),
     dtype: torch.dtype | None = None,
     progress: Callable[[int], None] | None = None,
+    world: World = ALONE,
 ) -> dict[str, Measured]:
     """Every decoder's outcome; the network runs once (twice a face with the flip test).
 
-    `progress` is told the number of faces of each batch.
+    `loader` gives this process's share of the faces; every process returns all of them. `progress` is
+    told the number of faces of each of its own batches.
     """
     model.eval()
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in codecs}
@@ -113,10 +116,15 @@ def measure(
             rows[name].append((batch["face"].numpy(), error, found.points, found.scores, found.uncertainty))
         if progress:
             progress(len(images))
-    return {
-        name: Measured(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
-        for name, batches in rows.items()
-    }
+    shares = world.gather(rows)
+    return {name: _in_order([batch for share in shares for batch in share[name]]) for name in codecs}
+
+
+def _in_order(batches: list[tuple[Any, ...]]) -> Measured:
+    """Batches of rows, from whichever process, by face."""
+    columns = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    order = np.argsort(columns[0])
+    return Measured(*(column[order] for column in columns))
 
 
 def evaluate_weights(
@@ -128,6 +136,7 @@ def evaluate_weights(
     workers: int,
     squares: tuple[Floats, Floats] | None = None,
     progress: Callable[[int], None] | None = None,
+    world: World = ALONE,
 ) -> dict[str, Measured]:
     """`measure` for weights as `read_weights` gives them, by decoder name.
 
@@ -140,11 +149,13 @@ def evaluate_weights(
     flip_index = torch.from_numpy(scheme.flip_index).to(device) if flip_test else None
     for _ in range(LOOKS - 1 if squares is not None else 0):
         assert squares is not None
-        loader = evaluation_loader(index, codec, info.crop.padding, workers, squares)
-        seen = measure(model, {"own": codec}, loader, device, None, info.label_offset)["own"]
-        squares = squares_around(seen.points[np.argsort(seen.face)], *squares)
-    loader = evaluation_loader(index, codec, info.crop.padding, workers, squares)
-    return measure(model, codecs, loader, device, flip_index, info.label_offset, progress=progress)
+        loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
+        seen = measure(model, {"own": codec}, loader, device, None, info.label_offset, world=world)["own"]
+        squares = squares_around(seen.points, *squares)
+    loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
+    return measure(
+        model, codecs, loader, device, flip_index, info.label_offset, progress=progress, world=world
+    )
 
 
 def squares_around(points: Floats, centers: Floats, sides: Floats) -> tuple[Floats, Floats]:

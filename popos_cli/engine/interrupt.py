@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,31 +15,33 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def held_interrupts() -> Iterator[Callable[[], None]]:
-    """Within the block Ctrl-C waits; the yielded function raises `Stopped` if it was pressed.
+def held_interrupts() -> Iterator[Callable[[], bool]]:
+    """Within the block Ctrl-C and SIGTERM (a cluster's warning) wait; the yielded function says
+    whether one came.
 
-    A second Ctrl-C does not wait: it is a plain KeyboardInterrupt, wherever the program is.
+    The second does not wait: it is a plain KeyboardInterrupt, wherever the program is. In a worker of
+    torch's elastic agent that is the third, as the agent repeats the terminal's first; and SIGTERM ends
+    it at once, which is what the agent does to a worker whose peer has failed.
     """
-    pressed = False
+    came = 0
+    under_agent = "TORCHELASTIC_RUN_ID" in os.environ
 
     def hold(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
+        nonlocal came
+        came += 1
+        if came > 1 + under_agent:
             raise KeyboardInterrupt
-        pressed = True
-
-    def check() -> None:
-        if pressed:
-            raise Stopped
 
     if threading.current_thread() is not threading.main_thread():  # only that one gets signals
-        yield check
+        yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, hold)
+    numbers = (signal.SIGINT,) if under_agent else (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, hold) for number in numbers}
     try:
-        yield check
+        yield lambda: came > 0
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore_interrupts() -> None:

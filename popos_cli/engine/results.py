@@ -19,6 +19,7 @@ from ..weights.detectors import load_detector
 from ..weights.format import read_weights
 from .choose import Job
 from .evaluate import Measured, detected_squares, evaluate_weights
+from .launch import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def detect_faces(index: Index, detector: str, progress: Callable[[], None] | Non
 
 def evaluate_job(
     job: Job, decoders: list[str], conditions: Conditions, device: torch.device, workers: int,
-    detected: Detected | None = None, progress: Callable[[int], None] | None = None,
+    detected: Detected | None = None, progress: Callable[[int], None] | None = None, world: World = ALONE,
 ) -> list[Evaluated]:  # fmt: skip
     """Every decoder (none named: the weights' own) on one job's faces, or on those `detected` of them.
 
@@ -69,7 +70,7 @@ def evaluate_job(
     index = detected.index if detected else job.index
     measured = evaluate_weights(
         weights, index, decoders or [job.info.codec.decoder], device, conditions.flip_test, workers,
-        detected.squares if detected else None, progress,
+        detected.squares if detected else None, progress, world,
     )  # fmt: skip
     calibrated = {name: weights[1].with_decoder(name).calibration is not None for name in measured}
     return [

@@ -12,6 +12,7 @@ matplotlib.use("Agg")  # no screen is needed, and none may be there
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
 
 from ..core.metrics import ced
 from ..data.home import replacing
@@ -24,20 +25,43 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
-    """Loss parts (log scale) and validation NME against the epoch; `rows` as in results.csv."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    for column, label in (("heatmap_loss", "heatmap MSE"), ("points_loss", "points, weighted")):
-        if any(row[column] for row in rows):
-            left.plot(epochs, [row[column] for row in rows], label=label)
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    left.legend()
-    right.plot(epochs, [row["val_nme"] for row in rows])
-    right.set(xlabel="epoch", ylabel="validation NME, %", yscale="log")
-    for axes in (left, right):
+    """Loss and its parts, validation NME and learning rate against the epoch, on scales of logarithms.
+
+    `rows` as in results.csv, at least one, NaN where a figure was not noted.
+    """
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    losses, errors, rates = figure.subplots(1, 3)
+    _curve(losses, rows, "loss", label="loss", color="black", linewidth=2)
+    for column in (column for column in rows[0] if column.endswith("_loss")):
+        _curve(losses, rows, column, label=f"{column.removesuffix('_loss')}, weighted")
+    losses.set_ylabel("training loss")
+    _curve(errors, rows, "val_nme")
+    measured = [row for row in rows if row["val_nme"] > 0]
+    for best in sorted(measured, key=lambda row: row["val_nme"])[:1]:
+        text = f"best: {best['val_nme']:.3f} %, epoch {best['epoch']:.0f}"
+        errors.plot(best["epoch"], best["val_nme"], "o", label=text)
+    errors.set_ylabel("validation NME, %")
+    _curve(rates, rows, "learning_rate")
+    rates.set_ylabel("learning rate, at the epoch's end")
+    for axes in (losses, errors, rates):
+        axes.set(xlabel="epoch", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         axes.grid(True, which="both", alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize="small")
+    errors.yaxis.set_major_formatter(ScalarFormatter())
+    errors.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.0, 0.4)))
+    # Cosine decay ends at almost 0, which would leave no room for the rest.
+    rates.set_ylim(bottom=max(rates.get_ylim()[0], rates.get_ylim()[1] / 2000))
     save_figure(figure, path)
+
+
+def _curve(axes: Any, rows: list[dict[str, float]], column: str, **style: Any) -> None:
+    """Nothing for a column without a number above 0, as that of a part of the loss that is off."""
+    values = np.array([row[column] for row in rows])
+    if (values > 0).any():
+        marker = "o" if len(rows) == 1 else None
+        axes.plot([r["epoch"] for r in rows], np.where(values > 0, values, np.nan), marker=marker, **style)
 
 
 def save_ced(evaluated: Sequence[Evaluated], path: Path) -> None:

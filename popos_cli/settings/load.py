@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSourc
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from ..errors import UsageError
-from .presets import PRESETS
+from .presets import RECIPES
 from .schema import TrainSettings
 
 PREFIX = "POPOS_"
@@ -75,9 +75,11 @@ class _Environment(EnvSettingsSource):
 
 class _Preset(InitSettingsSource):
     def __call__(self) -> dict[str, Any]:
-        dataset = self.current_state.get("dataset")
-        # A name that is no string is left for the validation to refuse.
-        return dict(PRESETS.get(dataset, {})) if isinstance(dataset, str) else {}
+        dataset, recipe = self.current_state.get("dataset"), self.current_state.get("recipe", "popos")
+        # What is no name is left for the validation to refuse.
+        presets = RECIPES.get(recipe, {}) if isinstance(recipe, str) else {}
+        other = presets.get("", {})
+        return dict(presets.get(dataset, other)) if isinstance(dataset, str) else {}
 
 
 def load_train_settings(

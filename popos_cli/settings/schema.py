@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # Environment variables and --set give text, which pydantic turns into an int but not into a literal one.
-Resolution = Annotated[
-    Literal[64, 32, 16, 8, 4],
-    BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value),
-]
+_NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value)
+Resolution = Annotated[Literal[64, 32, 16, 8, 4], _NUMBER]
 RESOLUTIONS = (64, 32, 16, 8, 4)
 DecoderName = Literal["one-hot", "two-hot", "dark", "keyposs", "gauss-newton", "popos", "ml"]
+Recipe = Literal["popos", "reference"]
 Share = Annotated[float, Field(gt=0, le=1)]
+AUTO = 0  # as a batch size: to be measured
 
 
 class Frozen(BaseModel):
@@ -21,8 +21,8 @@ class Frozen(BaseModel):
 
 
 class CodecSettings(Frozen):
-    sigma: float | None = Field(
-        None, gt=0, description="Gaussian's standard deviation, heatmap pixels; absent: by resolution"
+    sigma: float = Field(
+        0.0, ge=0, description="Gaussian's standard deviation, heatmap pixels; 0: by resolution"
     )
     decoder: DecoderName = Field("ml", description="rule that turns heatmaps into points")
     alignment: Literal["center", "mmpose"] = Field(
@@ -38,6 +38,9 @@ class ModelSettings(Frozen):
         description="how coarser branches are enlarged: nearest (ImageNet's network, ours) or bilinear "
         "(mmpose's and POPoS's face models)",
     )
+    stages: Annotated[Literal[0, 2, 3, 4], _NUMBER] = Field(
+        0, description="stages of HRNet; 0: 4, but 3 at resolution 8 and 2 at 4, as published"
+    )
     init: str = Field(
         "auto",
         description="where weights start: auto (ImageNet if the Hub can be reached, else scratch), "
@@ -49,55 +52,109 @@ class AugmentSettings(Frozen):
     rotation: float = Field(
         15.0, ge=0, le=90, description="standard deviation, degrees, clipped at twice that"
     )
+    rotation_share: float = Field(1.0, ge=0, le=1, description="probability of any rotation")
     scale: float = Field(
-        0.1, ge=0, le=0.5, description="standard deviation of the log of the side, clipped at twice that"
+        0.1, ge=0, le=0.3,
+        description="standard deviation of the side's factor around 1 (Haar's squares: 0.10 at first, "
+        "0.05 at predict's last look)",
+    )  # fmt: skip
+    scale_clip: float = Field(
+        2.0, gt=0, le=3, description="where the side's factor is clipped, standard deviations"
     )
     shift: float = Field(
-        0.04, ge=0, le=0.5, description="standard deviation, fraction of the side, clipped at twice that"
-    )
+        0.05, ge=0, le=0.5,
+        description="standard deviation along x and y, fraction of the crop's side, clipped at twice that "
+        "(Haar's squares: 0.08 along x and 0.03 along y at first, 0.02 and 0.01 at predict's last look)",
+    )  # fmt: skip
     flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
     brightness: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
     contrast: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
     saturation: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
     grey: float = Field(0.1, ge=0, le=1, description="probability of a grey picture")
-    blur: float = Field(0.2, ge=0, le=1, description="probability of a low-resolution picture")
+    low_resolution: float = Field(
+        0.2, ge=0, le=1, description="probability of a low-resolution picture, 32 to 128 of 256 pixels wide"
+    )
+    blur: float = Field(
+        0.1, ge=0, le=1, description="probability of a Gaussian blur, deviation 0.5 to 3 of 256 pixels"
+    )
+    jpeg: float = Field(0.1, ge=0, le=1, description="probability of JPEG losses, quality 15 to 75")
     occlusion: float = Field(0.3, ge=0, le=1, description="probability of an occluding patch")
 
 
 class LossSettings(Frozen):
-    points: float = Field(
-        0.02, ge=0, description="weight of the smooth-L1 loss on decoded points, beside heatmap MSE"
+    heatmap: Literal["mse", "huber", "adaptive-wing"] = Field(
+        "mse", description="loss on heatmaps; the terms below are added to it"
     )
-    beta: float = Field(0.1, gt=0, description="where smooth L1 turns linear, heatmap pixels")
-    ramp: float = Field(3.0, ge=0, description="epochs over which the points' weight rises from 0")
+    huber_delta: float = Field(0.6, gt=0, description="huber: where it turns linear, heatmap height")
+    points: float = Field(0.02, ge=0, description="weight of the smooth-L1 loss on decoded points; 0 is off")
+    beta: float = Field(0.1, gt=0, description="where that smooth L1 turns linear, heatmap pixels")
+    anchor: float = Field(
+        0.0, ge=0, description="weight of the loss on distances at a decoder's anchors; 0 is off"
+    )
+    sinkhorn: float = Field(
+        0.0, ge=0, description="weight of the Sinkhorn divergence (needs geomloss); 0 is off"
+    )
+    ramp: float = Field(3.0, ge=0, description="epochs over which points' and anchor's weights rise from 0")
 
 
 class ScheduleSettings(Frozen):
     epochs: int = Field(60, ge=1, le=100_000, description="passes over the training faces")
-    batch_size: int = Field(32, ge=1, le=65_536, description="faces a step")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW's peak rate")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decoupled weight decay")
+    batch_size: Annotated[int, BeforeValidator(lambda value: AUTO if value == "auto" else value)] = Field(
+        32,
+        ge=0,
+        le=65_536,
+        description="faces a step, over all GPUs or processes; auto or 0: as many as fit, at most 256",
+    )
+    accumulate: int = Field(1, ge=1, le=4096, description="parts that a step's faces are worked through in")
+    optimiser: Literal["adamw", "adam"] = Field(
+        "adamw", description="adamw decays weights beside the gradient, adam (the reference's) within it"
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak rate for rate_batch faces a step")
+    rate_batch: int = Field(
+        32,
+        ge=0,
+        description="faces a step that learning_rate is meant for; other batch sizes scale it by the square "
+        "root of their ratio; 0 is off",
+    )
+    weight_decay: float = Field(0.01, ge=0, le=1, description="of convolutions, not of biases and norms")
     warmup: float = Field(1.0, ge=0, description="epochs of linear warm-up")
+    warmup_steps: int = Field(0, ge=0, description="steps of it, instead of warmup's epochs; 0: those")
     shape: Literal["cosine", "step"] = Field("cosine", description="how the rate falls after warm-up")
+    floor: float = Field(0.0, ge=0, lt=1, description="cosine: share of the peak rate that it ends at")
     milestones: tuple[Share, Share] = Field(
         (0.67, 0.92), description="step: shares of the epochs after which the rate is divided by 10"
     )
     ema: float = Field(0.998, ge=0, lt=1, description="decay a step of the averaged weights; 0 is off")
     clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 is off")
+    patience: int = Field(
+        0, ge=0, description="epochs without a better validation NME that end training; 0 is off"
+    )
+    freeze_batch_norm: bool = Field(
+        False, description="keep the batch norms that training starts with (for fine-tuning in small batches)"
+    )
 
 
 class TrainSettings(Frozen):
     """One training run; `popos train --dry-run` prints it as TOML."""
 
     dataset: str = Field(min_length=1, description="prepared dataset")
+    recipe: Recipe = Field(
+        "popos", description="preset: popos (ours) or reference (the published training, as far as known)"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="fixes order, augmentation and first weights")
     gpus: int | None = Field(
         None, ge=0, description="GPUs; 0 is the CPU; absent: all there are, else the CPU"
     )
-    workers: int = Field(2, ge=0, le=128, description="loader processes")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    processes: int = Field(1, ge=1, le=1024, description="training processes where gpus is 0")
+    workers: int = Field(2, ge=0, le=128, description="loader processes of each training process")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on a GPU and on CPUs that compute in it, else fp32"
     )
+    compile: bool = Field(False, description="torch.compile the network: minutes first, faster steps then")
+    checkpoint_minutes: float = Field(
+        5.0, gt=0, description="longest time between two checkpoints: what a power cut costs"
+    )
+    tensorboard: bool = Field(False, description="also write TensorBoard's event files")
     model: ModelSettings = ModelSettings()
     codec: CodecSettings = CodecSettings()
     augment: AugmentSettings = AugmentSettings()

@@ -422,17 +422,17 @@ CASES = [
     Case("detector to tune", f"{TRAIN} --weights yunet", 2, "yunet: face detector", READY),
     Case("--resume of no run", "train --resume r", 1, "r: no settings.toml", {"r/notes.txt": "mine"}),
     Case("--resume of a missing folder", "train --resume gone", 1, "gone"),
-    Case("--resume without a state", "train --resume run", 1, "run/state.ckpt", RUN),
     Case(
-        "torn state.ckpt", "train --resume run", 1, "run/state.ckpt",
+        "torn state.ckpt", "train --resume run", 1, "run: no checkpoint to go on from: state.ckpt is torn",
         {**RUN, "run/state.ckpt": of_run("state.ckpt", 0.7)},
     ),
     Case(
-        "state.ckpt that is none", "train --resume run", 1, "run/state.ckpt",
+        "state.ckpt that is none", "train --resume run", 1, "state.ckpt is not written by popos",
         {**RUN, "run/state.ckpt": "x"},
     ),
     Case(
-        "state.ckpt of another network", "train --resume run --set model.resolution=8", 1, "run",
+        "state.ckpt of another network", "train --resume run --set model.resolution=8", 1,
+        "state.ckpt is of another network or optimiser",
         {**RUN, "run/state.ckpt": of_run("state.ckpt")},
     ),
     Case("--resume with another dataset", "train --resume run --dataset x", 2, "--dataset", RUN),

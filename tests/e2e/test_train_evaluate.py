@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from run_folders import assert_same_run, rows
 from safetensors.torch import load_file
 
 from popos_cli import load
@@ -24,36 +24,17 @@ from popos_cli.settings.load import dump_toml, load_train_settings
 from popos_cli.weights.format import read_info
 
 RUN_FILES = {
-    "settings.toml", "results.csv", "curves.png", "best.safetensors", "last.safetensors", "state.ckpt",
+    "settings.toml", "results.csv", "metrics.jsonl", "curves.png", "best.safetensors", "last.safetensors",
+    "state.ckpt", "state.previous.ckpt",
 }  # fmt: skip
 RESULT_KEYS = {
     "dataset", "split", "weights", "resolution", "decoder", "faces", "nme", "normaliser",
     "failure_rate", "auc", "threshold", "averaging", "flip_test", "subsets",
 }  # fmt: skip
-# What does not depend on how fast the machine is.
-LOSS_COLUMNS = ("epoch", "loss", "heatmap_loss", "points_loss", "learning_rate", "val_nme", "best_nme")
-
-
-def rows(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def assert_same_run(run, other):
-    """Weights bit for bit, with what their metadata says of the training, and the loss curves."""
-    for name in ("best.safetensors", "last.safetensors"):
-        found, expected = load_file(run / name), load_file(other / name)
-        assert found.keys() == expected.keys()
-        different = [key for key in expected if not torch.equal(found[key], expected[key])]
-        assert not different
-        with safe_open(run / name, "pt") as a, safe_open(other / name, "pt") as b:
-            assert json.loads(a.metadata()["popos"]) == json.loads(b.metadata()["popos"])
-    found, expected = ([[r[c] for c in LOSS_COLUMNS] for r in rows(f / "results.csv")] for f in (run, other))
-    assert found == expected
 
 
 def test_a_run_folder_is_complete(shop):
@@ -363,7 +344,7 @@ def test_evaluate_as_predict_sees_it(popos, photos):
 QUIET = [
     part
     for name in ("rotation", "scale", "shift", "flip", "brightness", "contrast", "saturation", "grey",
-                 "blur", "occlusion")
+                 "low_resolution", "blur", "jpeg", "occlusion")
     for part in ("--set", f"augment.{name}=0")
 ]  # fmt: skip
 
@@ -373,7 +354,7 @@ def test_fine_tuning_starts_from_the_weights(popos, photos, tmp_path):
     flags = (
         "train", "--dataset", photos, "--weights", "default", "--resolution", codec.width, "--gpus", "0",
         "--batch-size", "2", "--set", "workers=0", "--set", "schedule.warmup=0", "--set", "loss.ramp=0",
-        *QUIET,
+        "--set", "schedule.rate_batch=0", *QUIET,
     )  # fmt: skip
     still = popos(*flags, "--epochs", "1", "--set", "schedule.learning_rate=1e-9", "--out", "still").ok()
     count = len(model.state_dict())

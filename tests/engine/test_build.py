@@ -11,10 +11,13 @@ from popos_cli.data.benchmarks.synthetic import prepare_synthetic
 from popos_cli.data.crops import cache_crops
 from popos_cli.engine.build import (
     autocast_dtype,
+    build_optimiser,
     evaluation_loader,
+    faces_a_step,
     ordered_loader,
     pick_device,
     rate_factor,
+    scaled_rate,
     to_model_input,
     training_crops,
     training_loader,
@@ -39,6 +42,62 @@ def test_step_divides_by_ten_at_each_milestone():
     assert [factor(s) for s in (0, 49, 50, 79, 80, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_a_long_warmup_is_counted_in_steps_and_the_first_fall_does_not_wait_for_it():
+    """mmcv's: warm-up multiplies the rate that the epoch has."""
+    schedule = ScheduleSettings(epochs=10, warmup_steps=60, shape="step", milestones=(0.5, 0.8))
+    factor = rate_factor(schedule, steps_per_epoch=10)
+    assert factor(29) == pytest.approx(30 / 61)
+    assert factor(49) == pytest.approx(50 / 61)
+    assert factor(50) == pytest.approx(0.1 * 51 / 61)
+    assert factor(70) == pytest.approx(0.1)
+
+
+def test_cosine_ends_at_its_floor():
+    factor = rate_factor(ScheduleSettings(epochs=10, warmup=1, floor=0.005), steps_per_epoch=50)
+    assert factor(499) == pytest.approx(0.005, abs=1e-4)
+    assert factor(50) == pytest.approx(1, abs=1e-2)
+
+
+def test_the_rate_grows_with_the_root_of_the_batch():
+    def rate(**values):
+        return scaled_rate(ScheduleSettings(learning_rate=1e-3, **values))
+
+    assert rate(batch_size=32) == pytest.approx(1e-3)
+    assert rate(batch_size=128) == pytest.approx(2e-3)
+    assert rate(batch_size=128, rate_batch=0) == pytest.approx(1e-3)
+    assert rate(batch_size=64, rate_batch=256) == pytest.approx(5e-4)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_only_convolutions_decay(name):
+    """Adam adds the decay to the gradient, AdamW shrinks the weight beside it: one step tells."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, 1.0)
+    schedule = ScheduleSettings(optimiser=name, learning_rate=0.1, weight_decay=0.5)
+    optimiser = build_optimiser(TrainSettings(dataset="synthetic", schedule=schedule), model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    weight, *others = (p.item() for p in model.parameters())
+    assert weight == pytest.approx(0.9 if name == "adam" else 0.95, abs=1e-6)
+    assert others == [1.0, 1.0, 1.0]
+
+
+def test_batches_that_do_not_divide_are_refused_with_one_that_does():
+    def step(faces, processes, **values):
+        return faces_a_step(ScheduleSettings(**values), faces, processes)
+
+    assert step(1000, 4, batch_size=32) == 32
+    assert step(1000, 2, batch_size=32, accumulate=4) == 32
+    assert step(21, 4, batch_size=32) == 20  # a small dataset: the most that divides
+    with pytest.raises(PoposError) as caught:
+        step(1000, 3, batch_size=32)
+    assert "Take 30" in caught.value.hint
+    with pytest.raises(PoposError, match="too few"):
+        step(3, 4, batch_size=32)
+
+
 def test_gpus_that_are_not_there_are_refused_with_their_number():
     there = torch.cuda.device_count()
     with pytest.raises(PoposError, match=rf"this machine has {there} usable GPU"):
@@ -49,6 +108,7 @@ def test_gpus_that_are_not_there_are_refused_with_their_number():
 def test_precision_is_what_was_asked_for():
     assert autocast_dtype("fp32", torch.device("cpu")) is None
     assert autocast_dtype("bf16", torch.device("cpu")) is torch.bfloat16
+    assert autocast_dtype("fp16", torch.device("cpu")) is torch.float16
 
 
 def test_images_become_floats_from_zero_to_one():
@@ -82,14 +142,15 @@ def test_training_reads_the_crop_cache_and_evaluation_the_photos(cached):
 
 
 def test_crops_that_would_show_too_little_are_not_used(cached):
-    def crops(padding, scale):
-        model, augment = ModelSettings(padding=padding), AugmentSettings(scale=scale)
+    def crops(padding, scale, clip=2.0):
+        model, augment = ModelSettings(padding=padding), AugmentSettings(scale=scale, scale_clip=clip)
         return training_crops(TrainSettings(dataset="synthetic", model=model, augment=augment), cached)
 
     assert crops(1.25, 0.125) is not None
     assert crops(1.7, 0.0) is not None
     assert crops(1.8, 0.0) is None
-    assert crops(1.25, 0.2) is None
+    assert crops(1.25, 0.25) is None
+    assert crops(1.25, 0.25, clip=1.0) is not None
 
 
 class Threads(torch.utils.data.Dataset):

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from popos_cli.errors import UsageError
 from popos_cli.settings.load import KEYS, dump_toml, load_train_settings
-from popos_cli.settings.presets import PRESETS
+from popos_cli.settings.presets import RECIPES
 from popos_cli.settings.schema import RESOLUTIONS, TrainSettings
 
 
@@ -214,7 +214,7 @@ def test_unknown_flag() -> None:
 
 def test_no_near_name_lists_the_level(write: Any) -> None:
     error = refusal(sets=["lr=0.1"])
-    assert error.hint is not None and "dataset, seed" in error.hint and "schedule.*" in error.hint
+    assert error.hint is not None and "dataset, recipe" in error.hint and "schedule.*" in error.hint
     error = refusal(config=write("[schedule]\nlr = 0.1\n"))
     assert error.hint is not None and "schedule.learning_rate" in error.hint and "seed" not in error.hint
     error = refusal(environ={"POPOS_LR": "0.1"})
@@ -252,8 +252,8 @@ def test_wrong_value_names_its_source(write: Any) -> None:
     assert refusal(environ=variables).message == expected.format("POPOS_SCHEDULE__EPOCHS")
     assert refusal(sets=["schedule.epochs=0"]).message == expected.format("--set")
     assert refusal(flags={"schedule": {"epochs": 0}}).message == expected.format("--epochs")
-    assert refusal(flags={"schedule": {"batch_size": 0}}).message.startswith(
-        "schedule.batch_size = 0 (--batch"
+    assert refusal(flags={"schedule": {"batch_size": "-1"}}).message.startswith(
+        "schedule.batch_size = -1 (--batch"
     )
 
 
@@ -329,9 +329,11 @@ def test_byte_order_mark_is_no_error(write: Any) -> None:
 # Writing down
 
 
-@pytest.mark.parametrize("dataset", [*PRESETS, "mine"])
-def test_defaults_come_back(dataset: str, write: Any) -> None:
-    loaded = load(dataset=dataset)
+@pytest.mark.parametrize("recipe", [*RECIPES])
+@pytest.mark.parametrize("dataset", [*filter(None, RECIPES["popos"]), "mine"])
+def test_defaults_come_back(dataset: str, recipe: str, write: Any) -> None:
+    loaded = load(dataset=dataset, flags={"recipe": recipe})
+    assert loaded.recipe == recipe
     assert load(dataset=None, config=write(dump_toml(loaded))) == loaded
 
 
@@ -348,6 +350,8 @@ def _values(key: str, field: FieldInfo) -> st.SearchStrategy[Any]:
     """Any value that the field's annotation and range allow."""
     if key == "schedule.milestones":
         return st.tuples(*[st.floats(0, 1, exclude_min=True)] * 2)
+    if field.annotation is bool:
+        return st.booleans()
     if get_origin(field.annotation) is Literal:
         return st.sampled_from(get_args(field.annotation))
     bound = {
@@ -358,7 +362,7 @@ def _values(key: str, field: FieldInfo) -> st.SearchStrategy[Any]:
     }
     low, high = bound.get("ge", bound.get("gt")), bound.get("le", bound.get("lt"))
     if field.annotation is str:
-        return st.one_of(st.sampled_from([*PRESETS]), st.text(min_size=1))
+        return st.one_of(st.sampled_from([*filter(None, RECIPES["popos"])]), st.text(min_size=1))
     if float in (field.annotation, *get_args(field.annotation)):
         # Finite even without a bound: the schema refuses infinity.
         floats = st.floats(
@@ -416,7 +420,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_presets_are_valid_and_keep_the_resolution() -> None:
-    for dataset in PRESETS:
+    for dataset in filter(None, RECIPES["popos"]):
         expected = 16 if dataset == "synthetic" else RESOLUTIONS[0]
         assert load(dataset=dataset).model.resolution == expected
 
@@ -424,6 +428,21 @@ def test_presets_are_valid_and_keep_the_resolution() -> None:
 def test_reference_milestones_are_whole_epochs() -> None:
     schedule = load(dataset="wflw").schedule
     assert [share * schedule.epochs for share in schedule.milestones] == [40, 55]
+    for dataset in ("300w", "wflw", "aflw", "coco-face", "mine"):
+        schedule = load(dataset=dataset, flags={"recipe": "reference"}).schedule
+        assert [share * schedule.epochs for share in schedule.milestones] == pytest.approx([40, 55])
+
+
+def test_the_recipe_comes_from_any_source(write: Any) -> None:
+    """And what it sets gives way to all of them."""
+    assert load("cofw", write('recipe = "reference"\n')).schedule.learning_rate == 2e-3
+    environment = {"POPOS_RECIPE": "reference"}
+    settings = load("coco-face", sets=["schedule.epochs=3"], environ=environment)
+    assert (settings.loss.heatmap, settings.loss.sinkhorn, settings.augment.scale_clip) == ("huber", 1, 1)
+    assert settings.schedule.epochs == 3
+    assert load("coco-face", flags={"recipe": "popos"}, environ=environment).loss.heatmap == "mse"
+    with pytest.raises(UsageError, match="recipe = paper"):
+        load(dataset="wflw", flags={"recipe": "paper"})
 
 
 def test_loading_needs_no_torch() -> None:

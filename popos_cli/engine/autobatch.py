@@ -1,0 +1,90 @@
+"""How many faces fit a step: measured on a forward pass of two, proved by a whole step on a GPU."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor
+
+from ..data.index import Index
+from ..errors import PoposError
+from ..settings.schema import TrainSettings
+from . import build
+from .launch import ALONE, World
+
+MOST = 256  # the published recipes' batch: beyond it, more faces a step do not train faster
+FEWEST_STEPS = 8  # an epoch must keep this many steps
+SHARE = 0.8  # of the free memory
+TRIAL = 2
+
+
+def fitting_batch(settings: TrainSettings, index: Index, processes: int, world: World = ALONE) -> int:
+    """Faces a step over all `processes` for `schedule.batch_size = AUTO`: a power of two a process.
+
+    A face costs what autograd keeps of a forward pass; weights cost five times their size (gradient, two
+    moments and the average beside them). On a GPU a step of that batch is tried, and halved until it fits.
+    Raises PoposError where not even one face does.
+    """
+    device = build.pick_device(settings.gpus, world.local_rank)
+    model = build.build_info(settings, index).build_model(index.scheme.landmarks)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    room = SHARE * _free_bytes(device, processes) - 5 * weights
+    faces = len(index.of_split("train"))
+    most = min(MOST, faces // FEWEST_STEPS) // processes
+    fits = int(
+        min(room / (kept_bytes(model, settings, device) / TRIAL), most) // settings.schedule.accumulate
+    )
+    batch = 1 << max(fits, 1).bit_length() - 1
+    while device.type == "cuda" and batch and not _step_fits(model, settings, device, batch):
+        batch //= 2
+    if room <= 0 or not batch:
+        raise PoposError(
+            f"not even one face a step fits the memory of {device}",
+            "Free some, or train at a lower --resolution.",
+        )
+    return batch * settings.schedule.accumulate * processes
+
+
+def kept_bytes(model: torch.nn.Module, settings: TrainSettings, device: torch.device) -> int:
+    """Bytes that autograd keeps of a forward pass of `TRIAL` faces, each storage counted once."""
+    storages: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        heatmaps = _forward(model, settings, device, TRIAL)  # alive, so that no storage is used again
+    del heatmaps
+    return sum(storages.values())
+
+
+def _forward(model: torch.nn.Module, settings: TrainSettings, device: torch.device, faces: int) -> Tensor:
+    dtype = build.autocast_dtype(settings.precision, device)
+    pictures = torch.zeros(faces, 3, build.IMAGE_SIZE, build.IMAGE_SIZE, dtype=torch.uint8)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        heatmaps: Tensor = model(build.to_model_input(pictures, device))
+    return heatmaps
+
+
+def _step_fits(model: torch.nn.Module, settings: TrainSettings, device: torch.device, batch: int) -> bool:
+    try:
+        _forward(model, settings, device, batch).float().square().mean().backward()
+        return True
+    except torch.cuda.OutOfMemoryError:
+        return False
+    finally:
+        model.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+
+
+def _free_bytes(device: torch.device, processes: int) -> float:
+    """What one process may use."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    names = os.sysconf_names
+    pages = os.sysconf("SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in names else "SC_PHYS_PAGES")
+    return pages * os.sysconf("SC_PAGE_SIZE") / processes

@@ -1,0 +1,205 @@
+"""Processes that work as one, started and watched by torch's own elastic engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import PoposError, UsageError
+from .world import ALONE, DEBUG, MEET, World, debugging, joined, report_failure, restarts, surroundings
+
+__all__ = ["ALONE", "Workers", "World", "joined", "launch", "report_failure", "restarts", "surroundings"]
+
+INTERRUPTED = 130  # a worker's exit code for Ctrl-C
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes to start: `per_node` on each of `nodes` machines, one a GPU or all on the CPU.
+
+    endpoint: host:port where several machines meet, on one of them. max_restarts: times that all are
+    started anew after one failed.
+    """
+
+    per_node: int
+    gpus: bool
+    nodes: int = 1
+    endpoint: str | None = None
+    max_restarts: int = 0
+    run_id: str = "popos"
+
+
+def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `function(world, *arguments)` in every worker; returns what this machine's first one returned.
+
+    `function`, arguments and result must be picklable. Raises PoposError with the cause of the worker
+    that failed first, once all the others have been stopped; and KeyboardInterrupt after Ctrl-C or
+    SIGTERM, once the workers, which get the same signal, have ended (in 30 s, or they are killed).
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if workers.endpoint:
+        _await_endpoint(workers.endpoint)
+    with (
+        tempfile.TemporaryDirectory(prefix="popos-workers-") as folder,
+        _signals_for_workers(),
+        _quiet(workers),
+    ):
+        config = LaunchConfig(
+            min_nodes=workers.nodes,
+            max_nodes=workers.nodes,
+            nproc_per_node=workers.per_node,
+            logs_specs=DefaultLogsSpecs(folder),
+            run_id=workers.run_id,
+            rdzv_backend="c10d",
+            rdzv_endpoint=workers.endpoint or "localhost:0",
+            rdzv_configs={"join_timeout": MEET},
+            max_restarts=workers.max_restarts,
+            local_addr=None if workers.endpoint else "localhost",  # host names do not always resolve
+        )
+        try:
+            values = elastic_launch(config, _work)(function, workers.gpus, arguments)
+        except ChildFailedError as error:
+            raise _cause(error, workers.per_node * workers.nodes) from None
+        except SignalException:
+            raise KeyboardInterrupt from None
+        except RendezvousError as error:
+            raise PoposError(
+                f"the machines of this run did not meet, or parted, at {config.rdzv_endpoint}: {error}",
+                f"Start the command on all {workers.nodes} machines within {MEET // 60} minutes of each "
+                "other; where one of them failed later, its own message says why.",
+            ) from None
+    return values[min(values)]
+
+
+def _work(function: Callable[..., Any], gpu: bool, arguments: tuple[Any, ...]) -> Any:
+    """A worker, from its first to its last line of ours.
+
+    Ends with exit code 1 rather than an exception, for which torch would leave a file in the temporary
+    folder, and with `INTERRUPTED` rather than a KeyboardInterrupt, which it would take for success.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch waits for the others, deaf to Python's
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        with joined(gpu) as world:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            return function(world, *arguments)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        report_failure(error)
+        if debugging():
+            traceback.print_exc()
+        sys.exit(1)
+
+
+def _cause(error: Any, size: int) -> BaseException:
+    """What to raise for a ChildFailedError of `size` workers."""
+    rank, failure = error.get_first_failure()
+    if failure.exitcode in (INTERRUPTED, -signal.SIGINT):
+        return KeyboardInterrupt()
+    if isinstance(failure.message, dict):
+        return PoposError(failure.message["message"], failure.message.get("hint"))
+    worker = f"worker {rank} of {size} (pid {failure.pid})"
+    if failure.exitcode == -signal.SIGKILL:
+        return PoposError(
+            f"{worker} was killed by SIGKILL",
+            "The kernel does that when memory runs out (dmesg tells): lower schedule.batch_size or workers.",
+        )
+    if failure.exitcode < 0:
+        return PoposError(f"{worker} was killed by {failure.signal_name()}", DEBUG)
+    return PoposError(f"{worker} ended with exit code {failure.exitcode}", DEBUG)
+
+
+def _await_endpoint(endpoint: str) -> None:
+    """Wait until another machine has opened the endpoint: torch's own wait is deaf to Ctrl-C."""
+    from torch.distributed.elastic.rendezvous.utils import (
+        _matches_machine_hostname,
+        parse_rendezvous_endpoint,
+    )
+
+    try:
+        host, port = parse_rendezvous_endpoint(endpoint, default_port=-1)
+        if port <= 0:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"not a rendezvous endpoint: {endpoint!r}", "It is HOST:PORT.") from None
+    deadline = time.monotonic() + MEET
+    while not _matches_machine_hostname(host):  # this machine opens it itself
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise PoposError(
+                    f"the rendezvous endpoint {endpoint} cannot be reached: {error.strerror or error}",
+                    "Its host must be one of the run's machines, with the command started there too and "
+                    "the port open to the others.",
+                ) from None
+            time.sleep(1)
+
+
+@contextmanager
+def _signals_for_workers() -> Iterator[None]:
+    """Undo the agent's signal handlers afterwards; and start its workers with SIGINT blocked.
+
+    Else Ctrl-C in their first seconds would show tracebacks of their imports. A process has its mask
+    from the thread that starts it: this one, for which an idle one takes the signal meanwhile (Python
+    handles it here all the same, though it wakes nothing up).
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    over = threading.Event()
+    threading.Thread(target=over.wait, daemon=True).start()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        over.set()
+
+
+@contextmanager
+def _quiet(workers: Workers) -> Iterator[None]:
+    """Set torch's variables for the workers, and keep what its agent logs from the terminal."""
+    variables = {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}
+    if workers.max_restarts:  # in a store that outlives workers the new ones find the old ones' addresses,
+        variables["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # see pytorch/pytorch#135712
+    before = {name: os.environ.get(name) for name in variables}
+    names = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
+    loggers = [] if debugging() else [logging.getLogger(name) for name in names]
+    sink = logging.NullHandler()
+    os.environ.update(variables)
+    for logger in loggers:
+        logger.addHandler(sink)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(sink)
+            logger.propagate = True
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,192 @@
+"""This process among several that work as one, whoever started them: `launch`, torchrun or srun."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+
+from ..errors import PoposError
+from .interrupt import Stopped
+
+MEET = 300  # seconds in which all machines or tasks of a run must come together
+LOST = 10  # seconds for the agent to find the process that failed, before those that miss it fail too
+# What gloo's and NCCL's plain RuntimeErrors say when the other side has gone.
+GONE = re.compile(r"gloo|NCCL|by peer", re.IGNORECASE)
+DEBUG = "Run again with POPOS_DEBUG=1 for the full report."
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size` that do the same; alone by default, and then no method does a thing.
+
+    Objects and numbers travel over gloo, from CPU memory. Every process must make the same calls.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def sums(self, *values: float) -> list[float]:
+        """Each value's sum over the processes in float64, the same bits everywhere."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        found: list[float] = total.tolist()
+        return found
+
+    def broadcast(self, value: Any) -> Any:
+        """The first process's value, picklable, tensors on the CPU."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, device=torch.device("cpu"))
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, by rank, on every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        self.sums(0.0)  # dist.barrier would go over NCCL, and queue behind the GPU's work
+
+
+ALONE = World()
+
+
+def surroundings() -> Literal["torchrun", "slurm"] | None:
+    """What started this process as one of several; None where nothing did.
+
+    A batch script's shell and salloc's have SLURM's variables too, but no step of several tasks.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ or ("RANK" in os.environ and _number("WORLD_SIZE", 1) > 1):
+        return "torchrun"
+    return "slurm" if "SLURM_PROCID" in os.environ and _number("SLURM_STEP_NUM_TASKS", 1) > 1 else None
+
+
+@contextmanager
+def joined(gpu: bool) -> Iterator[World]:
+    """Be one of the processes that `launch`, torchrun or srun has started; alone if none has.
+
+    gpu: compute on the GPU of this process's local rank, or the only one that it sees. Threads share the
+    cores, but an OMP_NUM_THREADS that is set holds (torchrun sets it to 1). Raises PoposError where the
+    processes do not meet, and in place of torch's errors when another one has broken off.
+    """
+    world = _place()
+    if gpu:
+        torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
+    if world.size == 1:
+        yield world
+        return
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world.local_size))
+    try:
+        _meet(world, "cpu:gloo,cuda:nccl" if gpu else "gloo")
+        yield world
+    except Stopped:  # all of them stop together
+        dist.destroy_process_group()
+        raise
+    except RuntimeError as error:  # the group stays: NCCL would wait there for the others
+        if not (isinstance(error, dist.DistError) or GONE.search(str(error))):
+            raise
+        time.sleep(LOST)
+        raise PoposError(
+            f"worker {world.rank} of {world.size} lost another: {str(error).strip().splitlines()[0]}",
+            "That one's own message, perhaps on another machine, says why.",
+        ) from error
+    dist.destroy_process_group()
+
+
+def _place() -> World:
+    """Where the environment puts this process."""
+    where = surroundings()
+    if where == "torchrun":
+        return World(
+            _number("RANK", 0),
+            _number("WORLD_SIZE", 1),
+            _number("LOCAL_RANK", 0),
+            _number("LOCAL_WORLD_SIZE", 1),
+        )
+    if where == "slurm":
+        nodes = []
+        for tasks, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", os.environ["SLURM_STEP_TASKS_PER_NODE"]):
+            nodes += [int(tasks)] * int(times or 1)  # "2(x3),1"
+        return World(
+            _number("SLURM_PROCID", 0), _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_LOCALID", 0),
+            nodes[_number("SLURM_NODEID", 0)],
+        )  # fmt: skip
+    return ALONE
+
+
+def _number(variable: str, default: int) -> int:
+    return int(os.environ.get(variable, default))
+
+
+def _meet(world: World, backend: str) -> None:
+    """Form the process group."""
+    if surroundings() == "torchrun":
+        dist.init_process_group(backend)
+        return
+    first = re.match(r"([^,\[]|\[[^\]]*\])+", os.environ["SLURM_STEP_NODELIST"])
+    assert first
+    host = os.environ.get("MASTER_ADDR") or re.sub(r"\[(\d+)[^\]]*\]", r"\1", first.group())
+    # Above the ports that Linux gives out by itself (to 60999), of IANA's private range.
+    step = 31 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)
+    port = _number("MASTER_PORT", 61000 + step % 4000)
+    try:
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            host, port, world.size, world.main, timedelta(seconds=MEET)
+        )
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size)
+    except dist.DistError as error:
+        raise PoposError(
+            f"this srun's {world.size} tasks did not meet at {host}:{port}: {str(error).splitlines()[0]}",
+            "Set MASTER_ADDR and MASTER_PORT to an address on the first node that the others can reach.",
+        ) from None
+
+
+def restarts() -> int:
+    """How often the elastic agent has started this process's run anew."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def report_failure(error: Exception) -> None:
+    """Leave `error` where the elastic agent that started this process, if one did, looks for the cause."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not path:
+        return
+    if isinstance(error, PoposError):
+        message, hint = error.message, error.hint
+    else:
+        lines = str(error).strip().splitlines() or [""]
+        from_loader = lines[0].startswith("Caught ")  # torch's text, with the cause in the last line
+        cause = lines[-1] if from_loader else f"{type(error).__name__}: {lines[0]}"
+        message, hint = f"worker {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: {cause}", DEBUG
+    report = "".join(traceback.format_exception(error)) if debugging() else f"{message}\n{hint or ''}"
+    extra = {"timestamp": str(int(time.time())), "py_callstack": report}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"message": {"message": message, "hint": hint, "extraInfo": extra}}, file)
+
+
+def debugging() -> bool:
+    return os.environ.get("POPOS_DEBUG") == "1"

@@ -1,0 +1,241 @@
+"""Training in several processes, and training that is killed: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from run_folders import assert_same_run, rows
+from safetensors.torch import load_file
+
+from popos_cli.engine.checkpoint import LEFTOVER
+
+TWO = ("--processes", "2")
+
+
+@pytest.fixture
+def start(environment):
+    """Starts `python -m popos_cli` in a process group of its own; what is left of it is killed at the end."""
+    begun = []
+
+    def begin(*arguments, module="popos_cli", before=()):
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *before, *map(str, arguments)], env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        kill_group(process)
+        process.communicate()
+
+
+def kill_group(process):
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def read_until(process, text):
+    """stderr up to the line that has `text`."""
+    told = ""
+    while text not in told:
+        line = process.stderr.readline()
+        assert line, told
+        told += line
+    return told
+
+
+def children(pid):
+    """Process numbers of the living children of `pid`, oldest first, with their command lines."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                state, parent = file.read().rpartition(")")[2].split()[:2]
+            with open(f"/proc/{name}/cmdline") as file:
+                command = file.read()
+        except (OSError, ValueError):
+            continue
+        if parent == str(pid) and state != "Z":
+            found.append((int(name), command))
+    return sorted(found)
+
+
+def workers_of(process):
+    return [pid for pid, command in children(process.pid) if "spawn_main" in command]
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
+
+
+@needs_proc
+def test_a_killed_worker_ends_the_run_with_its_name(synthetic, shop, start, tmp_path):
+    process = start(*shop.train, *TWO, "--epochs", "500", "--out", "run")
+    read_until(process, "epoch 1:")
+    first, second = workers_of(process)
+    os.kill(second, signal.SIGKILL)
+    killed = time.monotonic()
+    out, told = process.communicate(timeout=60)
+    assert time.monotonic() - killed < 30
+    assert process.returncode == 1
+    errors = [line for line in told.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "of 2" in errors[0] and "SIGKILL" in errors[0], told
+    assert "popos train --resume run" in told
+    assert "Traceback" not in told and out == ""
+    assert not os.path.exists(f"/proc/{first}")
+
+
+@needs_proc
+def test_a_killed_worker_is_replaced_where_restarts_are_allowed(synthetic, shop, start, popos, tmp_path):
+    """And the run ends with the weights of one that nobody killed."""
+    given = (*shop.train, *TWO, "--epochs", "6")
+    process = start(*given, "--max-restarts", "1", "--out", "killed")
+    read_until(process, "epoch 2:")
+    os.kill(workers_of(process)[1], signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    popos(*given, "--out", "whole").ok()
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_ctrl_c_in_two_processes_and_going_on_in_one(synthetic, shop, start, popos, tmp_path):
+    process = start(*shop.train, *TWO, "--epochs", "500", "--out", "run")
+    read_until(process, "epoch 1:")
+    os.killpg(process.pid, signal.SIGINT)
+    out, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert told.splitlines()[-1] == "error: interrupted" and out == ""
+    assert told.count("popos train --resume run") == 1
+    done = len(rows(tmp_path / "run/results.csv"))
+    popos("train", "--resume", "run", "--processes", "1", "--epochs", done + 2).ok()
+    epochs = [float(row["epoch"]) for row in rows(tmp_path / "run/results.csv")]
+    assert epochs == list(range(1, done + 3))
+
+
+FROZEN = (
+    "train", "--dataset", "synthetic", "--gpus", "0", "--weights", "small", "--resolution", "8",
+    "--batch-size", "6", "--set", "schedule.freeze_batch_norm=true", "--set", "schedule.ema=0",
+    "--set", "precision=fp32", "--set", "schedule.learning_rate=1e-4",
+)  # fmt: skip
+
+
+def test_two_processes_take_the_steps_of_one(synthetic, popos, tmp_path):
+    """20 steps of the same batches with frozen batch norms: equal but for the order of sums."""
+    twenty = ("--epochs", "7", "--set", "workers=0")  # of 3 steps
+    popos(*FROZEN, *twenty, "--out", "one").ok()
+    popos(*FROZEN, *twenty, *TWO, "--out", "two").ok()
+    one, two = (load_file(tmp_path / run / "last.safetensors") for run in ("one", "two"))
+    apart = {
+        name: float((one[name] - two[name]).double().norm() / one[name].double().norm().clamp(min=1e-6))
+        for name in one
+    }
+    worst = max(apart, key=apart.get)
+    assert apart[worst] < 1e-5, (worst, apart[worst])
+
+
+def test_processes_do_not_change_what_evaluation_finds(popos, tmp_path):
+    """To the last bit, on a number of faces that neither 2 nor 3 divides."""
+    popos(
+        "prepare-data", "synthetic", "many", "--count", "239", "--val-fraction", "0.9", "--name", "many"
+    ).ok()
+    found = []
+    for processes in (1, 2, 3):
+        given = ("--dataset", "many", "--weights", "small", "--workers", "0", "--no-flip-test")
+        out = ("--out", f"run-{processes}", "--processes", processes, "--json")
+        (result,) = popos("evaluate", *given, *out).ok().json["results"]
+        assert result["faces"] % 2 and result["faces"] % 3
+        table = (tmp_path / f"run-{processes}/per_face.csv").read_text()
+        found.append(({k: v for k, v in result.items() if k != "run"}, table))
+    assert found[0] == found[1] == found[2]
+
+
+def test_torchruns_processes_are_joined(synthetic, shop, start, popos, tmp_path):
+    """One JSON document, and the weights that popos's own two processes give."""
+    before = ("--standalone", "--nproc-per-node", "2", "-m", "popos_cli")
+    process = start(*shop.train, "--out", "joined", "--json", module="torch.distributed.run", before=before)
+    out, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert json.loads(out)["run"] == "joined"
+    popos(*shop.train, *TWO, "--out", "own").ok()
+    assert_same_run(tmp_path / "joined", tmp_path / "own")
+
+
+def test_two_machines_meet(synthetic, shop, start, tmp_path):
+    """Two launchers on this one, each with one process."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        endpoint = f"localhost:{free.getsockname()[1]}"
+    nodes = ("--nnodes", "2", "--rdzv-endpoint", endpoint, "--out", "run", "--json")
+    both = [start(*shop.train, *nodes) for _ in range(2)]
+    outcomes = [process.communicate(timeout=180) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outcomes
+    documents = [json.loads(out) for out, _ in outcomes if out]
+    assert len(documents) == 1 and documents[0]["run"] == "run"
+    assert len(rows(tmp_path / "run/results.csv")) == 3
+
+
+def test_a_world_that_cannot_be_is_refused_before_any_work(synthetic, shop, popos, tmp_path):
+    def refusal(*flags):
+        result = popos(*shop.train, *flags)
+        assert len(result.errors) == 1
+        return result.code, result.err
+
+    assert refusal("--processes", "4")[0] == 1  # 6 faces a step
+    _, told = refusal("--processes", "4")
+    assert "not divisible by 4" in told and "Take 4" in told
+    for flags in (
+        ["--nnodes", "2"],
+        ["--rdzv-endpoint", "here:1"],
+        ["--nnodes", "2", "--rdzv-endpoint", "h:1"],
+    ):
+        assert refusal(*flags)[0] == 2
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_batch_norm_sees_half_the_faces_and_learns_as_well(synthetic, popos, tmp_path):
+    """With batch norms of its own a process sees half a batch: final NME within 5 % all the same."""
+    nme = []
+    free = (*FROZEN, "--set", "schedule.freeze_batch_norm=false", "--batch-size", "18", "--epochs", "30")
+    for processes in (1, 2):
+        document = popos(*free, "--processes", processes, "--out", f"run-{processes}", "--json").ok().json
+        nme.append(document["val_nme"])
+    assert nme[1] == pytest.approx(nme[0], rel=0.05)
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(synthetic, shop, start, popos, tmp_path):
+    """SIGKILL to trainer and loaders at seeded random moments, from the first import to the last file."""
+    moments = random.Random(5)
+    given = (*shop.train, "--epochs", "40", "--set", "workers=1", "--set", "checkpoint_minutes=0.001")
+    for kill in range(20):
+        resumed = (tmp_path / "killed/settings.toml").exists()
+        process = start(*(("train", "--resume", "killed") if resumed else (*given, "--out", "killed")))
+        try:
+            process.wait(moments.uniform(1.0, 12.0))
+        except subprocess.TimeoutExpired:
+            kill_group(process)
+        _, told = process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0), (kill, told)
+        if not resumed and not (tmp_path / "killed/settings.toml").exists():
+            for path in sorted((tmp_path / "killed").glob("*")):  # killed before the run had begun
+                path.unlink()
+    popos("train", "--resume", "killed").ok()
+    popos(*given, "--out", "whole").ok()
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    left = [path.name for path in (tmp_path / "killed").iterdir() if LEFTOVER.fullmatch(path.name)]
+    assert left == []
+    losses = np.array([float(row["val_nme"]) for row in rows(tmp_path / "killed/results.csv")])
+    assert len(losses) == 40 and np.isfinite(losses).all()
