@@ -14,9 +14,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 from ..errors import PoposError, UsageError
+from .interrupt import ignore_interrupts
 from .world import ALONE, DEBUG, MEET, World, debugging, joined, report_failure, restarts, surroundings
 
 __all__ = ["ALONE", "Workers", "World", "joined", "launch", "report_failure", "restarts", "surroundings"]
@@ -100,6 +102,7 @@ def _work(function: Callable[..., Any], gpu: bool, arguments: tuple[Any, ...]) -
             signal.signal(signal.SIGINT, signal.default_int_handler)
             return function(world, *arguments)
     except KeyboardInterrupt:
+        ignore_interrupts()  # the agent's, which repeats the terminal's
         sys.exit(INTERRUPTED)
     except Exception as error:
         report_failure(error)
@@ -168,6 +171,7 @@ def _signals_for_workers() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     handlers = {number: signal.getsignal(number) for number in numbers}
     over = threading.Event()
+    ensure_running()  # starting it with the first worker would unblock SIGINT
     threading.Thread(target=over.wait, daemon=True).start()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -110,8 +110,9 @@ def joined(gpu: bool) -> Iterator[World]:
         if not (isinstance(error, dist.DistError) or GONE.search(str(error))):
             raise
         time.sleep(LOST)
+        words = re.sub(r"\[/\S+\] ", "", str(error).strip().splitlines()[0]).partition(". ")[0]
         raise PoposError(
-            f"worker {world.rank} of {world.size} lost another: {str(error).strip().splitlines()[0]}",
+            f"worker {world.rank} of {world.size} lost another: {words}",
             "That one's own message, perhaps on another machine, says why.",
         ) from error
     dist.destroy_process_group()
