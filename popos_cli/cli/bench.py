@@ -11,7 +11,8 @@ from .options import DEVICE, JSON, one_of
 
 EXAMPLES = (
     "Examples:  popos bench decoders --resolution 16 --decoder ml --decoder popos   |   "
-    "popos bench data   |   popos bench data --dataset wflw --faces 200"
+    "popos bench data   |   popos bench data --dataset wflw --faces 200   |   "
+    "popos bench training --dataset wflw --resolution 16"
 )
 
 bench = typer.Typer(no_args_is_help=True, help="Measure errors and speed on this machine.", epilog=EXAMPLES)
@@ -121,3 +122,57 @@ def data(
         f"look and normalisation of {look['batch']} faces on {look['device']}: "
         f"{look['faces_per_second']:.0f} faces/s"
     )
+
+
+@bench.command(epilog=EXAMPLES)
+def training(
+    dataset: Annotated[str | None, typer.Option(help="A prepared dataset.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Heatmap size: 64, 32, 16, 8 or 4 pixels.", show_default="64")
+    ] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="schedule.batch_size, or auto", show_default="the preset's")
+    ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(help="0 is the CPU; otherwise one GPU is used.", show_default="a GPU, else the CPU"),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="One setting of training, e.g. workers=1; repeatable."
+        ),
+    ] = None,
+    json: JSON = False,
+) -> None:
+    """Faces a second of a training, beside those of its bare network: forward and backward on one batch
+    in memory. Takes the dataset's crop cache where there is one, and a minute or two; trains nothing
+    that is kept.
+    """
+    from ..data.index import read_index
+    from ..engine.autobatch import fitting_batch
+    from ..engine.bench_training import bench_training
+    from ..settings.load import load_train_settings
+    from ..settings.schema import AUTO
+
+    flags = {"gpus": gpus, "model": {"resolution": resolution}, "schedule": {"batch_size": batch_size}}
+    settings = load_train_settings(dataset, None, set_ or [], flags)
+    index = read_index(settings.dataset)
+    if settings.schedule.batch_size == AUTO:
+        schedule = settings.schedule.model_copy(update={"batch_size": fitting_batch(settings, index, 1)})
+        settings = settings.model_copy(update={"schedule": schedule})
+    with console.progress_bar("training") as (bar, task):
+        found = bench_training(settings, index, lambda n, of: bar.update(task, completed=n, total=of))
+    if json:
+        console.print_json({"dataset": settings.dataset, **found})
+        return
+    columns = ["R", "batch", "workers", "bare faces/s", "trainer faces/s", "ratio", "data wait"]
+    row = [
+        str(found["resolution"]), str(found["batch"]), str(found["workers"]), f"{found['bare']:.1f}",
+        f"{found['trainer']:.1f}", f"{found['ratio']:.3f}", f"{100 * found['data_wait']:.1f} %",
+    ]  # fmt: skip
+    console.print_table(
+        f"{settings.dataset}, {'cached crops' if found['crops'] else 'photos'}; {found['device']}, "
+        f"{found['precision']}, {found['threads']} thread{'s' if found['threads'] > 1 else ''}",
+        columns, [row],
+    )  # fmt: skip

@@ -24,15 +24,16 @@ def fastest(call: Callable[[], Any], device: torch.device) -> float:
     call()
     best, turns, begun = math.inf, 0, time.perf_counter()
     while turns < TURNS or time.perf_counter() - begun < SECONDS:
-        _wait(device)
+        wait_for(device)
         started = time.perf_counter()
         call()
-        _wait(device)
+        wait_for(device)
         best, turns = min(best, time.perf_counter() - started), turns + 1
     return best
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
