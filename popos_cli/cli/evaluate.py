@@ -15,8 +15,9 @@ from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
 
 if TYPE_CHECKING:
     from ..engine.choose import Job, Resolution
-    from ..engine.launch import Workers, World
+    from ..engine.launch import Workers
     from ..engine.results import Detected
+    from ..engine.world import World
     from ..report.evaluated import Evaluated
 
 EXAMPLES = (
@@ -85,8 +86,9 @@ def evaluate(
     """
     size = _check(resolution, decoder or [], split, averaging, boxes, detector, threshold)
     from ..engine.choose import choose_jobs
-    from ..engine.launch import ALONE, launch
+    from ..engine.launch import launch
     from ..engine.results import Conditions
+    from ..engine.world import ALONE
     from ..weights.find import pick_inference_device
     from .runs import new_run_folder, refuse_taken
 

@@ -13,9 +13,10 @@ from ..data.index import Index, prepared_names, read_index
 from ..engine.autobatch import fitting_batch
 from ..engine.build import build_info, faces_a_step, pick_device, scaled_rate, training_crops
 from ..engine.checkpoint import has_state
-from ..engine.launch import ALONE, Workers, World, joined, launch, report_failure, restarts, surroundings
+from ..engine.launch import Workers, launch
 from ..engine.runlog import Silent, read_rows
 from ..engine.train import fit
+from ..engine.world import ALONE, World, joined, report_failure, restarts, surroundings
 from ..errors import PoposError, UsageError
 from ..report.plots import save_training_curves
 from ..settings.differences import as_diff, differences

@@ -131,18 +131,19 @@ def _softened(images: Tensor, look: Tensor) -> Tensor:
     small, blurred = look[:, 3:5].T.tolist()
     if any(small) or any(blurred):
         images = images.clone()
-    for sigma, rows in _alike(blurred):
-        images[rows] = _blur(images[rows], sigma)
-    for width, rows in _alike(small):
-        low = F.interpolate(images[rows], (int(width), int(width)), mode="bilinear", antialias=True)
-        images[rows] = F.interpolate(low, images.shape[2:], mode="bilinear")
+    for sigma, rows in _alike(blurred, images.device):
+        images.index_copy_(0, rows, _blur(images.index_select(0, rows), sigma))
+    for width, rows in _alike(small, images.device):
+        some = images.index_select(0, rows)
+        low = F.interpolate(some, (int(width), int(width)), mode="bilinear", antialias=True)
+        images.index_copy_(0, rows, F.interpolate(low, images.shape[2:], mode="bilinear"))
     return images
 
 
-def _alike(values: list[float]) -> Iterator[tuple[float, list[int]]]:
+def _alike(values: list[float], device: torch.device) -> Iterator[tuple[float, Tensor]]:
     """Each value but 0, in order, and the rows that have it."""
     for value in sorted(set(values) - {0}):
-        yield value, [row for row, other in enumerate(values) if other == value]
+        yield value, torch.tensor([n for n, other in enumerate(values) if other == value], device=device)
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:
@@ -151,6 +152,7 @@ def _blur(images: Tensor, sigma: float) -> Tensor:
     from torchvision.transforms.v2 import functional  # costs a second
 
     width = 2 * max(round(3 * sigma), 1) + 1
+    images = images.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
     rows = functional.gaussian_blur(images, [width, 1], [sigma, sigma])
     blurred: Tensor = functional.gaussian_blur(rows, [1, width], [sigma, sigma])
     return blurred

@@ -11,7 +11,7 @@ from ..data.index import Index
 from ..errors import PoposError
 from ..settings.schema import TrainSettings
 from . import build
-from .launch import ALONE, World
+from .world import ALONE, World
 
 MOST = 256  # the published recipes' batch: beyond it, more faces a step do not train faster
 FEWEST_STEPS = 8  # an epoch must keep this many steps

@@ -19,7 +19,8 @@ from ..settings.schema import TrainSettings
 from . import build
 from .bench import wait_for
 from .runlog import Meter, RunLog, Silent
-from .train import Training, begin, train_epoch
+from .train import train_epoch
+from .training import Training, begin
 
 TURNS = 5
 SECONDS = 6.0  # of one turn, about: the trainer starts its loader in each, as at the start of an epoch

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..core.codec import Codec
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES
-from ..data.augment import Augment
+from ..data.augment import Augment, apply_look
 from ..data.batches import EvaluationBatches, TrainingBatches
 from ..data.crops import REGION, Crops, open_crops
 from ..data.dataset import FaceDataset
@@ -25,14 +25,16 @@ from ..settings.presets import SIGMA
 from ..settings.schema import AUTO, ScheduleSettings, TrainSettings
 from ..weights.format import CodecInfo, CropInfo, WeightsInfo
 from .interrupt import ignore_interrupts
-from .launch import ALONE, World
+from .world import ALONE, World
 
 IMAGE_SIZE = 256
 EVALUATION_BATCH = 64
+CACHED = 4  # pictures in float32 that stay in a CPU's cache: 3 MB
 
 
 def pick_device(gpus: int | None, local_rank: int = 0) -> torch.device:
-    """This process's device. gpus None: a GPU if there is one; 0: the CPU.
+    """This process's device. gpus None: a GPU if there is one; 0: the CPU. Under srun a process may see no
+    GPU but its own, whatever its rank.
 
     Raises PoposError for GPUs that are missing.
     """
@@ -42,7 +44,7 @@ def pick_device(gpus: int | None, local_rank: int = 0) -> torch.device:
             f"--gpus {gpus}: this machine has {there} usable GPU{'s' if there != 1 else ''}",
             "Use --gpus 0 to train on the CPU." if there == 0 else f"Use --gpus {there}.",
         )
-    return torch.device("cpu") if gpus == 0 or there == 0 else torch.device("cuda", local_rank)
+    return torch.device("cpu") if gpus == 0 or there == 0 else torch.device("cuda", local_rank % there)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -230,7 +232,14 @@ def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int) -> Callable[[i
     return factor
 
 
-def to_model_input(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 (N, 3, S, S) -> float32 0..1 on the device, channels last (twice as fast on a CPU)."""
+def to_model_input(images: Tensor, device: torch.device, look: Tensor | None = None) -> Tensor:
+    """uint8 (N, 3, S, S) -> float32 0..1 on the device, channels last (twice as fast on a CPU), with the
+    `look` (N, 6) of training where there is one: see `apply_look`."""
     moved = images.to(device, non_blocking=True)
-    return moved.float().div_(255).contiguous(memory_format=torch.channels_last)
+    result = torch.empty(moved.shape, device=device, memory_format=torch.channels_last)
+    size = len(moved) if device.type == "cuda" else CACHED
+    for start in range(0, len(moved), size):
+        part = slice(start, start + size)
+        plain = moved[part].float().div_(255)
+        result[part] = plain if look is None else apply_look(plain, look[part])
+    return result

@@ -21,7 +21,7 @@ from ..detect import Detector
 from ..sources import read_image
 from ..weights.format import WeightsInfo
 from .build import evaluation_loader, to_model_input
-from .launch import ALONE, World
+from .world import ALONE, World
 
 # A detection counts as the face where it overlaps the tight landmark box by this much.
 FOUND_IOU = 0.3

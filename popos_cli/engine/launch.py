@@ -12,8 +12,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
@@ -23,6 +24,7 @@ from .world import ALONE, DEBUG, MEET, World, debugging, joined, report_failure,
 
 __all__ = ["ALONE", "Workers", "World", "joined", "launch", "report_failure", "restarts", "surroundings"]
 
+ANSWER = 10  # seconds for a rendezvous store to answer in
 INTERRUPTED = 130  # a worker's exit code for Ctrl-C
 
 
@@ -51,7 +53,7 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous.api import RendezvousError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError, RendezvousTimeoutError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if workers.endpoint:
@@ -79,11 +81,15 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
             raise _cause(error, workers.per_node * workers.nodes) from None
         except SignalException:
             raise KeyboardInterrupt from None
-        except RendezvousError as error:
+        except RendezvousTimeoutError:
             raise PoposError(
-                f"the machines of this run did not meet, or parted, at {config.rdzv_endpoint}: {error}",
-                f"Start the command on all {workers.nodes} machines within {MEET // 60} minutes of each "
-                "other; where one of them failed later, its own message says why.",
+                f"not all of {workers.nodes} machines came to {workers.endpoint} in {MEET // 60} minutes",
+                "Start the same command on each of them.",
+            ) from None
+        except RendezvousError:
+            raise PoposError(
+                f"the machine of the rendezvous endpoint {config.rdzv_endpoint} has ended the run",
+                "Its own message says why.",
             ) from None
     return values[min(values)]
 
@@ -130,24 +136,30 @@ def _cause(error: Any, size: int) -> BaseException:
 
 
 def _await_endpoint(endpoint: str) -> None:
-    """Wait until another machine has opened the endpoint: torch's own wait is deaf to Ctrl-C."""
+    """Wait until a machine of the run has opened the endpoint; this one itself does where it is here.
+
+    Raises PoposError where none does, or another program: torch's own wait is deaf to Ctrl-C then, and
+    without end.
+    """
     from torch.distributed.elastic.rendezvous.utils import (
         _matches_machine_hostname,
         parse_rendezvous_endpoint,
     )
 
     try:
-        host, port = parse_rendezvous_endpoint(endpoint, default_port=-1)
-        if port <= 0:
+        host, port = parse_rendezvous_endpoint(endpoint, default_port=0)
+        if not port:
             raise ValueError
     except ValueError:
         raise UsageError(f"not a rendezvous endpoint: {endpoint!r}", "It is HOST:PORT.") from None
-    deadline = time.monotonic() + MEET
-    while not _matches_machine_hostname(host):  # this machine opens it itself
+    here, deadline = _matches_machine_hostname(host), time.monotonic() + MEET
+    while True:
         try:
             socket.create_connection((host, port), timeout=5).close()
-            return
+            break
         except OSError as error:
+            if here:
+                return
             if time.monotonic() > deadline:
                 raise PoposError(
                     f"the rendezvous endpoint {endpoint} cannot be reached: {error.strerror or error}",
@@ -155,6 +167,26 @@ def _await_endpoint(endpoint: str) -> None:
                     "the port open to the others.",
                 ) from None
             time.sleep(1)
+    if not _store_answers(host, port):
+        raise PoposError(
+            f"another program has the port of the rendezvous endpoint {endpoint}",
+            "Choose another port, the same on all machines.",
+        )
+
+
+def _store_answers(host: str, port: int) -> bool:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    answered = threading.Event()
+
+    def ask() -> None:
+        with suppress(RuntimeError):
+            store = TCPStore(host, port, None, False, timedelta(seconds=ANSWER), wait_for_workers=False)
+            if store.add("popos", 0) == 0:
+                answered.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answered.wait(ANSWER)
 
 
 @contextmanager

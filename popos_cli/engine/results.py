@@ -19,7 +19,7 @@ from ..weights.detectors import load_detector
 from ..weights.format import read_weights
 from .choose import Job
 from .evaluate import Measured, detected_squares, evaluate_weights
-from .launch import ALONE, World
+from .world import ALONE, World
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,135 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from ..core.codec import Codec
-from ..core.model import Landmarker
 from ..data.augment import apply_look
 from ..data.batches import TrainingBatches
 from ..data.index import Index
 from ..errors import PoposError
 from ..settings.schema import TrainSettings
-from ..weights.format import WeightsInfo, save_weights
 from . import build
-from .checkpoint import clear_leftovers, load_state, only_writer, save_state
+from .checkpoint import clear_leftovers, load_state, only_writer
 from .evaluate import measure
 from .interrupt import Stopped, held_interrupts
-from .launch import ALONE, World
 from .objective import PARTS, objective
 from .runlog import LOSSES, Meter, Progress, RunLog, Silent
+from .training import Training, begin, freeze_batch_norms
 from .unfinite import refuse_unfinite
-
-
-@dataclass
-class Training:
-    """What changes while a network trains, and the fixed things it needs for it.
-
-    network: the model, as this process runs it. epoch: how many are finished. losses: the parts of
-    the loss (as in `PARTS`) at each step of the present epoch. best: NME in percent, found after
-    epoch `best_epoch`.
-    """
-
-    settings: TrainSettings
-    world: World
-    info: WeightsInfo
-    codec: Codec
-    device: torch.device
-    dtype: torch.dtype | None
-    model: Landmarker
-    network: nn.Module
-    average: AveragedModel
-    optimiser: torch.optim.Optimizer
-    schedule: LambdaLR
-    scaler: torch.amp.GradScaler
-    step: int = 0
-    epoch: int = 0
-    losses: list[list[float]] = field(default_factory=list)
-    best: float = math.inf
-    best_epoch: int = 0
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "epoch": self.epoch,
-            "losses": self.losses,
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-        }
-
-    def take(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; RuntimeError, ValueError or KeyError where it is of another network."""
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.epoch, self.losses = state["step"], state["epoch"], state["losses"]
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-
-    def save(self, run: Path) -> None:
-        if self.world.main:
-            save_state(run, self.state())
-
-    def save_weights(self, path: Path, **training: Any) -> None:
-        """The averaged weights, with `training` added to the metadata of that name."""
-        if self.world.main:
-            info = self.info.model_copy(update={"training": {**self.info.training, **training}})
-            save_weights(path, self.average.module.state_dict(), info, half=False)
-
-
-def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average for `AveragedModel`; the decay grows to its value from 0.1, so
-    that a young average is not held back by the random start."""
-
-    def update(averaged: Any, current: Any, count: Any) -> None:
-        young = (1 + float(count)) / (10 + float(count))
-        get_ema_multi_avg_fn(min(decay, young))(averaged, current, count)
-
-    return update
-
-
-def begin(
-    settings: TrainSettings, index: Index, initial: dict[str, Tensor] | None, steps_per_epoch: int,
-    world: World = ALONE,
-) -> Training:  # fmt: skip
-    """A model at its start on its device, with optimiser and schedule."""
-    torch.manual_seed(settings.seed)
-    device = build.pick_device(settings.gpus, world.local_rank)
-    info = build.build_info(settings, index)
-    model = info.build_model(index.scheme.landmarks)
-    if initial:
-        model.load_state_dict(initial, strict=False)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if settings.schedule.freeze_batch_norm:
-        freeze_batch_norms(model)
-    if settings.compile:
-        model.compile()
-    network: nn.Module = model
-    if world.size > 1:  # gives all processes the first one's weights
-        network = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
-    average = AveragedModel(model, multi_avg_fn=averaging(settings.schedule.ema), use_buffers=True)
-    optimiser = build.build_optimiser(settings, model)
-    schedule = LambdaLR(optimiser, build.rate_factor(settings.schedule, steps_per_epoch))
-    dtype = build.autocast_dtype(settings.precision, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    return Training(
-        settings, world, info, info.build_codec(), device, dtype, model, network, average, optimiser,
-        schedule, scaler,
-    )  # fmt: skip
-
-
-def freeze_batch_norms(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval().requires_grad_(False)
+from .world import ALONE, World
 
 
 def fit(
@@ -195,16 +80,21 @@ def fit(
 
 def go_on(training: Training, run: Path, progress: Progress) -> None:
     """Take up the run's newest whole checkpoint, which the first process alone reads."""
-    world, resumed = training.world, None
+    world = training.world
+    taken: dict[str, Any] = {}  # as read: on the CPU, where broadcasts want it
+
+    def take(state: dict[str, Any]) -> None:
+        training.take(state)
+        taken.update(state)
+
     if world.main:
         clear_leftovers(run)
-        resumed = load_state(run, training.take)
+        resumed = load_state(run, take)
         for remark in resumed.remarks if resumed else ():
             progress.note(remark)
-    if world.size > 1:
-        state = world.broadcast(training.state() if resumed else None)
-        if state and not world.main:
-            training.take(state)
+    state = world.broadcast(taken)
+    if state and not world.main:
+        training.take(state)
 
 
 def finished(training: Training) -> bool:

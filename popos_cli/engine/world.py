@@ -148,9 +148,7 @@ def _meet(world: World, backend: str) -> None:
     if surroundings() == "torchrun":
         dist.init_process_group(backend)
         return
-    first = re.match(r"([^,\[]|\[[^\]]*\])+", os.environ["SLURM_STEP_NODELIST"])
-    assert first
-    host = os.environ.get("MASTER_ADDR") or re.sub(r"\[(\d+)[^\]]*\]", r"\1", first.group())
+    host = os.environ.get("MASTER_ADDR") or first_host(os.environ["SLURM_STEP_NODELIST"])
     # Above the ports that Linux gives out by itself (to 60999), of IANA's private range.
     step = 31 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)
     port = _number("MASTER_PORT", 61000 + step % 4000)
@@ -164,6 +162,12 @@ def _meet(world: World, backend: str) -> None:
             f"this srun's {world.size} tasks did not meet at {host}:{port}: {str(error).splitlines()[0]}",
             "Set MASTER_ADDR and MASTER_PORT to an address on the first node that the others can reach.",
         ) from None
+
+
+def first_host(hosts: str) -> str:
+    """The first of a SLURM list: gpu[07-09,12],cpu1 -> gpu07."""
+    entry = re.match(r"([^,\[]|\[[^\]]*\])+", hosts)
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", entry.group() if entry else hosts)
 
 
 def restarts() -> int:
