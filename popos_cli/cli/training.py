@@ -11,7 +11,14 @@ import torch
 from ..data.home import remember, replacing
 from ..data.index import Index, prepared_names, read_index
 from ..engine.autobatch import fitting_batch
-from ..engine.build import build_info, faces_a_step, pick_device, scaled_rate, training_crops
+from ..engine.build import (
+    build_info,
+    faces_a_step,
+    loader_processes,
+    pick_device,
+    scaled_rate,
+    training_crops,
+)
 from ..engine.checkpoint import has_state
 from ..engine.launch import Workers, launch
 from ..engine.runlog import Silent, read_rows
@@ -191,7 +198,8 @@ def train_worker(world: World, settings: TrainSettings, initial: Any, run: Path)
 def _finish(settings: TrainSettings, index: Index, run: Path, best: float, json: bool) -> None:
     """Calibrate the best weights and print the outcome."""
     file = run / "best.safetensors"
-    calibrate_file(file, file, index, pick_device(settings.gpus), settings.workers)
+    workers = loader_processes(settings, cached=False)
+    calibrate_file(file, file, index, pick_device(settings.gpus), workers)
     if json:
         console.print_json({
             "run": str(run), "weights": str(file), "val_nme": best,

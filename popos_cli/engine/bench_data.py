@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..core.geometry import tight_square, transform
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD
 from ..core.schemes import SCHEMES
-from ..data.augment import Augment, apply_look
+from ..data.augment import Augment
 from ..data.benchmarks.synthetic import prepare_synthetic
 from ..data.crops import cache_crops, open_crops
 from ..data.dataset import FaceDataset
@@ -131,7 +131,7 @@ def _bench_device(faces: FaceDataset, device: torch.device) -> dict[str, Any]:
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
 
     def prepare() -> Any:
-        return (apply_look(to_model_input(images, device), look) - mean) / std
+        return (to_model_input(images, device, look) - mean) / std
 
     seconds = fastest(prepare, device)
     return {"device": str(device), "batch": BATCH, "faces_per_second": BATCH / seconds}

@@ -23,7 +23,7 @@ from .train import train_epoch
 from .training import Training, begin
 
 TURNS = 5
-SECONDS = 6.0  # of one turn, about: the trainer starts its loader in each, as at the start of an epoch
+SECONDS = 6.0  # of one turn, about
 WARM_UP = 3  # steps
 
 
@@ -85,7 +85,7 @@ def bench_training(settings: TrainSettings, index: Index, told: Callable[[int, i
     return {
         "device": str(training.device),
         "precision": str(training.dtype or torch.float32).removeprefix("torch."),
-        "threads": torch.get_num_threads(), "workers": settings.workers,
+        "threads": torch.get_num_threads(), "workers": loader.num_workers,
         "crops": build.training_crops(settings, faces) is not None,
         "resolution": codec.width, "batch": len(images), "steps": steps,
         "bare": median(alone for alone, _, _ in pairs), "trainer": median(speed for _, speed, _ in pairs),

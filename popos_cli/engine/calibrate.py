@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset
 
 from ..core.calibration import fit_calibration
 from ..core.geometry import Floats, invert, transform
-from ..data.augment import Augment, apply_look
+from ..data.augment import Augment
 from ..data.dataset import FaceDataset
 from ..data.index import Index
 from ..errors import PoposError
@@ -55,7 +55,7 @@ def calibrate(
     faces = [FaceDataset(*arguments), *(FaceDataset(*arguments, BAD_PHOTO, n) for n in range(DEGRADED))]
     features, errors = [], []
     for batch in ordered_loader(ConcatDataset(faces), workers):
-        images = apply_look(to_model_input(batch["image"], device), batch["look"])
+        images = to_model_input(batch["image"], device, batch["look"])
         heatmaps = predict_heatmaps(model, images, None, codec.alignment)
         points, found = codec.calibration_features(heatmaps)
         matrices, truth = batch["matrix"].numpy(), batch["points"].numpy()

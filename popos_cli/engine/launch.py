@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.resource_tracker import ensure_running
 from typing import Any
 
 from ..errors import PoposError, UsageError
@@ -49,7 +49,7 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
 
     `function`, arguments and result must be picklable. Raises PoposError with the cause of the worker
     that failed first, once all the others have been stopped; and KeyboardInterrupt after Ctrl-C or
-    SIGTERM, once the workers, which get the same signal, have ended (in 30 s, or they are killed).
+    SIGTERM, once the workers, which get the same signal, have ended. They have 30 s for it.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -58,39 +58,40 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
 
     if workers.endpoint:
         _await_endpoint(workers.endpoint)
-    with (
-        tempfile.TemporaryDirectory(prefix="popos-workers-") as folder,
-        _signals_for_workers(),
-        _quiet(workers),
-    ):
-        config = LaunchConfig(
-            min_nodes=workers.nodes,
-            max_nodes=workers.nodes,
-            nproc_per_node=workers.per_node,
-            logs_specs=DefaultLogsSpecs(folder),
-            run_id=workers.run_id,
-            rdzv_backend="c10d",
-            rdzv_endpoint=workers.endpoint or "localhost:0",
-            rdzv_configs={"join_timeout": MEET},
-            max_restarts=workers.max_restarts,
-            local_addr=None if workers.endpoint else "localhost",  # host names do not always resolve
-        )
-        try:
+    others = multiprocessing.active_children()
+    folders = tempfile.TemporaryDirectory(prefix="popos-workers-")
+    try:
+        with folders as folder, _signals_for_workers(), _quiet(workers.max_restarts > 0):
+            config = LaunchConfig(
+                min_nodes=workers.nodes,
+                max_nodes=workers.nodes,
+                nproc_per_node=workers.per_node,
+                logs_specs=DefaultLogsSpecs(folder),
+                run_id=workers.run_id,
+                rdzv_backend="c10d",
+                rdzv_endpoint=workers.endpoint or "localhost:0",
+                rdzv_configs={"join_timeout": MEET},
+                max_restarts=workers.max_restarts,
+                local_addr=None if workers.endpoint else "localhost",  # host names do not always resolve
+            )
             values = elastic_launch(config, _work)(function, workers.gpus, arguments)
-        except ChildFailedError as error:
-            raise _cause(error, workers.per_node * workers.nodes) from None
-        except SignalException:
-            raise KeyboardInterrupt from None
-        except RendezvousTimeoutError:
-            raise PoposError(
-                f"not all of {workers.nodes} machines came to {workers.endpoint} in {MEET // 60} minutes",
-                "Start the same command on each of them.",
-            ) from None
-        except RendezvousError:
-            raise PoposError(
-                f"the machine of the rendezvous endpoint {config.rdzv_endpoint} has ended the run",
-                "Its own message says why.",
-            ) from None
+    except ChildFailedError as error:
+        raise _cause(error, workers.per_node * workers.nodes) from None
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except RendezvousTimeoutError:
+        raise PoposError(
+            f"not all of {workers.nodes} machines came to {workers.endpoint} in {MEET // 60} minutes",
+            "Start the same command on each of them.",
+        ) from None
+    except RendezvousError:
+        raise PoposError(
+            f"the machine of the rendezvous endpoint {workers.endpoint} has ended the run",
+            "Its own message says why.",
+        ) from None
+    finally:
+        for worker in set(multiprocessing.active_children()).difference(others):
+            worker.kill()  # Ctrl-C came while the agent was starting them
     return values[min(values)]
 
 
@@ -125,14 +126,11 @@ def _cause(error: Any, size: int) -> BaseException:
     if isinstance(failure.message, dict):
         return PoposError(failure.message["message"], failure.message.get("hint"))
     worker = f"worker {rank} of {size} (pid {failure.pid})"
-    if failure.exitcode == -signal.SIGKILL:
-        return PoposError(
-            f"{worker} was killed by SIGKILL",
-            "The kernel does that when memory runs out (dmesg tells): lower schedule.batch_size or workers.",
-        )
-    if failure.exitcode < 0:
-        return PoposError(f"{worker} was killed by {failure.signal_name()}", DEBUG)
-    return PoposError(f"{worker} ended with exit code {failure.exitcode}", DEBUG)
+    if failure.exitcode >= 0:
+        return PoposError(f"{worker} ended with exit code {failure.exitcode}", DEBUG)
+    name = failure.signal_name()
+    memory = "The kernel does that when memory runs out (dmesg tells): lower schedule.batch_size or workers."
+    return PoposError(f"{worker} was killed by {name}", memory if name == "SIGKILL" else DEBUG)
 
 
 def _await_endpoint(endpoint: str) -> None:
@@ -200,6 +198,8 @@ def _signals_for_workers() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing.resource_tracker import ensure_running
+
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     handlers = {number: signal.getsignal(number) for number in numbers}
     over = threading.Event()
@@ -210,17 +210,17 @@ def _signals_for_workers() -> Iterator[None]:
         yield
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         over.set()
 
 
 @contextmanager
-def _quiet(workers: Workers) -> Iterator[None]:
+def _quiet(restarting: bool) -> Iterator[None]:
     """Set torch's variables for the workers, and keep what its agent logs from the terminal."""
-    variables = {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}
-    if workers.max_restarts:  # in a store that outlives workers the new ones find the old ones' addresses,
-        variables["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # see pytorch/pytorch#135712
+    variables = {} if debugging() else {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}
+    if restarting:  # in a store that outlives the workers, the new ones find addresses of the old ones
+        variables["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # pytorch/pytorch#135712
     before = {name: os.environ.get(name) for name in variables}
     names = ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing")
     loggers = [] if debugging() else [logging.getLogger(name) for name in names]

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from ..data.augment import apply_look
 from ..data.batches import TrainingBatches
 from ..data.index import Index
 from ..errors import PoposError
@@ -163,7 +162,7 @@ def train_step(
     """Forward, backward and one step of the optimiser; the parts of the loss, as in `PARTS`."""
     settings, device = training.settings, training.device
     schedule = settings.schedule
-    images = apply_look(build.to_model_input(batch["image"], device), batch["look"])
+    images = build.to_model_input(batch["image"], device, batch["look"])
     points, share = (t.to(device, non_blocking=True) for t in (batch["points"], share))
     sums = np.zeros(len(PARTS))
     training.optimiser.zero_grad(set_to_none=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ class Training:
     dtype: torch.dtype | None
     model: Landmarker
     network: nn.Module
-    average: AveragedModel
+    average: Average
     optimiser: torch.optim.Optimizer
     schedule: LambdaLR
     scaler: torch.amp.GradScaler
@@ -86,15 +85,35 @@ class Training:
             save_weights(path, self.average.module.state_dict(), info, half=False)
 
 
-def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average for `AveragedModel`; the decay grows to its value from 0.1, so
-    that a young average is not held back by the random start."""
+class Average(AveragedModel):
+    """Exponential moving average of a model's parameters and buffers; counts are copied.
 
-    def update(averaged: Any, current: Any, count: Any) -> None:
-        young = (1 + float(count)) / (10 + float(count))
-        get_ema_multi_avg_fn(min(decay, young))(averaged, current, count)
+    The decay grows to its value from 0.1, so that a young average is not held back by the random start.
+    The tensors (1800 of them) are looked up once: torch's own way, at every step, costs a CPU 15 ms.
+    """
 
-    return update
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+        own, theirs = _tensors(self.module), _tensors(model)
+        self._means = [tensor for tensor in own if tensor.is_floating_point()]
+        self._values = [tensor for tensor in theirs if tensor.is_floating_point()]
+        self._counts = [pair for pair in zip(own, theirs, strict=True) if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """One step of `model`, which is the one that this was made of."""
+        count = int(self.n_averaged)
+        # The first step's weights are taken as they are.
+        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        get_ema_multi_avg_fn(decay)(self._means, self._values, count)
+        for mean, value in self._counts:
+            mean.copy_(value)
+        self.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
 
 
 def begin(
@@ -116,7 +135,7 @@ def begin(
     network: nn.Module = model
     if world.size > 1:  # gives all processes the first one's weights
         network = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
-    average = AveragedModel(model, multi_avg_fn=averaging(settings.schedule.ema), use_buffers=True)
+    average = Average(model, settings.schedule.ema)
     optimiser = build.build_optimiser(settings, model)
     schedule = LambdaLR(optimiser, build.rate_factor(settings.schedule, steps_per_epoch))
     dtype = build.autocast_dtype(settings.precision, device)

@@ -88,18 +88,20 @@ def surroundings() -> Literal["torchrun", "slurm"] | None:
 def joined(gpu: bool) -> Iterator[World]:
     """Be one of the processes that `launch`, torchrun or srun has started; alone if none has.
 
-    gpu: compute on the GPU of this process's local rank, or the only one that it sees. Threads share the
-    cores, but an OMP_NUM_THREADS that is set holds (torchrun sets it to 1). Raises PoposError where the
-    processes do not meet, and in place of torch's errors when another one has broken off.
+    gpu: compute on the GPU of this process's local rank, or the only one that it sees; on the CPU where
+    there is none. Threads share the cores, unless OMP_NUM_THREADS is set (torchrun sets it to 1). Raises
+    PoposError where the processes do not meet, and in place of torch's errors when another has broken off.
     """
     world = _place()
+    gpu = gpu and torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
     if world.size == 1:
         yield world
         return
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world.local_size))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // world.local_size))
     try:
         _meet(world, "cpu:gloo,cuda:nccl" if gpu else "gloo")
         yield world

@@ -146,7 +146,11 @@ class TrainSettings(Frozen):
         None, ge=0, description="GPUs; 0 is the CPU; absent: all there are, else the CPU"
     )
     processes: int = Field(1, ge=1, le=1024, description="training processes where gpus is 0")
-    workers: int = Field(2, ge=0, le=128, description="loader processes of each training process")
+    workers: int | None = Field(
+        None, ge=0, le=128,
+        description="loader processes of each training process; absent: on a GPU its share of the cores, at "
+        "most 8, on the CPU 2, but none where crops are cached",
+    )  # fmt: skip
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on a GPU and on CPUs that compute in it, else fp32"
     )

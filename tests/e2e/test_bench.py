@@ -38,3 +38,32 @@ def test_data(popos, synthetic, home):
     own = popos("bench", "data", "--dataset", synthetic, "--faces", "3")
     assert sorted(home.rglob("*")) == before
     assert "cached crops" in own.ok().out and "index of 20000 faces" in own.out
+
+
+@pytest.mark.slow
+def test_training(popos, synthetic, home):
+    """Both figures of a real training; nothing is left behind."""
+    before = sorted(home.rglob("*"))
+    flags = ("--dataset", synthetic, "--resolution", "4", "--batch-size", "6", "--gpus", "0")
+    found = popos("bench", "training", *flags, "--set", "workers=1", "--json").ok().json
+    assert (found["dataset"], found["device"], found["resolution"], found["batch"]) == (
+        "synthetic",
+        "cpu",
+        4,
+        6,
+    )
+    assert (found["workers"], found["crops"], found["threads"]) == (1, False, 1)
+    assert found["steps"] == 3  # all of an epoch of 18 faces
+    assert sorted(found["ratios"])[len(found["ratios"]) // 2] == found["ratio"]
+    assert found["bare"] > 0 and found["trainer"] > 0 and 0 < found["data_wait"] < 1
+    assert sorted(home.rglob("*")) == before
+    assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
+    table = popos("bench", "training", *flags).ok().out
+    assert "trainer faces/s" in table and "synthetic, photos; cpu" in table
+
+
+def test_training_of_a_dataset_that_is_not_there(popos):
+    result = popos("bench", "training", "--dataset", "wflw", "--resolution", "16")
+    assert result.code == 1 and result.errors == ["error: dataset 'wflw' is not prepared"]
+    result = popos("bench", "training")
+    assert result.code == 2 and "dataset" in result.errors[0]

@@ -7,6 +7,7 @@ import torch
 
 from popos_cli.core.codec import Codec
 from popos_cli.core.schemes import SCHEMES
+from popos_cli.data.augment import Augment, apply_look
 from popos_cli.data.benchmarks.synthetic import prepare_synthetic
 from popos_cli.data.crops import cache_crops
 from popos_cli.engine.build import (
@@ -14,6 +15,7 @@ from popos_cli.engine.build import (
     build_optimiser,
     evaluation_loader,
     faces_a_step,
+    loader_processes,
     ordered_loader,
     pick_device,
     rate_factor,
@@ -23,6 +25,7 @@ from popos_cli.engine.build import (
     training_loader,
     validation_loader,
 )
+from popos_cli.engine.world import World
 from popos_cli.errors import PoposError
 from popos_cli.settings.schema import AugmentSettings, ModelSettings, ScheduleSettings, TrainSettings
 
@@ -116,6 +119,30 @@ def test_images_become_floats_from_zero_to_one():
     batch = to_model_input(images, torch.device("cpu"))
     assert batch.dtype == torch.float32
     assert torch.allclose(batch[1, :, 2, 3], torch.tensor([0, 0.2, 1.0]))
+
+
+def test_images_get_their_looks_whatever_their_company():
+    """Seven pictures are worked on in parts; each is what `apply_look` makes of it alone, to the last bit."""
+    rng = np.random.default_rng(0)
+    augment = Augment(brightness=0.4, contrast=0.4, saturation=0.4, grey=0.3, low_resolution=0.6, blur=0.6)
+    looks = torch.from_numpy(np.array([augment.look(64, rng) for _ in range(7)]))
+    images = torch.from_numpy(rng.integers(0, 256, (7, 3, 64, 64), dtype=np.uint8))
+    batch = to_model_input(images, torch.device("cpu"), looks)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for n in range(7):
+        assert torch.equal(batch[n], apply_look(images[n : n + 1] / 255, looks[n : n + 1])[0])
+
+
+def test_loader_processes_are_those_asked_for_or_what_suits_the_machine(monkeypatch):
+    cpu = TrainSettings(dataset="synthetic", gpus=0)
+    assert [loader_processes(cpu, cached) for cached in (True, False)] == [0, 2]
+    assert loader_processes(cpu.model_copy(update={"workers": 3}), True) == 3
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    gpu = TrainSettings(dataset="synthetic")
+    assert loader_processes(gpu, True) == 8
+    assert loader_processes(gpu, True, World(2, 4, 2, 4)) == 4
+    assert loader_processes(gpu.model_copy(update={"workers": 0}), True) == 0
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import jobs
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from popos_cli.engine import launch as launching
-from popos_cli.engine.launch import ALONE, Workers, joined, launch, surroundings
+from popos_cli.engine.launch import ALONE, Workers, joined, launch, report_failure, surroundings
 from popos_cli.engine.world import first_host
 from popos_cli.errors import PoposError, UsageError
 
@@ -97,65 +99,92 @@ def test_three_workers_agree_and_leave_no_trace(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("error", "message", "hint"),
-    [
-        (PoposError("the loss is not finite", "Lower it."), "the loss is not finite", "Lower it."),
-        (ValueError("one\ntwo"), "worker 1 of 2: ValueError: one", "Run again with POPOS_DEBUG=1"),
-    ],
-)
-def test_a_workers_error_arrives_whole(error, message, hint, tmp_path, monkeypatch, capfd):
+def test_a_workers_error_arrives_whole(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(PoposError) as caught:
-        launch(Workers(2, gpus=False), jobs.fail, error)
-    assert caught.value.message == message
-    assert caught.value.hint.startswith(hint)
+        launch(Workers(2, gpus=False), jobs.fail, PoposError("the loss is not finite", "Lower it."))
+    assert (caught.value.message, caught.value.hint) == ("the loss is not finite", "Lower it.")
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bugs_cause_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    report_failure(ValueError("one\ntwo"))
+    failure = ProcessFailure(1, 1234, 1, str(tmp_path / "error.json"))  # the agent's reading of it
+    assert failure.message["message"] == "worker 1 of 2: ValueError: one"
+    assert "Traceback" not in failure.message["extraInfo"]["py_callstack"]  # torchrun prints this
+    from_loader = (
+        "Caught OSError in DataLoader worker process 0.\nOriginal Traceback ...\nOSError: cannot read"
+    )
+    report_failure(OSError(from_loader))
+    message = json.loads((tmp_path / "error.json").read_text())["message"]["message"]
+    assert message == "worker 1 of 2: OSError: cannot read"
+
+
 def test_a_killed_worker_is_named_and_the_others_end(tmp_path):
     began = time.monotonic()
-    with pytest.raises(PoposError, match=r"worker 1 of 3 \(pid \d+\) was killed by SIGKILL") as caught:
-        launch(Workers(3, gpus=False), jobs.die, str(tmp_path))
+    with pytest.raises(PoposError, match=r"worker 1 of 2 \(pid \d+\) was killed by SIGKILL") as caught:
+        launch(Workers(2, gpus=False), jobs.die, str(tmp_path))
     assert time.monotonic() - began < 30  # starting them included
     assert "memory" in caught.value.hint
-    assert all(gone(int((tmp_path / str(rank)).read_text())) for rank in range(3))
+    assert all(gone(int((tmp_path / str(rank)).read_text())) for rank in range(2))
 
 
 def test_a_failed_run_starts_anew():
     assert launch(Workers(2, gpus=False, max_restarts=1), jobs.fail_at_first) == [2]
 
 
-def interrupt_steps(number, send):
-    """Send a signal to workers that are at their steps; the outcome, their words, and that all are gone."""
+def signal_steps(number, send):
+    """Signal workers that are at their steps. The process that launched them, and the pids of all."""
     process = start("steps")
     pids = [int(process.stderr.readline().removeprefix("running ")) for _ in range(2)]
     send(process.pid, number)
+    return process, pids
+
+
+def test_ctrl_c_lets_workers_finish():
+    """A terminal's Ctrl-C reaches all processes, and the agent repeats it."""
+    process, pids = signal_steps(signal.SIGINT, os.killpg)
     result, words = outcome(process)
     assert result == {"interrupted": True}
+    first, second = words.splitlines()
+    assert first == second and first.startswith("saved ")
     assert all(gone(pid) for pid in pids)
-    return words
-
-
-@pytest.mark.parametrize("send", [os.killpg, os.kill])
-def test_ctrl_c_lets_workers_finish(send):
-    """A terminal's Ctrl-C reaches all processes, and the agent repeats it."""
-    words = interrupt_steps(signal.SIGINT, send).splitlines()
-    assert len(words) == 2 and words[0] == words[1] and words[0].startswith("saved ")
 
 
 def test_sigterm_to_the_parent_ends_all():
-    assert interrupt_steps(signal.SIGTERM, os.kill) == ""
+    process, pids = signal_steps(signal.SIGTERM, os.kill)
+    assert outcome(process) == ({"interrupted": True}, "")
+    assert all(gone(pid) for pid in pids)
 
 
-def test_ctrl_c_while_workers_start_is_quiet():
+@pytest.mark.slow
+def test_workers_of_a_killed_parent_save_and_end():
+    process, pids = signal_steps(signal.SIGKILL, os.kill)
+    words = process.stderr.read().splitlines()  # to its end, which is theirs
+    first, second = (line for line in words if line.startswith("saved "))
+    assert first == second and first.startswith("saved ")
+    deadline = time.monotonic() + 10
+    while not all(gone(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_ctrl_c_while_workers_import_is_quiet():
     process = start("steps")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while len(children.read_text().split()) < 3:  # multiprocessing's resource tracker is the first
+    importing = 0
+    while importing < 2:
         time.sleep(0.01)
+        found = children.read_text().split()
+        importing = sum("libtorch" in Path(f"/proc/{child}/maps").read_text() for child in found)
     os.killpg(process.pid, signal.SIGINT)
-    assert outcome(process) == ({"interrupted": True}, "")
+    result, words = outcome(process)
+    assert result == {"interrupted": True}
+    assert "Traceback" not in words
 
 
 def test_two_machines_are_one_world():
@@ -165,6 +194,15 @@ def test_two_machines_are_one_world():
         found = outcome(machine)[0]["value"]
         assert_agreed(found, 2)
         assert [one["local"] for one in found] == [[0, 1], [0, 1]]
+
+
+@pytest.mark.slow
+def test_a_machine_that_lost_another_says_so():
+    endpoint = f"127.0.0.1:{free_port()}"
+    machines = [start("die", "1", "2", endpoint) for _ in range(2)]
+    messages = sorted(outcome(machine)[0]["error"] for machine in machines)
+    assert messages[0].startswith("worker 0 of 2 lost another: Connection closed by peer")
+    assert re.fullmatch(r"worker 1 of 2 \(pid \d+\) was killed by SIGKILL", messages[1])
 
 
 def test_a_rendezvous_that_cannot_be(monkeypatch):
