@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from popos_cli.engine.interrupt import Stopped, held_interrupts
-from popos_cli.engine.launch import Workers, joined, launch, restarts
+from popos_cli.engine.launch import Workers, launch
+from popos_cli.engine.world import joined, restarts
 from popos_cli.errors import PoposError
 
 
@@ -28,26 +29,26 @@ def agree(world):
         "threads": torch.get_num_threads(),
     }
     found["first"]["tensor"] = found["first"]["tensor"].tolist()
-    world.barrier()
+    world.sums(0.0)
     return world.gather(found)
 
 
 def fail(world, error):
     """Worker 1 raises; the others wait for it."""
-    world.barrier()
+    world.sums(0.0)
     if world.rank == 1:
         raise error
-    world.barrier()
+    world.sums(0.0)
 
 
 def die(world, folder=None):
     """Worker 1 is killed, as by the kernel, while the others wait for it."""
     if folder:
         Path(folder, str(world.rank)).write_text(str(os.getpid()))
-    world.barrier()
+    world.sums(0.0)
     if world.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    world.barrier()
+    world.sums(0.0)
 
 
 def fail_at_first(world):

@@ -111,6 +111,8 @@ def _from_worker(error: PoposError) -> PoposError:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. Tracebacks only under POPOS_DEBUG=1."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not console.debugging():  # torch reads it at import: no stack frames of its C++ on the terminal
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     as_json = "--json" in arguments
     try:
         code = app(arguments, standalone_mode=False)

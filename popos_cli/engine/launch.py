@@ -20,9 +20,7 @@ from typing import Any
 
 from ..errors import PoposError, UsageError
 from .interrupt import ignore_interrupts
-from .world import ALONE, DEBUG, MEET, World, debugging, joined, report_failure, restarts, surroundings
-
-__all__ = ["ALONE", "Workers", "World", "joined", "launch", "report_failure", "restarts", "surroundings"]
+from .world import DEBUG, MEET, debugging, joined, report_failure
 
 ANSWER = 10  # seconds for a rendezvous store to answer in
 INTERRUPTED = 130  # a worker's exit code for Ctrl-C
@@ -104,6 +102,9 @@ def _work(function: Callable[..., Any], gpu: bool, arguments: tuple[Any, ...]) -
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while torch waits for the others, deaf to Python's
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    agent = multiprocessing.parent_process()
+    if agent and not agent.is_alive():  # killed before torch could ask for a signal of that
+        sys.exit(1)
     try:
         with joined(gpu) as world:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,8 +17,8 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from popos_cli.engine import launch as launching
-from popos_cli.engine.launch import ALONE, Workers, joined, launch, report_failure, surroundings
-from popos_cli.engine.world import first_host
+from popos_cli.engine.launch import Workers, launch
+from popos_cli.engine.world import ALONE, first_host, joined, report_failure, surroundings
 from popos_cli.errors import PoposError, UsageError
 
 PLACES = ("RANK", "WORLD_SIZE", "TORCHELASTIC_", "SLURM_", "OMP_NUM_THREADS", "MASTER_")
@@ -41,7 +41,7 @@ def start(*arguments, module=(), **environment):
 
 def outcome(process):
     """What it printed, as one JSON document on stdout; and its stderr."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     return json.loads(out), err
 
 
@@ -71,7 +71,6 @@ def test_alone_nothing_is_sent():
         assert world.sums(1, 2.5) == [1, 2.5]
         value = object()
         assert world.broadcast(value) is value and world.gather(value) == [value]
-        world.barrier()
 
 
 def test_three_workers_agree_and_leave_no_trace(tmp_path, monkeypatch, capfd):
@@ -125,10 +124,9 @@ def test_a_bugs_cause_is_one_line(tmp_path, monkeypatch):
 
 
 def test_a_killed_worker_is_named_and_the_others_end(tmp_path):
-    began = time.monotonic()
     with pytest.raises(PoposError, match=r"worker 1 of 2 \(pid \d+\) was killed by SIGKILL") as caught:
         launch(Workers(2, gpus=False), jobs.die, str(tmp_path))
-    assert time.monotonic() - began < 30  # starting them included
+    assert time.time() - (tmp_path / "1").stat().st_mtime < 30  # when all were ready, just before
     assert "memory" in caught.value.hint
     assert all(gone(int((tmp_path / str(rank)).read_text())) for rank in range(2))
 
@@ -145,6 +143,7 @@ def signal_steps(number, send):
     return process, pids
 
 
+@pytest.mark.slow
 def test_ctrl_c_lets_workers_finish():
     """A terminal's Ctrl-C reaches all processes, and the agent repeats it."""
     process, pids = signal_steps(signal.SIGINT, os.killpg)
@@ -164,9 +163,9 @@ def test_sigterm_to_the_parent_ends_all():
 @pytest.mark.slow
 def test_workers_of_a_killed_parent_save_and_end():
     process, pids = signal_steps(signal.SIGKILL, os.kill)
-    words = process.stderr.read().splitlines()  # to its end, which is theirs
-    first, second = (line for line in words if line.startswith("saved "))
-    assert first == second and first.startswith("saved ")
+    words = process.stderr.read()  # to its end, which is theirs
+    saved = re.findall(r"^saved \d+$", words, re.MULTILINE)
+    assert len(saved) == 2 and saved[0] == saved[1], words
     deadline = time.monotonic() + 10
     while not all(gone(pid) for pid in pids):
         assert time.monotonic() < deadline
@@ -187,6 +186,7 @@ def test_ctrl_c_while_workers_import_is_quiet():
     assert "Traceback" not in words
 
 
+@pytest.mark.slow
 def test_two_machines_are_one_world():
     endpoint = f"127.0.0.1:{free_port()}"
     machines = [start("agree", "1", "2", endpoint) for _ in range(2)]
@@ -218,9 +218,10 @@ def test_a_rendezvous_that_cannot_be(monkeypatch):
         launch(Workers(1, False, nodes=2, endpoint="nowhere"), jobs.agree)
 
 
+@pytest.mark.slow
 def test_torchruns_processes_are_joined():
     process = start("join", module=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     for line in out.splitlines():
         assert_agreed(json.loads(line)["value"], 2)
     assert len(out.splitlines()) == 2
