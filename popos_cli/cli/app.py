@@ -113,7 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not console.debugging():  # torch reads it at import: no stack frames of its C++ on the terminal
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    as_json = "--json" in arguments
+    # Of a command that torchrun or srun runs many times, one speaks to the program that reads stdout.
+    first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    as_json = "--json" in arguments and first
     try:
         code = app(arguments, standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word

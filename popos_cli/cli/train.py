@@ -81,7 +81,7 @@ def train(
         config = _settings_of(resume, [flag for flag, value in clashing.items() if value])
     flags = {
         "gpus": gpus,
-        "processes": processes,
+        "processes": processes or (1 if gpus else None),  # of a run that began on the CPU
         "recipe": recipe,
         "model": {"resolution": resolution, "init": weights},
         "schedule": {"epochs": epochs, "batch_size": batch_size},

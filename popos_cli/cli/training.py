@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
-from ..data.home import remember, replacing
+from ..data.home import remember
 from ..data.index import Index, prepared_names, read_index
 from ..engine.autobatch import fitting_batch
 from ..engine.build import (
@@ -20,14 +21,13 @@ from ..engine.build import (
     training_crops,
 )
 from ..engine.checkpoint import has_state
-from ..engine.launch import Workers, launch
-from ..engine.runlog import Silent, read_rows
+from ..engine.launch import Workers, launch, parse_endpoint
+from ..engine.runlog import Silent, read_rows, write_settings
 from ..engine.train import fit
 from ..engine.world import ALONE, World, joined, report_failure, restarts, surroundings
 from ..errors import PoposError, UsageError
 from ..report.plots import save_training_curves
 from ..settings.differences import as_diff, differences
-from ..settings.load import dump_toml
 from ..settings.schema import AUTO, TrainSettings
 from ..weights.find import initial_state
 from . import console
@@ -73,6 +73,8 @@ def _workers(settings: TrainSettings, place: Place) -> Workers | None:
             "--nnodes and --rdzv-endpoint belong together",
             "On every machine: popos train ... --nnodes 2 --rdzv-endpoint FIRST_MACHINE:29400 --out DIR",
         )
+    if place.endpoint:
+        parse_endpoint(place.endpoint)
     if place.nodes > 1 and not (place.out or place.resume):
         raise UsageError("--nnodes needs --out or --resume: a run folder that all machines name alike")
     if count * place.nodes == 1 and not place.max_restarts:
@@ -104,19 +106,19 @@ def _train(settings: TrainSettings, place: Place, world: World, workers: Workers
         say(sentence)
     run = _run_folder(settings, place, world)
     if world.main:
+        if not place.resume:
+            write_settings(run, settings)
         _announce(settings, index, run, world, workers)
     try:
-        given = (settings, initial, run)
+        # Tensors would go to other processes as open files, of which there may be too few.
+        given = (settings, {name: tensor.numpy() for name, tensor in (initial or {}).items()}, run)
         best, first = launch(workers, train_worker, *given) if workers else train_worker(world, *given)
         if first:
             _finish(settings, index, run, best, json)
     except (KeyboardInterrupt, PoposError) as error:
-        if has_state(run):
-            stopped = isinstance(error, KeyboardInterrupt)
-            say(
-                f"{'stopped and saved' if stopped else 'the last checkpoint is kept'}; "
-                f"go on with: popos train --resume {run}"
-            )
+        refused = str(error).startswith(f"{run}: ")  # the folder itself is what is wrong
+        if has_state(run) and not refused:
+            say(f"go on from the last checkpoint with: popos train --resume {run}")
         raise
     finally:
         if world.main and (rows := read_rows(run)):
@@ -127,7 +129,7 @@ def _train(settings: TrainSettings, place: Place, world: World, workers: Workers
 def _sized(settings: TrainSettings, index: Index, world: World, workers: Workers | None) -> TrainSettings:
     """The settings with a number for a batch size of `AUTO`. Raises PoposError where it does not divide
     among the processes."""
-    size = workers.per_node * workers.nodes if workers else world.size
+    size = workers.size if workers else world.size
     if settings.schedule.batch_size == AUTO:
         if workers and workers.nodes > 1:
             raise UsageError("--batch-size auto: machines may differ", "Give a number with --nnodes.")
@@ -153,26 +155,24 @@ def _run_folder(settings: TrainSettings, place: Place, world: World) -> Path:
     if world.size == 1 and place.nodes == 1:
         return new_run_folder(place.out, f"{settings.dataset}-{settings.model.resolution}")
     assert place.out
-    if has_state(place.out) and not restarts():
-        raise PoposError(
-            f"{place.out} holds a run already",
-            f"Go on with it: --resume {place.out}; or choose another --out.",
-        )
     place.out.mkdir(parents=True, exist_ok=True)
+    others = [path for path in place.out.iterdir() if "settings.toml" not in path.name]  # another process's
+    if others and not restarts():
+        raise PoposError(
+            f"{place.out} exists already", f"Go on with it: --resume {place.out}; or choose another --out."
+        )
     return place.out
 
 
 def _announce(
     settings: TrainSettings, index: Index, run: Path, world: World, workers: Workers | None
 ) -> None:
-    """Write down the settings, and say what they come to."""
+    """Say what the settings come to."""
     schedule = settings.schedule
-    with replacing(run / "settings.toml") as temporary:
-        temporary.write_text(dump_toml(settings), encoding="utf-8")
     console.note(f"run folder: {run}")
     if crops := training_crops(settings, index):
         console.note(f"faces come from the crop cache: {crops.folder}")
-    size = workers.per_node * workers.nodes if workers else world.size
+    size = workers.size if workers else world.size
     faces = faces_a_step(schedule, len(index.of_split("train")), size)
     if size > 1 or schedule.accumulate > 1:
         console.note(f"a step: {faces} faces, {size} processes x {faces // size}")
@@ -186,9 +186,12 @@ def _announce(
         console.note(as_diff(found))
 
 
-def train_worker(world: World, settings: TrainSettings, initial: Any, run: Path) -> tuple[float, bool]:
+def train_worker(
+    world: World, settings: TrainSettings, arrays: dict[str, NDArray[Any]], run: Path
+) -> tuple[float, bool]:
     """One process's training, which the first of all shows: best validation NME, and whether it was that."""
     index = read_index(settings.dataset)
+    initial = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if not world.main:
         return fit(settings, index, initial, run, Silent(), world), False
     with training_bar() as bar:
@@ -203,7 +206,7 @@ def _finish(settings: TrainSettings, index: Index, run: Path, best: float, json:
     if json:
         console.print_json({
             "run": str(run), "weights": str(file), "val_nme": best,
-            "epochs": settings.schedule.epochs, "dataset": index.name,
+            "epochs": int(read_rows(run)[-1]["epoch"]), "dataset": index.name,
             "resolution": settings.model.resolution,
         })  # fmt: skip
         return

@@ -33,9 +33,8 @@ def fitting_batch(settings: TrainSettings, index: Index, processes: int, world: 
     room = SHARE * _free_bytes(device, processes) - 5 * weights
     faces = len(index.of_split("train"))
     most = min(MOST, faces // FEWEST_STEPS) // processes
-    fits = int(
-        min(room / (kept_bytes(model, settings, device) / TRIAL), most) // settings.schedule.accumulate
-    )
+    parts = settings.schedule.accumulate  # one at a time has to fit
+    fits = int(min(room / (kept_bytes(model, settings, device) / TRIAL), most // parts))
     batch = 1 << max(fits, 1).bit_length() - 1
     while device.type == "cuda" and batch and not _step_fits(model, settings, device, batch):
         batch //= 2
@@ -44,7 +43,7 @@ def fitting_batch(settings: TrainSettings, index: Index, processes: int, world: 
             f"not even one face a step fits the memory of {device}",
             "Free some, or train at a lower --resolution.",
         )
-    return batch * settings.schedule.accumulate * processes
+    return batch * parts * processes
 
 
 def kept_bytes(model: torch.nn.Module, settings: TrainSettings, device: torch.device) -> int:

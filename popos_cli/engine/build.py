@@ -149,7 +149,7 @@ def training_loader(
         num_workers=workers,
         worker_init_fn=start_worker,
         persistent_workers=workers > 0,  # a fork at each epoch would have all memory copied, page by page
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pick_device(settings.gpus, world.local_rank).type == "cuda",
     )
     return loader, batches
 

@@ -41,6 +41,10 @@ class Workers:
     max_restarts: int = 0
     run_id: str = "popos"
 
+    @property
+    def size(self) -> int:
+        return self.per_node * self.nodes
+
 
 def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call `function(world, *arguments)` in every worker; returns what this machine's first one returned.
@@ -74,7 +78,7 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
             )
             values = elastic_launch(config, _work)(function, workers.gpus, arguments)
     except ChildFailedError as error:
-        raise _cause(error, workers.per_node * workers.nodes) from None
+        raise _cause(error, workers.size) from None
     except SignalException:
         raise KeyboardInterrupt from None
     except RendezvousTimeoutError:
@@ -134,23 +138,28 @@ def _cause(error: Any, size: int) -> BaseException:
     return PoposError(f"{worker} was killed by {name}", memory if name == "SIGKILL" else DEBUG)
 
 
+def parse_endpoint(endpoint: str) -> tuple[str, int]:
+    """Host and port of "host:port". Raises UsageError."""
+    from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
+
+    try:
+        host, port = parse_rendezvous_endpoint(endpoint, default_port=0)
+        if port:
+            return host, port
+    except ValueError:
+        pass
+    raise UsageError(f"not a rendezvous endpoint: {endpoint!r}", "It is HOST:PORT.")
+
+
 def _await_endpoint(endpoint: str) -> None:
     """Wait until a machine of the run has opened the endpoint; this one itself does where it is here.
 
     Raises PoposError where none does, or another program: torch's own wait is deaf to Ctrl-C then, and
     without end.
     """
-    from torch.distributed.elastic.rendezvous.utils import (
-        _matches_machine_hostname,
-        parse_rendezvous_endpoint,
-    )
+    from torch.distributed.elastic.rendezvous.utils import _matches_machine_hostname
 
-    try:
-        host, port = parse_rendezvous_endpoint(endpoint, default_port=0)
-        if not port:
-            raise ValueError
-    except ValueError:
-        raise UsageError(f"not a rendezvous endpoint: {endpoint!r}", "It is HOST:PORT.") from None
+    host, port = parse_endpoint(endpoint)
     here, deadline = _matches_machine_hostname(host), time.monotonic() + MEET
     while True:
         try:

@@ -16,6 +16,8 @@ import torch
 
 from ..data.home import replacing
 from ..errors import PoposError
+from ..settings.load import dump_toml
+from ..settings.schema import TrainSettings
 from .objective import PARTS
 
 T = TypeVar("T")
@@ -205,6 +207,12 @@ def _is_past(line: str, step: int, epoch: int) -> bool:
         return bool(values["epoch"] <= epoch if "val_nme" in values else values["step"] <= step)
     except (ValueError, TypeError, KeyError):
         return False
+
+
+def write_settings(run: Path, settings: TrainSettings) -> None:
+    """settings.toml, which `--resume` and `--config` read."""
+    with replacing(run / "settings.toml") as temporary:
+        temporary.write_text(dump_toml(settings), encoding="utf-8")
 
 
 def write_rows(run: Path, rows: list[dict[str, float]]) -> None:

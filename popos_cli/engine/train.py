@@ -23,7 +23,7 @@ from .checkpoint import clear_leftovers, load_state, only_writer
 from .evaluate import measure
 from .interrupt import Stopped, held_interrupts
 from .objective import PARTS, objective
-from .runlog import LOSSES, Meter, Progress, RunLog, Silent
+from .runlog import LOSSES, Meter, Progress, RunLog, Silent, write_settings
 from .training import Training, begin, freeze_batch_norms
 from .unfinite import refuse_unfinite
 from .world import ALONE, World
@@ -59,6 +59,8 @@ def fit(
     with held_interrupts() as pressed, only_writer(run) if world.main else nullcontext():
         training = begin(settings, index, initial, batches.steps, world)
         go_on(training, run, progress)
+        if world.main:  # a run that is refused keeps the settings that it began with
+            write_settings(run, settings)
         progress.start(settings.schedule.epochs * batches.steps, training.step)
         log = RunLog(run, training.step, training.epoch, settings.tensorboard) if world.main else Silent()
         try:
@@ -167,19 +169,19 @@ def train_step(
     sums = np.zeros(len(PARTS))
     training.optimiser.zero_grad(set_to_none=True)
     chunks = list(zip(*(t.chunk(schedule.accumulate) for t in (images, points, share)), strict=True))
+    network = training.network
+    several = isinstance(network, DistributedDataParallel)
     for number, (pictures, truth, part) in enumerate(chunks, 1):
-        network = training.network
         # Processes share their gradients with the last part.
-        several = isinstance(network, DistributedDataParallel)
         with network.no_sync() if several and number < len(chunks) else nullcontext():  # type: ignore[operator]
             with torch.autocast(device.type, dtype=training.dtype, enabled=training.dtype is not None):
                 heatmaps = network(pictures)
             parts = objective(settings.loss, heatmaps.float(), truth, part, training.codec, ramp)
-            values = torch.stack(list(parts.values())).tolist()  # waits for the GPU
-            found = dict(zip(parts, values, strict=True))
+            terms = torch.stack(list(parts.values()))
+            found = dict(zip(parts, terms.tolist(), strict=True))  # waits for the GPU
             refuse_unfinite(found, heatmaps, batch, faces, training.model, training.step, run)
             sums += [found.get(name, 0.0) for name in PARTS]
-            training.scaler.scale(torch.stack(list(parts.values())).sum()).backward()
+            training.scaler.scale(terms.sum()).backward()
     if schedule.clip:
         training.scaler.unscale_(training.optimiser)
         nn.utils.clip_grad_norm_(training.model.parameters(), schedule.clip)
@@ -194,18 +196,21 @@ def train_step(
 def validate(training: Training, loader: DataLoader[Any], pressed: Callable[[], bool]) -> float:
     """Mean NME in percent of the averaged weights over the loader's faces, without the flip test.
 
-    Raises Stopped between two batches; of several processes none may leave alone, so they go on.
+    Raises Stopped between two batches; of several processes none may leave alone, so they do at the end.
     """
 
     def check(faces: int) -> None:
         if pressed() and training.world.size == 1:
             raise Stopped
 
-    share_buffers(training.average, training.world)
+    world = training.world
+    share_buffers(training.average, world)
     found = measure(
         training.average.module, {"own": training.codec}, loader, training.device, None,
-        training.info.label_offset, training.dtype, check, training.world,
+        training.info.label_offset, training.dtype, check, world,
     )  # fmt: skip
+    if any(world.sums(float(pressed()))):
+        raise Stopped
     return float(np.nanmean(found["own"].error) * 100)
 
 

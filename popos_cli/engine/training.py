@@ -65,12 +65,22 @@ class Training:
         }
 
     def take(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; RuntimeError, ValueError or KeyError where it is of another network."""
+        """Go on from `state`; RuntimeError, ValueError or KeyError where it is of another network.
+
+        Rate, decay and precision are those of the settings, which may have changed since.
+        """
+        groups = self.optimiser.param_groups
+        chosen = [{key: group[key] for key in ("initial_lr", "weight_decay")} for group in groups]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
+        self.schedule.base_lrs = [own["initial_lr"] for own in chosen]
+        factor = self.schedule.lr_lambdas[0](self.schedule.last_epoch)
+        for group, own in zip(self.optimiser.param_groups, chosen, strict=True):
+            group.update(own, lr=own["initial_lr"] * factor)
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.losses = state["step"], state["epoch"], state["losses"]
         self.best, self.best_epoch = state["best"], state["best_epoch"]
 

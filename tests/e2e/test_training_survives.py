@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,7 +131,16 @@ FROZEN = (
 )  # fmt: skip
 
 
-def test_two_processes_take_the_steps_of_one(synthetic, popos, tmp_path):
+@pytest.fixture
+def few_open_files():
+    """What most shells allow; the first weights have as many tensors."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_two_processes_take_the_steps_of_one(synthetic, popos, tmp_path, few_open_files):
     """20 steps of the same batches with frozen batch norms: equal but for the order of sums."""
     twenty = ("--epochs", "7", "--set", "workers=0")  # of 3 steps
     popos(*FROZEN, *twenty, "--out", "one").ok()
@@ -239,3 +250,35 @@ def test_twenty_kills_change_nothing(synthetic, shop, start, popos, tmp_path):
     assert left == []
     losses = np.array([float(row["val_nme"]) for row in rows(tmp_path / "killed/results.csv")])
     assert len(losses) == 40 and np.isfinite(losses).all()
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(synthetic, shop, popos, tmp_path):
+    run = shutil.copytree(shop.run, tmp_path / "run")
+    before = (run / "settings.toml").read_bytes()
+    told = popos("train", "--resume", "run", "--set", "model.resolution=8", "--epochs", "9")
+    assert told.code == 1
+    assert "of another network" in told.errors[0] and "go on from the last" not in told.err
+    assert (run / "settings.toml").read_bytes() == before
+    popos("train", "--resume", "run").ok()
+
+
+def test_a_resumed_run_takes_another_rate_and_decay(synthetic, shop, popos, tmp_path):
+    """The checkpoint brings the moments, the settings bring the rate."""
+    shutil.copytree(shop.run, tmp_path / "run")
+    changed = ("schedule.learning_rate=1e-6", "schedule.rate_batch=0", "schedule.shape=step")
+    popos("train", "--resume", "run", "--epochs", "4", *(f"--set={one}" for one in changed)).ok()
+    last = rows(tmp_path / "run/results.csv")[-1]
+    assert (last["epoch"], float(last["learning_rate"])) == ("4", pytest.approx(1e-8))
+
+
+def test_a_folder_that_is_taken_is_refused_to_several_processes_too(synthetic, shop, start, tmp_path):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "results.csv").write_text("mine")
+    before = ("--standalone", "--nproc-per-node", "2", "-m", "popos_cli")
+    process = start(*shop.train, "--out", "taken", "--json", module="torch.distributed.run", before=before)
+    out, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "taken exists already" in json.loads(out)["error"]["message"], told
+    assert [path.name for path in taken.iterdir()] == ["results.csv"]
+    assert (taken / "results.csv").read_text() == "mine"
