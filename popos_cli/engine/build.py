@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -189,8 +190,13 @@ class Loader(DataLoader[Any]):
     """Its processes run OpenCV on one core each: threads of OpenCV's own would fight over the others'.
 
     The number is set before they begin and taken over by a forked process; changing it there, where
-    OpenCV's threads ran before the fork, hangs every other time.
+    OpenCV's threads ran before the fork, hangs every other time. They are forked also where this process was
+    spawned, as elastic's workers are, and would spawn: seconds of imports, for validation at each epoch.
     """
+
+    def __init__(self, faces: Dataset[dict[str, Any]], num_workers: int, **given: Any) -> None:
+        context = "fork" if num_workers and sys.platform == "linux" else None
+        super().__init__(faces, num_workers=num_workers, multiprocessing_context=context, **given)
 
     def __iter__(self) -> Any:
         threads = cv2.getNumThreads()

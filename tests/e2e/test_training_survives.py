@@ -181,6 +181,7 @@ def test_torchruns_processes_are_joined(synthetic, shop, start, popos, tmp_path)
     assert_same_run(tmp_path / "joined", tmp_path / "own")
 
 
+@pytest.mark.slow
 def test_two_machines_meet(synthetic, shop, start, tmp_path):
     """Two launchers on this one, each with one process."""
     import socket
@@ -219,7 +220,7 @@ def test_a_world_that_cannot_be_is_refused_before_any_work(synthetic, shop, popo
 def test_batch_norm_sees_half_the_faces_and_learns_as_well(synthetic, popos, tmp_path):
     """With batch norms of its own a process sees half a batch: final NME within 5 % all the same."""
     nme = []
-    free = (*FROZEN, "--set", "schedule.freeze_batch_norm=false", "--batch-size", "18", "--epochs", "30")
+    free = (*FROZEN, "--set", "schedule.freeze_batch_norm=false", "--set", "workers=0", "--epochs", "12")
     for processes in (1, 2):
         document = popos(*free, "--processes", processes, "--out", f"run-{processes}", "--json").ok().json
         nme.append(document["val_nme"])

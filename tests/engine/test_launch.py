@@ -123,6 +123,7 @@ def test_a_bugs_cause_is_one_line(tmp_path, monkeypatch):
     assert message == "worker 1 of 2: OSError: cannot read"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_named_and_the_others_end(tmp_path):
     with pytest.raises(PoposError, match=r"worker 1 of 2 \(pid \d+\) was killed by SIGKILL") as caught:
         launch(Workers(2, gpus=False), jobs.die, str(tmp_path))
@@ -131,6 +132,7 @@ def test_a_killed_worker_is_named_and_the_others_end(tmp_path):
     assert all(gone(int((tmp_path / str(rank)).read_text())) for rank in range(2))
 
 
+@pytest.mark.slow
 def test_a_failed_run_starts_anew():
     assert launch(Workers(2, gpus=False, max_restarts=1), jobs.fail_at_first) == [2]
 
@@ -172,6 +174,7 @@ def test_workers_of_a_killed_parent_save_and_end():
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_workers_import_is_quiet():
     process = start("steps")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
