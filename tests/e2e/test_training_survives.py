@@ -174,6 +174,7 @@ def test_processes_do_not_change_what_evaluation_finds(popos, tmp_path):
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.slow
 def test_torchruns_processes_are_joined(synthetic, shop, start, popos, tmp_path):
     """One JSON document, and the weights that popos's own two processes give."""
     before = ("--standalone", "--nproc-per-node", "2", "-m", "popos_cli")
