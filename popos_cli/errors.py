@@ -1,6 +1,7 @@
 """The two kinds of failure that a user is told about; everything else is a bug of ours."""
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -8,6 +9,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The start of a hint, "Did you mean 'x'? ", or "" where no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def debugging() -> bool:
+    """Whether the user wants tracebacks and other programs' own words: POPOS_DEBUG=1."""
+    return os.environ.get("POPOS_DEBUG") == "1"
 
 
 class PoposError(Exception):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, debugging
 from . import (
     bench,
     calibrate,
@@ -111,7 +111,7 @@ def _from_worker(error: PoposError) -> PoposError:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. Tracebacks only under POPOS_DEBUG=1."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not console.debugging():  # torch reads it at import: no stack frames of its C++ on the terminal
+    if not debugging():  # torch reads it at import: no stack frames of its C++ on the terminal
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Of a command that torchrun or srun runs many times, one speaks to the program that reads stdout.
     first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except PoposError as error:
-        if console.debugging():
+        if debugging():
             raise
         return console.fail(_from_worker(error), as_json)
     except typer.TyperException as error:  # a wrong flag or value, found by the parser
@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if console.debugging():
+        if debugging():
             raise
         known = explain_import_error(error)
         text = _own_words(str(error).strip()) or type(error).__name__

@@ -150,7 +150,7 @@ def training(
     that is kept.
     """
     from ..data.index import read_index
-    from ..engine.autobatch import fitting_batch
+    from ..engine.autobatch import fitting_batch, with_batch_size
     from ..engine.bench_training import bench_training
     from ..settings.load import load_train_settings
     from ..settings.schema import AUTO
@@ -159,8 +159,7 @@ def training(
     settings = load_train_settings(dataset, None, set_ or [], flags)
     index = read_index(settings.dataset)
     if settings.schedule.batch_size == AUTO:
-        schedule = settings.schedule.model_copy(update={"batch_size": fitting_batch(settings, index, 1)})
-        settings = settings.model_copy(update={"schedule": schedule})
+        settings = with_batch_size(settings, fitting_batch(settings, index, 1))
     with console.progress_bar("training") as (bar, task):
         found = bench_training(settings, index, lambda n, of: bar.update(task, completed=n, total=of))
     if json:

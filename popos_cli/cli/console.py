@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -65,10 +64,6 @@ def fail(error: PoposError, as_json: bool) -> int:
         if error.hint:
             stderr.print(f"hint: {error.hint}")
     return error.exit_code
-
-
-def debugging() -> bool:
-    return os.environ.get("POPOS_DEBUG") == "1"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..data.home import remember
 from ..data.index import Index, prepared_names, read_index
-from ..engine.autobatch import fitting_batch
+from ..engine.autobatch import fitting_batch, with_batch_size
 from ..engine.build import (
     build_info,
     faces_a_step,
@@ -111,7 +111,7 @@ def _train(settings: TrainSettings, place: Place, world: World, workers: Workers
         _announce(settings, index, run, world, workers)
     try:
         # Tensors would go to other processes as open files, of which there may be too few.
-        given = (settings, {name: tensor.numpy() for name, tensor in (initial or {}).items()}, run)
+        given = (settings, index, {name: tensor.numpy() for name, tensor in (initial or {}).items()}, run)
         best, first = launch(workers, train_worker, *given) if workers else train_worker(world, *given)
         if first:
             _finish(settings, index, run, best, json)
@@ -134,18 +134,17 @@ def _sized(settings: TrainSettings, index: Index, world: World, workers: Workers
         if workers and workers.nodes > 1:
             raise UsageError("--batch-size auto: machines may differ", "Give a number with --nnodes.")
         if workers:  # measured in a process of its own: this one must not keep a GPU's memory
-            batch = launch(Workers(1, workers.gpus), measure_batch, settings, size)
+            batch = launch(Workers(1, workers.gpus), measure_batch, settings, index, size)
         else:
             batch = world.broadcast(fitting_batch(settings, index, size, world))
-        schedule = settings.schedule.model_copy(update={"batch_size": batch})
-        settings = settings.model_copy(update={"schedule": schedule})
+        settings = with_batch_size(settings, batch)
     faces_a_step(settings.schedule, len(index.of_split("train")), size)
     return settings
 
 
-def measure_batch(world: World, settings: TrainSettings, processes: int) -> int:
+def measure_batch(world: World, settings: TrainSettings, index: Index, processes: int) -> int:
     """`fitting_batch` in a process of its own."""
-    return fitting_batch(settings, read_index(settings.dataset), processes)
+    return fitting_batch(settings, index, processes)
 
 
 def _run_folder(settings: TrainSettings, place: Place, world: World) -> Path:
@@ -187,10 +186,9 @@ def _announce(
 
 
 def train_worker(
-    world: World, settings: TrainSettings, arrays: dict[str, NDArray[Any]], run: Path
+    world: World, settings: TrainSettings, index: Index, arrays: dict[str, NDArray[Any]], run: Path
 ) -> tuple[float, bool]:
     """One process's training, which the first of all shows: best validation NME, and whether it was that."""
-    index = read_index(settings.dataset)
     initial = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if not world.main:
         return fit(settings, index, initial, run, Silent(), world), False

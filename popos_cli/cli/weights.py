@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, debugging
 from . import console
 from .options import JSON, one_of
 
@@ -92,7 +92,7 @@ def _fetch(entry: Entry, offline: bool, alone: bool) -> dict[str, Any]:
         with _bar(entry.name) as progress:
             return {"name": entry.name, "action": "here", "path": str(obtain(entry, offline, progress))}
     except PoposError as error:
-        if alone or console.debugging():
+        if alone or debugging():
             raise
         console.fail(error, as_json=False)
         return {"name": entry.name, "action": "failed", "path": _source(entry), "error": error.message}

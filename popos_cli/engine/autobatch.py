@@ -46,6 +46,12 @@ def fitting_batch(settings: TrainSettings, index: Index, processes: int, world: 
     return batch * parts * processes
 
 
+def with_batch_size(settings: TrainSettings, faces: int) -> TrainSettings:
+    """The same settings with so many faces a step."""
+    schedule = settings.schedule.model_copy(update={"batch_size": faces})
+    return settings.model_copy(update={"schedule": schedule})
+
+
 def kept_bytes(model: torch.nn.Module, settings: TrainSettings, device: torch.device) -> int:
     """Bytes that autograd keeps of a forward pass of `TRIAL` faces, each storage counted once."""
     storages: dict[int, int] = {}

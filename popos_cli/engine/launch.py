@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, debugging
 from .interrupt import ignore_interrupts
-from .world import DEBUG, MEET, debugging, joined, report_failure
+from .world import DEBUG, MEET, joined, report_failure
 
 ANSWER = 10  # seconds for a rendezvous store to answer in
 INTERRUPTED = 130  # a worker's exit code for Ctrl-C
@@ -39,7 +39,6 @@ class Workers:
     nodes: int = 1
     endpoint: str | None = None
     max_restarts: int = 0
-    run_id: str = "popos"
 
     @property
     def size(self) -> int:
@@ -69,7 +68,7 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
                 max_nodes=workers.nodes,
                 nproc_per_node=workers.per_node,
                 logs_specs=DefaultLogsSpecs(folder),
-                run_id=workers.run_id,
+                run_id="popos",
                 rdzv_backend="c10d",
                 rdzv_endpoint=workers.endpoint or "localhost:0",
                 rdzv_configs={"join_timeout": MEET},

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
-from ..errors import PoposError
+from ..errors import PoposError, debugging
 from .interrupt import Stopped
 
 MEET = 300  # seconds in which all machines or tasks of a run must come together
@@ -190,7 +190,3 @@ def report_failure(error: Exception) -> None:
     extra = {"timestamp": str(int(time.time())), "py_callstack": report}
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"message": {"message": message, "hint": hint, "extraInfo": extra}}, file)
-
-
-def debugging() -> bool:
-    return os.environ.get("POPOS_DEBUG") == "1"
