@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from ..core.geometry import Alignment, Floats, compose, crop_matrix, invert, transform, warp
 from ..sources import read_bgr
-from .augment import PLAIN, Augment, compress
+from .augment import PLAIN, Augment, soften
 from .crops import Crops
 from .index import Index
 
@@ -20,8 +20,8 @@ from .index import Index
 class FaceDataset(Dataset[dict[str, Any]]):
     """One face a sample, cropped around its square.
 
-    image: (3, S, S) uint8 RGB. look: (6,) float32, what `augment.apply_look` has still to do to it, and
-    the JPEG quality that it has had, 0 for none.
+    image: (3, S, S) uint8 RGB. look: (6,) float32, in the order of `augment.PLAIN`: the colours that
+    `augment.apply_colours` has still to give it, and how it has been softened.
     points: (K, 2) float32 crop pixels, NaN where not labelled. points_image: (K, 2) float64.
     matrix: (2, 3) float64 image -> crop. normaliser: image pixels. face: the row in `index`.
 
@@ -65,13 +65,15 @@ class FaceDataset(Dataset[dict[str, Any]]):
         if augment:
             augment.occlude(image, rng)
             look = augment.look(size, rng)
-            compress(image, look)
+            image = soften(image, look)
+        planes = np.empty((3, size, size), np.uint8)
+        cv2.split(image, [planes[2], planes[1], planes[0]])
         points = transform(index.points[face], matrix)
         points[index.visible[face] == 0] = np.nan
         if flip:
             points = points[self.flip_index]
         return {
-            "image": torch.from_numpy(image),
+            "image": torch.from_numpy(planes),
             "look": torch.from_numpy(look),
             "points": torch.from_numpy(points.astype(np.float32)),
             "points_image": torch.from_numpy(index.points[face]),
@@ -81,12 +83,10 @@ class FaceDataset(Dataset[dict[str, Any]]):
         }
 
     def _pixels(self, face: int, matrix: Floats) -> NDArray[np.uint8]:
-        """The crop (3, S, S), RGB, that `matrix` (image -> crop) cuts out."""
+        """The crop (S, S, 3), BGR, that `matrix` (image -> crop) cuts out."""
         if self.crops:
             picture, cached = self.crops[face]
             matrix = compose(matrix, invert(cached))
         else:
             picture = read_bgr(self.index.root / str(self.index.image[face]), upright=False)
-        planes = np.empty((3, self.image_size, self.image_size), np.uint8)
-        cv2.split(warp(picture, matrix, self.image_size), [planes[2], planes[1], planes[0]])
-        return planes
+        return warp(picture, matrix, self.image_size)

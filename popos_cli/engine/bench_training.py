@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..core.losses import heatmap_mse
 from ..data.index import Index
@@ -20,81 +18,98 @@ from . import build
 from .bench import wait_for
 from .runlog import Meter, RunLog, Silent
 from .train import train_epoch
-from .training import Training, begin
+from .training import begin
 
-TURNS = 5
-SECONDS = 6.0  # of one turn, about
-WARM_UP = 3  # steps
+PAIRS = 60
+WARM_UP = 5  # pairs that do not count
+TURN = 25  # steps of a turn where loader processes work ahead: one step's time would be a gift to them
+
+
+class Alternating(Silent):
+    """Is told of each step of a training, and after every `turn` of them lets the other side have as many.
+
+    So close to each other, a machine whose speed drifts spoils neither.
+    """
+
+    def __init__(self, device: torch.device, turn: int, other: Callable[[], None]) -> None:
+        self.device, self.turn, self.other = device, turn, other
+        self.own: list[float] = []  # seconds of each turn
+        self.others: list[float] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """An epoch's first step comes next."""
+        self.steps, self.since = 0, time.perf_counter()
+
+    def step(self, *_: Any) -> None:
+        self.steps += 1
+        if self.steps % self.turn == 0:
+            self.own.append(self._lap())
+            for _step in range(self.turn):
+                self.other()
+            self.others.append(self._lap())
+
+    def _lap(self) -> float:
+        wait_for(self.device)
+        before, self.since = self.since, time.perf_counter()
+        return self.since - before
 
 
 def bench_training(settings: TrainSettings, index: Index, told: Callable[[int, int], None]) -> dict[str, Any]:
-    """Faces a second of the trainer's own epochs, and of the network alone, in turns of as many steps.
+    """Faces a second of the trainer's own epochs, and of the network alone, by turns.
 
     The trainer's turn is all that `train_epoch` does: loader, look, losses, optimiser, average, log, on the
     index's training faces, which come from the crop cache where there is one. The bare turn, in the same
     precision and memory format, is the forward pass on one batch in memory, the mean squared error to
-    fixed heatmaps, and the backward pass. They alternate, now one first and now the other, so that a
-    machine whose speed drifts spoils neither. In one process; what is written lies in a temporary
-    folder. `told` is told how many turns of how many are done.
+    fixed heatmaps, and the backward pass. In one process; what is written lies in a temporary folder.
+    `told` is told how many turns of how many are done.
 
     device, precision; threads, that the network computes with; workers, loader processes; crops, whether
     cached; resolution; batch, faces a step; steps, of a turn; bare, trainer: medians of faces a second;
     ratios: trainer over bare, of each pair of turns; ratio: their median; data_wait: share of the
-    trainer's time, 0 to 1, the median.
+    trainer's time, 0 to 1.
     """
     faces = index.of_split("train")
     codec = build.build_info(settings, index).build_codec()
     loader, batches = build.training_loader(settings, faces, codec)
     training = begin(settings, index, None, batches.steps)
+    network = begin(settings, index, None, batches.steps).network
     batch = next(iter(loader))
     share = codec.within_reach(batch["points"]).float()
     share /= share.sum()
     images = build.to_model_input(batch["image"], training.device)
     target, share = (t.to(training.device) for t in (codec.encode(batch["points"]), share))
 
-    def bare(steps: int) -> float:
-        """Faces a second."""
-        wait_for(training.device)
-        started = time.perf_counter()
-        for _ in range(steps):
-            _bare_step(training, images, target, share)
-        wait_for(training.device)
-        return steps * len(images) / (time.perf_counter() - started)
+    def bare() -> None:
+        network.zero_grad(set_to_none=True)
+        with torch.autocast(images.device.type, dtype=training.dtype, enabled=training.dtype is not None):
+            heatmaps = network(images)
+        heatmap_mse(heatmaps.float(), target, share).backward()
 
+    turn = min(TURN, batches.steps) if loader.num_workers else 1
+    turns = Alternating(training.device, turn, bare)
+    waited = 0.0
     with tempfile.TemporaryDirectory(prefix="popos-bench-") as folder:
         run, log = Path(folder), RunLog(Path(folder), 0, 0, tensorboard=False)
-
-        def own(steps: int) -> tuple[float, float]:
-            """Faces a second and share of waiting for data, over the last steps of an epoch of its own."""
-            batches.epoch, batches.start = batches.epoch + 1, batches.steps - steps
+        while (missing := WARM_UP + PAIRS - len(turns.own)) > 0:
+            batches.epoch, batches.start = batches.epoch + 1, max(batches.steps - missing * turn, 0)
             meter = Meter(training.device)
-            train_epoch(training, loader, batches, faces, run, meter, log, Silent(), lambda: False)
-            return meter.faces_per_second, meter.wait
-
-        own(min(WARM_UP, batches.steps))
-        bare(WARM_UP)
-        steps = min(math.ceil(SECONDS * bare(WARM_UP) / len(images)), batches.steps)
-        pairs = []
-        for turn in range(TURNS):
-            first = bare(steps) if turn % 2 else None
-            speed, wait = own(steps)
-            pairs.append((first or bare(steps), speed, wait))
-            told(turn + 1, TURNS)
+            turns.begin()
+            train_epoch(training, loader, batches, faces, run, meter, log, turns, lambda: False)
+            waited += meter.wait * meter.seconds
+            told(len(turns.own), WARM_UP + PAIRS)
         log.close()
-    ratios = [speed / alone for alone, speed, _ in pairs]
+    pairs = list(zip(turns.own, turns.others, strict=True))[WARM_UP:]
+    learned = turn * len(images)
     return {
         "device": str(training.device),
         "precision": str(training.dtype or torch.float32).removeprefix("torch."),
         "threads": torch.get_num_threads(), "workers": loader.num_workers,
         "crops": build.training_crops(settings, faces) is not None,
-        "resolution": codec.width, "batch": len(images), "steps": steps,
-        "bare": median(alone for alone, _, _ in pairs), "trainer": median(speed for _, speed, _ in pairs),
-        "ratio": median(ratios), "ratios": ratios, "data_wait": median(wait for _, _, wait in pairs),
+        "resolution": codec.width, "batch": len(images), "steps": turn,
+        "bare": learned / median(alone for _, alone in pairs),
+        "trainer": learned / median(own for own, _ in pairs),
+        "ratio": median(alone / own for own, alone in pairs),
+        "ratios": [alone / own for own, alone in pairs],
+        "data_wait": waited / sum(turns.own),
     }  # fmt: skip
-
-
-def _bare_step(training: Training, images: Tensor, target: Tensor, share: Tensor) -> None:
-    training.optimiser.zero_grad(set_to_none=True)
-    with torch.autocast(training.device.type, dtype=training.dtype, enabled=training.dtype is not None):
-        heatmaps = training.network(images)
-    heatmap_mse(heatmaps.float(), target, share).backward()

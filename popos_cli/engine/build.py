@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..core.codec import Codec
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES
-from ..data.augment import Augment, apply_look
+from ..data.augment import Augment, apply_colours
 from ..data.batches import EvaluationBatches, TrainingBatches
 from ..data.crops import REGION, Crops, open_crops
 from ..data.dataset import FaceDataset
@@ -26,6 +26,7 @@ from ..settings.differences import MACHINE
 from ..settings.presets import SIGMA
 from ..settings.schema import AUTO, ScheduleSettings, TrainSettings
 from ..weights.format import CodecInfo, CropInfo, WeightsInfo
+from .flat import Flat
 from .interrupt import ignore_interrupts
 from .world import ALONE, World
 
@@ -214,16 +215,15 @@ def start_worker(worker: int) -> None:
     cv2.setNumThreads(1)  # where processes are not forked; else they have it from `Loader`
 
 
-def build_optimiser(settings: TrainSettings, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """AdamW or Adam at the scaled rate; biases and batch norms are not decayed."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def build_optimiser(settings: TrainSettings, flat: Flat) -> torch.optim.Optimizer:
+    """AdamW or Adam at the scaled rate, of a model's long tensors; biases and batch norms are not decayed."""
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.schedule.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [flat.decayed.whole], "weight_decay": settings.schedule.weight_decay},
+        {"params": [flat.undecayed.whole], "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if settings.schedule.optimiser == "adamw" else torch.optim.Adam
     # fused: one pass over each tensor, a third of the time on a CPU
-    return kind([group for group in groups if group["params"]], lr=scaled_rate(settings.schedule), fused=True)
+    return kind(groups, lr=scaled_rate(settings.schedule), fused=True)
 
 
 def scaled_rate(schedule: ScheduleSettings) -> float:
@@ -257,12 +257,12 @@ def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int) -> Callable[[i
 
 def to_model_input(images: Tensor, device: torch.device, look: Tensor | None = None) -> Tensor:
     """uint8 (N, 3, S, S) -> float32 0..1 on the device, channels last (twice as fast on a CPU), with the
-    `look` (N, 6) of training where there is one: see `apply_look`."""
+    `look` (N, 6) of training where there is one: see `apply_colours`."""
     moved = images.to(device, non_blocking=True)
     result = torch.empty(moved.shape, device=device, memory_format=torch.channels_last)
     size = len(moved) if device.type == "cuda" else CACHED
     for start in range(0, len(moved), size):
         part = slice(start, start + size)
         plain = moved[part].float().div_(255)
-        result[part] = plain if look is None else apply_look(plain, look[part])
+        result[part] = plain if look is None else apply_colours(plain, look[part])
     return result

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..data.augment import apply_look
+from ..data.augment import apply_colours
 from ..data.dataset import FaceDataset
 from ..report.samples import Crop, Sample
 from .build import to_model_input
@@ -29,7 +29,7 @@ def look_at(face: int, plain: FaceDataset, augmented: FaceDataset) -> Sample:
 def _seen(sample: dict[str, Any], epoch: int | None) -> Crop:
     """A sample as the network gets it, on the CPU."""
     images = to_model_input(sample["image"][None], torch.device("cpu"))
-    image = apply_look(images, sample["look"][None])[0].permute(1, 2, 0)
+    image = apply_colours(images, sample["look"][None])[0].permute(1, 2, 0)
     return Crop(
         image=image.mul(255).round().byte().numpy().copy(),
         points=sample["points"].double().numpy(),

@@ -119,7 +119,10 @@ def _work(function: Callable[..., Any], gpu: bool, arguments: tuple[Any, ...]) -
         report_failure(error)
         if debugging():
             traceback.print_exc()
-        sys.exit(1)
+            sys.stderr.flush()
+        for loader in multiprocessing.active_children():
+            loader.kill()
+        os._exit(1)  # a usual end would abort at times: the others' connections still have their threads
 
 
 def _cause(error: Any, size: int) -> BaseException:

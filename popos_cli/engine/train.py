@@ -24,7 +24,7 @@ from .evaluate import measure
 from .interrupt import Stopped, held_interrupts
 from .objective import PARTS, objective
 from .runlog import LOSSES, Meter, Progress, RunLog, Silent, write_settings
-from .training import Training, begin, freeze_batch_norms
+from .training import Average, Training, begin, freeze_batch_norms
 from .unfinite import refuse_unfinite
 from .world import ALONE, World
 
@@ -167,7 +167,7 @@ def train_step(
     images = build.to_model_input(batch["image"], device, batch["look"])
     points, share = (t.to(device, non_blocking=True) for t in (batch["points"], share))
     sums = np.zeros(len(PARTS))
-    training.optimiser.zero_grad(set_to_none=True)
+    training.model.zero_grad(set_to_none=True)
     chunks = list(zip(*(t.chunk(schedule.accumulate) for t in (images, points, share)), strict=True))
     network = training.network
     several = isinstance(network, DistributedDataParallel)
@@ -182,9 +182,12 @@ def train_step(
             refuse_unfinite(found, heatmaps, batch, faces, training.model, training.step, run)
             sums += [found.get(name, 0.0) for name in PARTS]
             training.scaler.scale(terms.sum()).backward()
+    trained = training.flat.decayed, training.flat.undecayed
+    for row in trained:
+        row.gather_gradients()
     if schedule.clip:
         training.scaler.unscale_(training.optimiser)
-        nn.utils.clip_grad_norm_(training.model.parameters(), schedule.clip)
+        nn.utils.clip_grad_norm_([row.whole for row in trained], schedule.clip)
     training.scaler.step(training.optimiser)
     training.scaler.update()
     training.schedule.step()
@@ -204,7 +207,7 @@ def validate(training: Training, loader: DataLoader[Any], pressed: Callable[[], 
             raise Stopped
 
     world = training.world
-    share_buffers(training.average, world)
+    share_statistics(training.average, world)
     found = measure(
         training.average.module, {"own": training.codec}, loader, training.device, None,
         training.info.label_offset, training.dtype, check, world,
@@ -214,10 +217,7 @@ def validate(training: Training, loader: DataLoader[Any], pressed: Callable[[], 
     return float(np.nanmean(found["own"].error) * 100)
 
 
-def share_buffers(module: nn.Module, world: World) -> None:
+def share_statistics(average: Average, world: World) -> None:
     """Give all processes the first one's batch norm statistics, each having seen faces of its own."""
-    if world.size > 1:
-        buffers = dict(module.named_buffers())
-        first = world.broadcast({name: buffer.cpu() for name, buffer in buffers.items()})
-        for name, buffer in buffers.items():
-            buffer.copy_(first[name])
+    for row in (average.means.rest, average.means.counts):
+        row.whole.copy_(world.broadcast(row.whole.cpu()))

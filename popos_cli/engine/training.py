@@ -20,16 +20,22 @@ from ..settings.schema import TrainSettings
 from ..weights.format import WeightsInfo, save_weights
 from . import build
 from .checkpoint import save_state
+from .flat import Flat, lay_out
 from .world import ALONE, World
+
+
+def _copies(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state, each tensor without the others that it lies beside: pickle would take them along."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 @dataclass
 class Training:
     """What changes while a network trains, and the fixed things it needs for it.
 
-    network: the model, as this process runs it. epoch: how many are finished. losses: the parts of
-    the loss (as in `PARTS`) at each step of the present epoch. best: NME in percent, found after
-    epoch `best_epoch`.
+    flat: how the model is laid out. network: the model, as this process runs it. epoch: how many are
+    finished. losses: the parts of the loss (as in `PARTS`) at each step of the present epoch. best: NME in
+    percent, found after epoch `best_epoch`.
     """
 
     settings: TrainSettings
@@ -39,6 +45,7 @@ class Training:
     device: torch.device
     dtype: torch.dtype | None
     model: Landmarker
+    flat: Flat
     network: nn.Module
     average: Average
     optimiser: torch.optim.Optimizer
@@ -52,8 +59,8 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
+            "model": _copies(self.model),
+            "average": _copies(self.average),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -99,16 +106,13 @@ class Average(AveragedModel):
     """Exponential moving average of a model's parameters and buffers; counts are copied.
 
     The decay grows to its value from 0.1, so that a young average is not held back by the random start.
-    The tensors (1800 of them) are looked up once: torch's own way, at every step, costs a CPU 15 ms.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, flat: Flat, decay: float) -> None:
+        """`flat`: how `model` is laid out."""
         super().__init__(model, use_buffers=True)
         self.decay = decay
-        own, theirs = _tensors(self.module), _tensors(model)
-        self._means = [tensor for tensor in own if tensor.is_floating_point()]
-        self._values = [tensor for tensor in theirs if tensor.is_floating_point()]
-        self._counts = [pair for pair in zip(own, theirs, strict=True) if not pair[0].is_floating_point()]
+        self.means, self._values = lay_out(self.module), flat
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
@@ -116,14 +120,11 @@ class Average(AveragedModel):
         count = int(self.n_averaged)
         # The first step's weights are taken as they are.
         decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
-        get_ema_multi_avg_fn(decay)(self._means, self._values, count)
-        for mean, value in self._counts:
-            mean.copy_(value)
+        *means, counts = (row.whole for row in self.means)
+        *values, counted = (row.whole for row in self._values)
+        get_ema_multi_avg_fn(decay)(means, values, count)
+        counts.copy_(counted)
         self.n_averaged += 1
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
 
 
 def begin(
@@ -140,19 +141,20 @@ def begin(
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.schedule.freeze_batch_norm:
         freeze_batch_norms(model)
+    flat = lay_out(model)
     if settings.compile:
         model.compile()
     network: nn.Module = model
     if world.size > 1:  # gives all processes the first one's weights
         network = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
-    average = Average(model, settings.schedule.ema)
-    optimiser = build.build_optimiser(settings, model)
+    average = Average(model, flat, settings.schedule.ema)
+    optimiser = build.build_optimiser(settings, flat)
     schedule = LambdaLR(optimiser, build.rate_factor(settings.schedule, steps_per_epoch))
     dtype = build.autocast_dtype(settings.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     return Training(
-        settings, world, info, info.build_codec(), device, dtype, model, network, average, optimiser,
-        schedule, scaler,
+        settings, world, info, info.build_codec(), device, dtype, model, flat, network, average,
+        optimiser, schedule, scaler,
     )  # fmt: skip
 
 

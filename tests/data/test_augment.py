@@ -1,17 +1,18 @@
-"""What is drawn for a face; and the look of a batch on the training device: torchvision's pictures, the
-same one by one."""
+"""What is drawn for a face; how the loader softens it; and its colours on the training device, which are
+torchvision's, the same one by one."""
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
 
-from popos_cli.data.augment import BLURS, PLAIN, Augment, apply_look, compress
+from popos_cli.data.augment import BLURS, PLAIN, Augment, apply_colours, soften
 
 SIZE = 64
-LOOKS = {
+COLOURS = {
     "plain": PLAIN,
     "dark": (0.4, 1, 1, 0, 0, 0),
     "bright": (1.9, 1, 1, 0, 0, 0),
@@ -20,43 +21,34 @@ LOOKS = {
     "pale": (1, 1, 0.4, 0, 0, 0),
     "garish": (1, 1, 1.7, 0, 0, 0),
     "grey": (1, 1, 0, 0, 0, 0),
-    "tiny": (1, 1, 1, 9, 0, 0),
-    "half": (1, 1, 1, 32, 0, 0),
-    "hardly blurred": (1, 1, 1, 0, 0.125, 0),
-    "blurred": (1, 1, 1, 0, 2.5, 0),
-    "all": (1.4, 1.3, 0.7, 23, 0.5, 0),
-    "grey, low and blurred": (0.7, 1.4, 0, 23, 2.5, 0),
-    "JPEG, which is done": (1, 1, 1, 0, 0, 40),
+    "all": (1.4, 1.3, 0.7, 0, 0, 0),
+    "dark, hard and grey": (0.7, 1.4, 0, 0, 0, 0),
+    "softened, which is done": (1, 1, 1, 23, 2.5, 40),
 }
 
 
 @pytest.fixture
 def images():
-    """One picture for each of LOOKS: soft shapes, and noise up to black and white."""
+    """One picture for each of COLOURS: soft shapes, and noise up to black and white."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(len(LOOKS), 3, 8, 8, generator=generator)
+    coarse = torch.rand(len(COLOURS), 3, 8, 8, generator=generator)
     soft = torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic")
     return (soft + 0.2 * torch.randn(soft.shape, generator=generator)).clamp(0, 1)
 
 
 @pytest.fixture
 def look():
-    return torch.tensor(list(LOOKS.values()), dtype=torch.float32)
+    return torch.tensor(list(COLOURS.values()), dtype=torch.float32)
 
 
 def by_torchvision(image, look):
-    brightness, contrast, saturation, small, sigma, _ = look.tolist()
-    if sigma:
-        image = TF.gaussian_blur(image, [max(2 * round(3 * sigma), 2) + 1] * 2, [sigma] * 2)
-    if small:
-        low = TF.resize(image, [int(small)] * 2, antialias=True)
-        image = TF.resize(low, list(image.shape[-2:]), antialias=True)
+    brightness, contrast, saturation = look[:3].tolist()
     image = TF.adjust_contrast(TF.adjust_brightness(image, brightness), contrast)
     return TF.adjust_saturation(image, saturation) if saturation else TF.rgb_to_grayscale(image, 3)
 
 
-def test_looks_are_torchvisions(images, look):
-    for name, ours, image, parameters in zip(LOOKS, apply_look(images, look), images, look, strict=True):
+def test_colours_are_torchvisions(images, look):
+    for name, ours, image, parameters in zip(COLOURS, apply_colours(images, look), images, look, strict=True):
         torch.testing.assert_close(
             ours,
             by_torchvision(image, parameters),
@@ -67,20 +59,20 @@ def test_looks_are_torchvisions(images, look):
 
 
 def test_a_batch_is_its_single_pictures(images, look):
-    together = apply_look(images, look)
-    for n in range(len(LOOKS)):
-        alone = apply_look(images[n : n + 1], look[n : n + 1])
+    together = apply_colours(images, look)
+    for n in range(len(COLOURS)):
+        alone = apply_colours(images[n : n + 1], look[n : n + 1])
         torch.testing.assert_close(alone[0], together[n], rtol=0, atol=1e-6)
 
 
-def test_a_look_keeps_the_layout_and_its_input(images, look):
+def test_colours_keep_the_layout_and_their_input(images, look):
     batch = images.contiguous(memory_format=torch.channels_last)
     before = batch.clone()
-    seen = apply_look(batch, look)
+    seen = apply_colours(batch, look)
     assert seen.is_contiguous(memory_format=torch.channels_last) and seen.dtype == torch.float32
     assert torch.equal(batch, before)
     assert torch.equal(seen[0], batch[0])  # plain: not a bit changes
-    torch.testing.assert_close(seen, apply_look(images, look), rtol=0, atol=1e-6)
+    torch.testing.assert_close(seen, apply_colours(images, look), rtol=0, atol=1e-6)
 
 
 def test_probabilities_end_and_factors_stay_in_their_range():
@@ -95,7 +87,7 @@ def test_probabilities_end_and_factors_stay_in_their_range():
     looks = np.array([always.look(256, rng) for _ in range(300)])
     assert (looks[:, :3] == (1, 1, 0)).all()
     assert (looks[:, 3] >= 32).all() and (looks[:, 3] < 128).all() and len(set(looks[:, 3])) > 50
-    assert set(looks[:, 4]) == set(BLURS)
+    assert BLURS[0] <= looks[:, 4].min() < 0.6 and 2.9 < looks[:, 4].max() <= BLURS[1]
     assert looks[:, 5].min() < 20 < 70 < looks[:, 5].max()
     assert (looks[:, 5] >= 15).all() and (looks[:, 5] <= 75).all() and (looks[:, 5] % 1 == 0).all()
     assert (always.look(128, rng)[3:5] < (64, 1.6)).all()  # as much of a smaller picture
@@ -146,31 +138,50 @@ def test_a_crop_stays_where_nothing_moves_it():
     assert (np.abs(moved.std(0) - 0.048) < 0.003).all() and abs(np.corrcoef(moved.T)[0, 1]) < 0.1
 
 
-def test_jpeg_loses_more_at_a_lower_quality(images):
-    picture = (images[0] * 255).byte().numpy()
-    losses = []
-    for quality in (75, 40, 15):
-        image = picture.copy()
-        compress(image, np.array([1, 1, 1, 0, 0, quality], np.float32))
+@pytest.mark.parametrize(
+    ("column", "values", "most"), [(3, (128, 64, 32), 20), (4, (0.5, 1.5, 3), 20), (5, (75, 40, 15), 40)]
+)
+def test_softening_loses_more_and_more(column, values, most):
+    """Detail, but not the mean of each of its colours; and the picture that came in stays."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(30, 220, (16, 16, 3), dtype=np.uint8)
+    picture = cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_CUBIC)
+    picture[::4, ::4] += 30
+    before, losses = picture.copy(), []
+    for value in values:
+        look = np.array(PLAIN, np.float32)
+        look[column] = value
+        image = soften(picture, look)
+        assert image.shape == picture.shape and image.dtype == np.uint8
+        assert np.abs(image.mean((0, 1)) - picture.mean((0, 1))).max() < 2
         losses.append(np.abs(image.astype(int) - picture).mean())
-    assert 0 < losses[0] < losses[1] < losses[2] < 40
-    image = picture.copy()
-    compress(image, np.array(PLAIN, np.float32))
-    assert np.array_equal(image, picture)
+    assert 0 < losses[0] < losses[1] < losses[2] < most
+    assert np.array_equal(picture, before)
+    assert np.array_equal(soften(picture, np.array(PLAIN, np.float32)), picture)
+
+
+def test_softening_is_centred():
+    """Landmarks stay where they are: what is symmetric about the middle stays so."""
+    picture = np.zeros((256, 256, 3), np.uint8)
+    picture[90:166, 90:166] = 200
+    for look in ((1, 1, 1, 57, 0, 0), (1, 1, 1, 0, 2.2, 0)):
+        image = soften(picture, np.array(look, np.float32)).astype(int)
+        assert np.abs(image - image[::-1, ::-1]).max() <= 1
+        assert not np.array_equal(image, picture)
 
 
 def test_a_patch_covers_part_of_the_picture():
     rng = np.random.default_rng(0)
     kinds = set()
     for _ in range(40):
-        image = np.zeros((3, 50, 50), np.uint8)
+        image = np.zeros((50, 50, 3), np.uint8)
         Augment(occlusion=1.0).occlude(image, rng)
-        rows, columns = np.nonzero(image.any(0))
+        rows, columns = np.nonzero(image.any(2))
         height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
         assert 4 <= height <= 20 and 4 <= width <= 20
-        patch = image[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        kinds.add("colour" if (patch == patch[:, :1, :1]).all() else "noise")
+        patch = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        kinds.add("colour" if (patch == patch[:1, :1]).all() else "noise")
     assert kinds == {"colour", "noise"}
-    image = np.zeros((3, 50, 50), np.uint8)
+    image = np.zeros((50, 50, 3), np.uint8)
     Augment().occlude(image, rng)
     assert not image.any()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from popos_cli.core.schemes import Scheme
-from popos_cli.data.augment import apply_look
+from popos_cli.data.augment import apply_colours
 from popos_cli.data.crops import cache_crops
 from popos_cli.data.index import Index, read_index, write_index
 from popos_cli.engine import build
@@ -152,7 +152,7 @@ def test_the_sheet_shows_what_training_sees(synthetic, cached):
     for epoch in (0, 2):
         sampler.epoch = epoch
         (batch,) = loader
-        images = apply_look(build.to_model_input(batch["image"], torch.device("cpu")), batch["look"])
+        images = apply_colours(build.to_model_input(batch["image"], torch.device("cpu")), batch["look"])
         for face, sample in faces.items():
             row = batch["face"].tolist().index(face)
             crop = next(crop for crop in sample.augmented if crop.epoch == epoch)

@@ -7,7 +7,7 @@ import torch
 
 from popos_cli.core.codec import Codec
 from popos_cli.core.schemes import SCHEMES
-from popos_cli.data.augment import Augment, apply_look
+from popos_cli.data.augment import Augment, apply_colours
 from popos_cli.data.benchmarks.synthetic import prepare_synthetic
 from popos_cli.data.crops import cache_crops
 from popos_cli.engine.build import (
@@ -25,6 +25,7 @@ from popos_cli.engine.build import (
     training_loader,
     validation_loader,
 )
+from popos_cli.engine.flat import lay_out
 from popos_cli.engine.world import World
 from popos_cli.errors import PoposError
 from popos_cli.settings.schema import AugmentSettings, ModelSettings, ScheduleSettings, TrainSettings
@@ -78,9 +79,12 @@ def test_only_convolutions_decay(name):
     for parameter in model.parameters():
         torch.nn.init.constant_(parameter, 1.0)
     schedule = ScheduleSettings(optimiser=name, learning_rate=0.1, weight_decay=0.5)
-    optimiser = build_optimiser(TrainSettings(dataset="synthetic", schedule=schedule), model)
+    flat = lay_out(model)
+    optimiser = build_optimiser(TrainSettings(dataset="synthetic", schedule=schedule), flat)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
+    for row in (flat.decayed, flat.undecayed):
+        row.gather_gradients()
     optimiser.step()
     weight, *others = (p.item() for p in model.parameters())
     assert weight == pytest.approx(0.9 if name == "adam" else 0.95, abs=1e-6)
@@ -121,16 +125,16 @@ def test_images_become_floats_from_zero_to_one():
     assert torch.allclose(batch[1, :, 2, 3], torch.tensor([0, 0.2, 1.0]))
 
 
-def test_images_get_their_looks_whatever_their_company():
-    """Seven pictures are worked on in parts; each is what `apply_look` makes of it alone, to the last bit."""
+def test_images_get_their_colours_whatever_their_company():
+    """Seven pictures are worked on in parts; each is what `apply_colours` makes of it alone, bit for bit."""
     rng = np.random.default_rng(0)
-    augment = Augment(brightness=0.4, contrast=0.4, saturation=0.4, grey=0.3, low_resolution=0.6, blur=0.6)
+    augment = Augment(brightness=0.4, contrast=0.4, saturation=0.4, grey=0.3)
     looks = torch.from_numpy(np.array([augment.look(64, rng) for _ in range(7)]))
     images = torch.from_numpy(rng.integers(0, 256, (7, 3, 64, 64), dtype=np.uint8))
     batch = to_model_input(images, torch.device("cpu"), looks)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     for n in range(7):
-        assert torch.equal(batch[n], apply_look(images[n : n + 1] / 255, looks[n : n + 1])[0])
+        assert torch.equal(batch[n], apply_colours(images[n : n + 1] / 255, looks[n : n + 1])[0])
 
 
 def test_loader_processes_are_those_asked_for_or_what_suits_the_machine(monkeypatch):

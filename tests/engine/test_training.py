@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from popos_cli.engine.flat import lay_out
 from popos_cli.engine.training import Average
 
 
@@ -11,7 +12,7 @@ def test_an_average_follows_its_model_ever_more_slowly():
     """By the formula in double precision: the first weights, then decays of 2/11, 3/12, ... to 0.5."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
-    average = Average(model, 0.5)
+    average = Average(model, lay_out(model), 0.5)
     expected = None
     for step in range(20):
         for tensor in model.state_dict().values():
@@ -30,7 +31,8 @@ def test_an_average_follows_its_model_ever_more_slowly():
 def test_an_average_goes_on_from_its_state():
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
-    first, second = Average(model, 0.998), Average(model, 0.998)
+    flat = lay_out(model)
+    first, second = Average(model, flat, 0.998), Average(model, flat, 0.998)
     for step in range(6):
         if step == 3:
             second.load_state_dict(first.state_dict())
@@ -46,7 +48,7 @@ def test_an_average_goes_on_from_its_state():
 def test_an_average_begins_with_the_first_step(decay):
     """Not with the random start; without decay it is the model."""
     model = nn.Linear(3, 2)
-    average = Average(model, decay)
+    average = Average(model, lay_out(model), decay)
     for _ in range(1 if decay else 3):
         nn.init.normal_(model.weight)
         average.update_parameters(model)
