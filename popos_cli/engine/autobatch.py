@@ -22,15 +22,15 @@ TRIAL = 2
 def fitting_batch(settings: TrainSettings, index: Index, processes: int, world: World = ALONE) -> int:
     """Faces a step over all `processes` for `schedule.batch_size = AUTO`: a power of two a process.
 
-    A face costs what autograd keeps of a forward pass; weights cost five times their size (gradient, two
-    moments and the average beside them). On a GPU a step of that batch is tried, and halved until it fits.
+    A face costs what autograd keeps of a forward pass; weights cost six times their size (two copies of the
+    gradient, two moments and the average beside them). On a GPU a step of that batch is tried, and halved until it fits.
     Raises PoposError where not even one face does.
     """
     device = build.pick_device(settings.gpus, world.local_rank)
     model = build.build_info(settings, index).build_model(index.scheme.landmarks)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    room = SHARE * _free_bytes(device, processes) - 5 * weights
+    room = SHARE * _free_bytes(device, processes) - 6 * weights
     faces = len(index.of_split("train"))
     most = min(MOST, faces // FEWEST_STEPS) // processes
     parts = settings.schedule.accumulate  # one at a time has to fit

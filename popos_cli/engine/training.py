@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..core.codec import Codec
 from ..core.model import Landmarker
 from ..data.index import Index
+from ..errors import PoposError
 from ..settings.schema import TrainSettings
 from ..weights.format import WeightsInfo, save_weights
 from . import build
@@ -92,8 +93,15 @@ class Training:
         self.best, self.best_epoch = state["best"], state["best_epoch"]
 
     def save(self, run: Path) -> None:
-        if self.world.main:
-            save_state(run, self.state())
+        """Write a checkpoint. Raises PoposError where a weight is not finite: the one before stays."""
+        if not self.world.main:
+            return
+        if not all(torch.isfinite(row.whole).all() for row in self.flat):
+            raise PoposError(
+                f"weights are not finite after step {self.step}, since a gradient was not: they are not kept",
+                "Resume the run, from its last checkpoint, with a lower schedule.learning_rate.",
+            )
+        save_state(run, self.state())
 
     def save_weights(self, path: Path, **training: Any) -> None:
         """The averaged weights, with `training` added to the metadata of that name."""

@@ -1,11 +1,16 @@
-"""The averaged weights."""
+"""The averaged weights, and what a checkpoint never holds."""
 
 import pytest
 import torch
 from torch import nn
 
+from popos_cli.core.schemes import SCHEMES
+from popos_cli.data.benchmarks.synthetic import prepare_synthetic
+from popos_cli.engine.checkpoint import load_state
 from popos_cli.engine.flat import lay_out
-from popos_cli.engine.training import Average
+from popos_cli.engine.training import Average, begin
+from popos_cli.errors import PoposError
+from popos_cli.settings.schema import TrainSettings
 
 
 def test_an_average_follows_its_model_ever_more_slowly():
@@ -53,3 +58,20 @@ def test_an_average_begins_with_the_first_step(decay):
         nn.init.normal_(model.weight)
         average.update_parameters(model)
     assert torch.equal(average.module.weight, model.weight)
+
+
+def test_a_checkpoint_never_holds_a_weight_that_is_not_finite(tmp_path, monkeypatch):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    index = prepare_synthetic(tmp_path / "photos", 4, SCHEMES["300w"], seed=0, val_fraction=0.25)
+    settings = TrainSettings(dataset="synthetic", gpus=0, model={"resolution": 4})
+    training, run = begin(settings, index, None, 1), tmp_path / "run"
+    run.mkdir()
+    training.step = 1
+    training.save(run)
+    training.step = 2
+    next(training.model.parameters()).data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(PoposError, match="not finite after step 2"):
+        training.save(run)
+    found = {}
+    assert load_state(run, found.update) is not None
+    assert found["step"] == 1
