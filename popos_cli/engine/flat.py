@@ -23,6 +23,7 @@ class Row(NamedTuple):
             self.whole.grad = torch.empty_like(self.whole)  # once: fresh memory costs more than the copy
         # Autograd lays a gradient out as its parameter is (its "gradient layout contract").
         parts = [_line(tensor.grad) for tensor in self.tensors if tensor.grad is not None]
+        assert len(parts) == len(self.tensors)  # each has its part in every step
         torch.cat(parts, out=self.whole.grad)
 
 
