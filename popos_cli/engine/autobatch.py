@@ -23,8 +23,8 @@ def fitting_batch(settings: TrainSettings, index: Index, processes: int, world: 
     """Faces a step over all `processes` for `schedule.batch_size = AUTO`: a power of two a process.
 
     A face costs what autograd keeps of a forward pass; weights cost six times their size (two copies of the
-    gradient, two moments and the average beside them). On a GPU a step of that batch is tried, and halved until it fits.
-    Raises PoposError where not even one face does.
+    gradient, two moments and the average beside them). On a GPU a step of that batch is tried, and halved
+    until it fits. Raises PoposError where not even one face does.
     """
     device = build.pick_device(settings.gpus, world.local_rank)
     model = build.build_info(settings, index).build_model(index.scheme.landmarks)
