@@ -219,5 +219,6 @@ def validate(training: Training, loader: DataLoader[Any], pressed: Callable[[], 
 
 def share_statistics(average: Average, world: World) -> None:
     """Give all processes the first one's batch norm statistics, each having seen faces of its own."""
-    for row in (average.means.rest, average.means.counts):
-        row.whole.copy_(world.broadcast(row.whole.cpu()))
+    if world.size > 1:
+        for row in (average.means.rest, average.means.counts):
+            row.whole.copy_(world.broadcast(row.whole.cpu()))
