@@ -56,12 +56,12 @@ def crop_matrix(
     scale = image_size / side
     angle = np.deg2rad(rotation)
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
-    linear = np.array([[cos, sin], [-sin, cos]])
+    matrix = np.array([[cos, sin, 0.0], [-sin, cos, 0.0]])
     if flip:
-        linear[0] *= -1
-    middle = crop_middle(image_size, alignment)
-    offset = middle - linear @ np.asarray(center, dtype=np.float64)
-    return np.hstack([linear, offset[:, None]])
+        matrix[0] *= -1
+    linear = matrix[:, :2]
+    matrix[:, 2] = crop_middle(image_size, alignment) - linear @ np.asarray(center, dtype=np.float64)
+    return matrix
 
 
 def invert(matrix: Floats) -> Floats:

@@ -16,15 +16,17 @@ class Row(NamedTuple):
 
     tensors: list[Tensor]
     whole: Tensor
+    gradients: list[Tensor]  # views of the long one's gradient, where there is one
 
     def gather_gradients(self) -> None:
         """Give the long one the gradients of its parts, as an optimiser wants them."""
         if self.whole.grad is None:
             self.whole.grad = torch.empty_like(self.whole)  # once: fresh memory costs more than the copy
-        # Autograd lays a gradient out as its parameter is (its "gradient layout contract").
-        parts = [_line(tensor.grad) for tensor in self.tensors if tensor.grad is not None]
-        assert len(parts) == len(self.tensors)  # each has its part in every step
-        torch.cat(parts, out=self.whole.grad)
+            self.gradients[:] = _views(self.whole.grad, self.tensors)
+        found = [tensor.grad for tensor in self.tensors if tensor.grad is not None]
+        assert len(found) == len(self.tensors)  # each has its part in every step
+        if found:
+            torch._foreach_copy_(self.gradients, found)  # a call for each, or `cat`, takes twice the time
 
 
 class Flat(NamedTuple):
@@ -57,12 +59,15 @@ def lay_out(model: nn.Module) -> Flat:
 
 
 def _side_by_side(tensors: list[Tensor]) -> Row:
-    whole = torch.cat([_line(tensor.detach()) for tensor in tensors]) if tensors else torch.empty(0)
-    for tensor, part in zip(tensors, whole.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.data = part.as_strided(tensor.shape, tensor.stride())
-    return Row(tensors, whole)
+    # A tensor without gaps is a line in the order of its memory.
+    lines = [tensor.detach().as_strided((tensor.numel(),), (1,)) for tensor in tensors]
+    whole = torch.cat(lines) if lines else torch.empty(0)
+    for tensor, view in zip(tensors, _views(whole, tensors), strict=True):
+        tensor.data = view
+    return Row(tensors, whole, [])
 
 
-def _line(tensor: Tensor) -> Tensor:
-    """(n,): a tensor without gaps, in the order of its memory."""
-    return tensor.as_strided((tensor.numel(),), (1,))
+def _views(whole: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """Parts of (n,), one after the other, in the shapes and memory formats of some tensors."""
+    lines = whole.split([tensor.numel() for tensor in tensors])
+    return [line.as_strided(like.shape, like.stride()) for line, like in zip(lines, tensors, strict=True)]

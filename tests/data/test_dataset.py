@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -103,6 +104,23 @@ def test_augmented_points_lie_on_the_pixels_and_a_mirror_swaps_sides(index):
             colour = SCHEME.flip_index if mirrored[-1] else np.arange(3)
             np.testing.assert_allclose(centroids(sample["image"])[colour], sample["points"], atol=0.05)
     assert 0 < sum(mirrored) < len(mirrored)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_a_batch_is_its_samples_in_order_however_many_threads_make_it(index, threads):
+    samples = dataset(index, STRONG)
+    keys = [(epoch, face) for epoch in range(2) for face in (4, 0, 2, 1, 3)]
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(threads)
+    try:
+        made = samples.__getitems__(keys)
+    finally:
+        cv2.setNumThreads(before)
+    assert [sample["face"] for sample in made] == [face for _, face in keys]
+    for key, sample in zip(keys, made, strict=True):
+        assert all(
+            np.array_equal(sample[name], value, equal_nan=True) for name, value in samples[key].items()
+        )
 
 
 def test_labels_refer_to_the_stored_pixels(index):
