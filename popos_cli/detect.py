@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -109,8 +109,9 @@ class YuNet:
 
     def __init__(self, model: Path) -> None:
         """Raises PoposError for a file that is no YuNet."""
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(0)  # OpenCV prints pages about a file that it cannot read
+        logging: Any = getattr(cv2.utils, "logging", cv2)  # where OpenCV 4.13 has moved it to
+        level = logging.getLogLevel()
+        logging.setLogLevel(0)  # OpenCV prints pages about a file that it cannot read
         try:
             self.network = cv2.FaceDetectorYN.create(
                 str(model), "", (32, 32), self.SCORE, self.MOST_OVERLAP, self.MOST_FACES
@@ -122,7 +123,7 @@ class YuNet:
                 "Download it again (popos download-weights yunet), or use --detector haar.",
             ) from None
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            logging.setLogLevel(level)
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
         for size in self.SEARCH_SIZES:

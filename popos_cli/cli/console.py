@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -76,5 +76,10 @@ def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[extra]}"),
     )  # fmt: skip
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with shown(Progress(*columns, console=stderr, transient=True)) as progress:
         yield progress, progress.add_task(description, total=None, extra="")
+
+
+def shown(progress: Progress) -> AbstractContextManager[Progress]:
+    """Drawn where stderr is a terminal. (A disabled one of rich before 14.3 would end a line elsewhere.)"""
+    return progress if stderr.is_terminal else nullcontext(progress)

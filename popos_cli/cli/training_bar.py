@@ -72,8 +72,6 @@ def training_bar() -> Iterator[TrainingBar]:
         _State(),
     )
     # Steps may take seconds, and validation counts too: an ETA from the last half minute would jump.
-    with Progress(
-        *columns, console=console.stderr, transient=True, disable=not console.stderr.is_terminal,
-        speed_estimate_period=600,
-    ) as bar:  # fmt: skip
+    bar = Progress(*columns, console=console.stderr, transient=True, speed_estimate_period=600)
+    with console.shown(bar):
         yield TrainingBar(bar, bar.add_task("training", total=None, state=""))

@@ -116,9 +116,7 @@ def _bar(name: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )  # fmt: skip
     # Without a first byte nothing is drawn: two bars on one line would disturb each other.
-    with Bars(
-        *columns, console=console.stderr, transient=True, disable=not console.stderr.is_terminal
-    ) as bars:
+    with console.shown(Bars(*columns, console=console.stderr, transient=True)) as bars:
         tasks: list[TaskID] = []
 
         def show(done: int, total: int | None) -> None:

@@ -65,7 +65,8 @@ def read_checkpoint(path: Path) -> Any:
     Objects of mmcv's, mmengine's and other harmless classes are placeholders or plain dicts without
     use. Raises PoposError where the file is no checkpoint, is damaged, or names anything else.
     """
-    placeholders = [_placeholder(name) for name in sorted(names_in(path)) if not _is_native(name)]
+    strangers = [name for name in sorted(names_in(path)) if not _is_native(name)]
+    placeholders: list[Any] = [(_placeholder(name), ".".join(name)) for name in strangers]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(placeholders):
             warnings.simplefilter("ignore")  # about protocols and storages of old
@@ -239,11 +240,8 @@ def _attribute(owner: object, name: object) -> object:
     raise pickle.UnpicklingError("GLOBAL builtins.getattr")
 
 
-_attribute.__module__, _attribute.__qualname__ = GETATTR
-
-
 def _placeholder(name: Name) -> Any:
-    """What stands for `name` when torch loads the pickle: it goes by __module__ and __qualname__."""
+    """What stands for `name` when torch loads the pickle."""
     if name == GETATTR:
         return _attribute
     base = _DictPlaceholder if name[1].lower().endswith("dict") else _Placeholder

@@ -226,7 +226,7 @@ def keyposs_oracle(h):
     # (x - a)^2 + (y - b)^2 = d^2, minus the same for the last anchor: linear in x and y.
     left = [[2 * (last[0] - x), 2 * (last[1] - y)] for x, y, _ in others]
     right = [last[0] ** 2 + last[1] ** 2 - last[2] - (x * x + y * y - d) for x, y, d in others]
-    return np.linalg.lstsq(np.array(left, float), np.array(right, float))[0]
+    return np.linalg.lstsq(np.array(left, float), np.array(right, float), rcond=None)[0]
 
 
 def gauss_newton_oracle(h):
@@ -240,7 +240,7 @@ def gauss_newton_oracle(h):
         cost = float(np.sum(np.square(error)))
         if cost >= last:
             break
-        point, last = point - np.linalg.lstsq(np.array(jacobian), np.array(error))[0], cost
+        point, last = point - np.linalg.lstsq(np.array(jacobian), np.array(error), rcond=None)[0], cost
     return point
 
 

@@ -184,7 +184,7 @@ def test_the_jaw_edge_is_where_the_landmarks_say(faces: Index) -> None:
             normals.append(normal)
     assert len(offsets) > 200
     system = np.column_stack([np.ones(len(offsets)), normals])
-    dilation, *shift = np.linalg.lstsq(system, np.array(offsets))[0]
+    dilation, *shift = np.linalg.lstsq(system, np.array(offsets), rcond=None)[0]
     assert abs(dilation) < 0.4
     assert np.linalg.norm(shift) < 0.2
     assert np.median(np.abs(offsets)) < 0.5

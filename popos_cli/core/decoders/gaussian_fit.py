@@ -51,6 +51,10 @@ class Window:
         columns = torch.where(numbers < w, numbers, NOWHERE)
         return torch.stack([columns, torch.where(numbers < h, numbers, NOWHERE)])[..., None]
 
+    def holding(self, values: Tensor) -> Window:
+        """The same windows with other values (h, w, M)."""
+        return Window(values, self.corner, self.size, self.finite)
+
     def select(self, maps: Tensor) -> Window:
         """The windows of some maps, by their numbers (m,)."""
         return Window(

@@ -7,8 +7,6 @@ rival mode. The better one is believed if it explains most of what one Gaussian 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -139,12 +137,12 @@ def two_modes(window: Window, points: Tensor, sigma: float) -> tuple[Tensor, Ten
     rival = torch.stack([highest % width, highest // width]).to(points.dtype)
     second = torch.zeros_like(first)
     for _ in range(RIVAL_ROUNDS):
-        rest = replace(window, values=values - first)
+        rest = window.holding(values - first)
         rival = refine(rest, rival, sigma, 1)
         rival_height, second = _fitted(rest, rival, sigma)
         # The landmark is the higher mode: a rival above it would take its place.
         second = second * (height / rival_height.clamp(min=EPSILON)).clamp(max=1)
-        rest = replace(window, values=values - second)
+        rest = window.holding(values - second)
         points = refine(rest, points, sigma, 1)
         height, first = _fitted(rest, points, sigma)
     return points, _variance(values - first - second, 6)

@@ -35,7 +35,8 @@ def anchor_count(size: int) -> int:
 
 def _for_resolution(table: dict[int, int] | dict[int, float], size: int) -> float:
     """The table's row for this map size; other sizes take the nearest row (in octaves)."""
-    return table[min(table, key=lambda row: max(row, size) / min(row, size))]
+    _, nearest = min((max(row, size) / min(row, size), row) for row in table)
+    return table[nearest]
 
 
 def _anchors(maps: Tensor, count: int, sigma: float) -> tuple[Tensor, Tensor]:
