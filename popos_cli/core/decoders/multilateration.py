@@ -35,7 +35,8 @@ def anchor_count(size: int) -> int:
 
 def _for_resolution(table: dict[int, int] | dict[int, float], size: int) -> float:
     """The table's row for this map size; other sizes take the nearest row (in octaves)."""
-    _, nearest = min((max(row, size) / min(row, size), row) for row in table)
+    # A list and no key: torch.compile traces neither a generator here nor, in torch 2.6, a key.
+    _, nearest = min([(max(row, size) / min(row, size), row) for row in table])
     return table[nearest]
 
 
