@@ -98,6 +98,7 @@ def test_a_killed_worker_ends_the_run_with_its_name(synthetic, shop, start, tmp_
 
 
 @needs_proc
+@pytest.mark.slow  # half a minute; tests/engine/test_launch.py has a restart too
 def test_a_killed_worker_is_replaced_where_restarts_are_allowed(synthetic, shop, start, popos, tmp_path):
     """And the run ends with the weights of one that nobody killed."""
     given = (*shop.train, *TWO, "--epochs", "6")
