@@ -1,4 +1,4 @@
-"""The app: commands, aliases, and the one table from exceptions to messages and exit codes."""
+"""The app: commands, aliases, and the one table from exceptions to exit codes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from . import (
     train,
     weights,
 )
+from .failures import explained
 
 app = typer.Typer(
     name="popos",
@@ -59,7 +60,7 @@ app.add_typer(bench.bench, name="bench")
 
 def _version(value: bool) -> None:
     if value:
-        print(f"popos {__version__}")
+        console.stdout.print(f"popos {__version__}")
         raise typer.Exit
 
 
@@ -72,52 +73,27 @@ def root(
     pass
 
 
-def explain_import_error(error: Exception) -> PoposError | None:
-    """What to install when a dependency does not import; None where the cause is another."""
-    if not isinstance(error, ImportError | RuntimeError | OSError):
-        return None
-    text = _own_words(str(error))
-    if "libGL" in text or "libgthread" in text or "libglib" in text:
-        return PoposError(
-            f"OpenCV does not import: {text.splitlines()[0]}",
-            "Install the system libraries: apt-get install libgl1 libglib2.0-0",
-        )
-    if "torchvision::" in text or ("torchvision" in text and "torch" in text):
-        return PoposError(
-            "torch and torchvision do not match: " + text.splitlines()[0],
-            "Reinstall both from one index: pip install --force-reinstall torch torchvision",
-        )
-    if isinstance(error, ImportError):
-        return PoposError(
-            f"a package does not import: {text.splitlines()[0]}",
-            "Repair the installation: pip install --force-reinstall popos-cli",
-        )
-    return None
-
-
-def _own_words(text: str) -> str:
-    """What an exception said. From a loader's process torch brings the text of a traceback, with
-    the class and these words in its last line."""
-    if text.startswith("Caught ") and "Original Traceback" in text:
-        return text.splitlines()[-1].partition(": ")[2]
-    return text
-
-
-def _from_worker(error: PoposError) -> PoposError:
-    words = _own_words(error.message.strip())
-    return error if words == error.message.strip() else PoposError(words, error.hint)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. Tracebacks only under POPOS_DEBUG=1."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    console.prepare_streams()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may not be here, and figures go to files
     if not debugging():  # torch reads it at import: no stack frames of its C++ on the terminal
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Of a command that torchrun or srun runs many times, one speaks to the program that reads stdout.
     first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-    as_json = "--json" in arguments and first
     try:
-        code = app(arguments, standalone_mode=False)
+        code = _run(arguments, "--json" in arguments and first)
+        console.write("")  # the help is typer's, and may be held back still
+        return code
+    except SystemExit as end:  # standard output takes no more
+        return int(end.code or 0)
+
+
+def _run(arguments: list[str], as_json: bool) -> int:
+    """Run one command and report its failure."""
+    try:
+        code = app(arguments, prog_name="popos", standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
@@ -126,31 +102,13 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except typer.Exit as stop:
         return stop.exit_code
-    except PoposError as error:
-        if debugging():
-            raise
-        return console.fail(_from_worker(error), as_json)
     except typer.TyperException as error:  # a wrong flag or value, found by the parser
         if not error.format_message():  # no arguments at all: typer has printed the help
             return UsageError.exit_code
-        return console.fail(UsageError(error.format_message(), "See popos --help."), as_json)
-    except BrokenPipeError:  # `popos ... | head`: the reader has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        command = getattr(getattr(error, "ctx", None), "command_path", "popos")
+        return console.fail(UsageError(error.format_message(), f"See {command} --help."), as_json)
     except Exception as error:
         if debugging():
             raise
-        known = explain_import_error(error)
-        text = _own_words(str(error).strip()) or type(error).__name__
-        return console.fail(
-            known
-            or PoposError(
-                f"{type(error).__name__}: {text.splitlines()[0]}",
-                "This looks like a bug; run again with POPOS_DEBUG=1 for the full report.",
-            ),
-            as_json,
-        )
-
-
-def run() -> None:
-    sys.exit(main())
+        console.write("")  # ends here where it was the help that stdout did not take
+        return console.fail(explained(error), as_json)

@@ -1,13 +1,20 @@
-"""The one sink: results to stdout (a table, or one JSON document), all else to stderr."""
+"""The one sink: results to stdout (a table, or one JSON document), all else to stderr.
+
+Names of files, datasets and weights come from anywhere. Here, and only here, they are made safe to print:
+control characters, which a terminal would obey, are escaped.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import (
@@ -20,26 +27,83 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ..errors import PoposError
+from ..core.text import printable
+from ..errors import PoposError, debugging
+from .failures import explained
 
-# Paths hold brackets and colons: they are never markup or emoji codes.
-stdout = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 _NUMBER = re.compile(r"-$|[-+±]?[\d.]+(?!\w)")  # "300w" is a name
 
 
+class _Lines(Console):
+    """Prints lines of plain text: a path's brackets and colons are neither markup nor emoji codes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        try:
+            super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **style)
+        except OSError as error:
+            if not self.stderr:
+                _end(error)
+            self.quiet = True  # nobody reads the remarks: the work goes on
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich would end the program here
+
+
+stdout = _Lines(soft_wrap=True)
+stderr = _Lines(stderr=True, soft_wrap=True)
+
+
+def prepare_streams() -> None:
+    """Letters that the terminal's encoding lacks are escaped, instead of ending the command."""
+    stderr.quiet = False
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller, `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def write(text: str) -> None:
+    """A document to stdout as it is, and all that is still held back. Where nobody takes it: SystemExit."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        _end(error)
+
+
+def _end(error: OSError) -> NoReturn:
+    """End the command where stdout takes no more; a reader that has gone, as of `popos | head`, wants no
+    message. What Python still holds back goes nowhere: it would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        stderr.print(f"error: cannot write to standard output: {error.strerror or error}", style="red")
+    raise SystemExit(PoposError.exit_code)
+
+
 def note(message: str) -> None:
-    """A remark for the person at the terminal."""
+    """A remark of one line for the person at the terminal."""
     stderr.print(message)
 
 
 def print_json(document: Any) -> None:
     """One JSON document; a NaN in it is a bug and raises ValueError."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+        odd = printable(text) != text
+    except UnicodeEncodeError:
+        odd = True
+    write((json.dumps(document) if odd else text) + "\n")
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Text columns to the left, numbers (every cell but the first looks like one) to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for n, column in enumerate(columns):
         cells = [row[n] for row in rows]
@@ -49,7 +113,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_row(*row)
     # Piped output is for programs and files: no wrapping to a terminal's width.
     width = None if sys.stdout.isatty() else 200
-    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    console = _Lines(width=width)
     console.print(title, style="italic", soft_wrap=True)
     console.print(table)
 
@@ -67,17 +131,28 @@ def fail(error: PoposError, as_json: bool) -> int:
 
 
 @contextmanager
+def noted(picture: Path) -> Iterator[None]:
+    """A picture that cannot be drawn or written is a remark, no failure: what it shows is safe elsewhere."""
+    try:
+        yield
+    except Exception as error:
+        if debugging():
+            raise
+        note(f"no {picture}: {explained(error).message}")
+
+
+@contextmanager
 def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
     """A bar with count, elapsed and remaining time on stderr; yields (progress, task).
 
     Where stderr is a file or a pipe nothing is drawn.
     """
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[extra]}"),
     )  # fmt: skip
     with shown(Progress(*columns, console=stderr, transient=True)) as progress:
-        yield progress, progress.add_task(description, total=None, extra="")
+        yield progress, progress.add_task(printable(description), total=None, extra="")
 
 
 def shown(progress: Progress) -> AbstractContextManager[Progress]:

@@ -45,7 +45,7 @@ def doctor(json: JSON = False) -> None:
 
 def _packages() -> tuple[dict[str, str], list[dict[str, str]]]:
     """Versions of what imports, and what to do about what does not."""
-    from .app import explain_import_error
+    from .failures import explain_import_error
 
     versions, problems = {}, []
     for name in PACKAGES:
@@ -111,6 +111,7 @@ def _print(report: dict[str, Any]) -> None:
         lines = [[e["name"], ", ".join(f"{k} {v}" for k, v in e.items() if k != "name")] for e in entries]
         console.print_table(title, ["name", "details"], lines or [["none", ""]])
     for problem in report["problems"]:
-        console.stdout.print(f"problem: {problem['message']}\n  {problem['hint']}")
+        console.stdout.print(f"problem: {problem['message']}")
+        console.stdout.print(f"  {problem['hint']}")
     if not report["problems"]:
         console.stdout.print("no problems found")

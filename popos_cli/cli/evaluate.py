@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError
+from ..errors import PoposError, UsageError, debugging
 from . import console
+from .failures import explained
 from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
 
 if TYPE_CHECKING:
     from ..engine.choose import Job, Resolution
     from ..engine.launch import Workers
-    from ..engine.results import Detected
+    from ..engine.results import Conditions, Detected
     from ..engine.world import World
     from ..report.evaluated import Evaluated
+
+    Measure = Callable[[Job, dict[str, Detected]], list[Evaluated]]
 
 EXAMPLES = (
     "Examples:  popos evaluate --dataset my_faces   |   popos eval --resolution 8   |   popos eval "
     "--resolution all --decoder ml --decoder dark   |   popos evaluate --dataset wflw "
-    "--weights runs/wflw-16-1 --averaging pooled"
+    "--weights runs/wflw-16-1 --weights runs/wflw-8-1"
 )
 
 
 def evaluate(
     dataset: Annotated[
-        str | None, typer.Option(help="A prepared dataset.", show_default="all that have weights")
+        list[str] | None,
+        typer.Option(help="A prepared dataset; repeatable.", show_default="all that have weights"),
     ] = None,
     resolution: Annotated[
         str | None,
@@ -39,8 +44,10 @@ def evaluate(
         ),
     ] = None,
     weights: Annotated[
-        str | None,
-        typer.Option(help="A name, a file or a run folder.", show_default="own runs, then bundled"),
+        list[str] | None,
+        typer.Option(
+            help="A name, a file or a run folder; repeatable.", show_default="own runs, then bundled"
+        ),
     ] = None,
     decoder: Annotated[
         list[str] | None,
@@ -82,48 +89,90 @@ def evaluate(
 ) -> None:
     """Measure weights: NME, failure rate (FR) and area under the error curve (AUC).
 
-    The nearest published figures stand beside them. The run folder gets report.html and all that is in it.
+    Several datasets and weights give one report, with the nearest published figures. Where one of them fails,
+    the others are still done, and the exit code is 1. The run folder gets report.html and all that is in it.
     """
     size = _check(resolution, decoder or [], split, averaging, boxes, detector, threshold)
     from ..engine.choose import choose_jobs
-    from ..engine.launch import launch
     from ..engine.results import Conditions
-    from ..engine.world import ALONE
     from ..weights.find import pick_inference_device
-    from .runs import new_run_folder, refuse_taken
+    from . import evaluation_report  # noqa: F401  (a package that does not import shows before the work)
+    from .runs import refuse_taken
 
     refuse_taken(out)
     share = _sharing(device, gpus, processes)
     torch_device = pick_inference_device(device or ("cuda" if gpus else "cpu" if processes else None))
-    jobs, passed_over = choose_jobs(dataset, size, weights, split)
+    jobs, passed_over = choose_jobs(dataset or [], size, weights or [], split)
     for reason in passed_over:
         console.note(f"passed over: {reason}")
     conditions = Conditions(averaging, threshold, boxes, flip_test)  # type: ignore[arg-type]
-    found: dict[str, Detected] = {}  # by dataset: the detector looks once
-    for job in jobs:
-        if boxes == "detector" and job.index.name not in found:
-            found[job.index.name] = _detect(job, detector)
-    given = (jobs, decoder or [], conditions, found, workers)
-    if share:
-        evaluated = launch(share, share_evaluation, gpus, *given)
-    else:
-        evaluated = _evaluate(ALONE, torch_device, *given)
+    measure = partial(_measure, share, torch_device, gpus, decoder or [], conditions, detector, workers)
+    evaluated, failures = _sweep(jobs, measure)
+    settings = {
+        "datasets": dataset or [], "resolution": resolution, "weights": weights or [],
+        "decoders": decoder or [], "split": split, "averaging": averaging, "boxes": boxes,
+        "detector": detector, "threshold": threshold, "flip_test": flip_test, "device": str(torch_device),
+    }  # fmt: skip
     sizes = {job.info.resolution for job in jobs}
     part = resolution or (str(sizes.pop()) if len(sizes) == 1 else "all")
-    run = new_run_folder(out, f"eval-{dataset or 'all'}-{part}")
-    for one in evaluated:
-        one.result["run"] = str(run)
+    name = dataset[0] if dataset and len(set(dataset)) == 1 else "all"
+    _report(evaluated, failures, settings, jobs, (out, f"eval-{name}-{part}"), json)
+
+
+def _sweep(jobs: list[Job], measure: Measure) -> tuple[list[Evaluated], list[dict[str, Any]]]:
+    """The outcome of every job, and the failures of those that have none: of several, the others are done."""
+    evaluated, failures = [], []
+    found: dict[str, Detected] = {}  # by dataset: the detector looks once
+    for job in jobs:
+        try:
+            evaluated += measure(job, found)
+        except Exception as error:
+            if len(jobs) == 1 or debugging():
+                raise
+            why, what = explained(error), {**_named(job), "weights": job.label}
+            console.fail(PoposError(f"{' '.join(map(str, what.values()))}: {why.message}", why.hint), False)
+            failures.append({**what, "message": why.message, "hint": why.hint})
+    return evaluated, failures
+
+
+def _report(
+    evaluated: list[Evaluated], failures: list[dict[str, Any]], settings: dict[str, Any], jobs: list[Job],
+    folder: tuple[Path | None, str], json: bool,
+) -> None:  # fmt: skip
+    """Print the figures, and write them to a new run folder. Raises typer.Exit where anything failed."""
+    from .. import __version__
+    from .evaluation_report import print_results, write_run
+    from .runs import new_run_folder
+
+    evaluated_from = [{**_named(job), "weights": job.label, "file": str(job.path)} for job in jobs]
+    failed = [f"{f['dataset']} {f['split']}, {f['weights']}: {f['message']}" for f in failures]
+    settings = {"popos": __version__, **settings, "evaluated": evaluated_from, "failed": failed}
+    run = unwritten = None
+    if evaluated:
+        try:
+            run = new_run_folder(*folder)
+            for one in evaluated:
+                one.result["run"] = str(run)
+            write_run(run, evaluated, failures, settings)
+        except PoposError as error:  # the figures are shown all the same
+            unwritten = error
     results = [one.result for one in evaluated]
-    settings = {
-        "dataset": dataset, "resolution": resolution, "weights": weights, "decoders": decoder or [],
-        "split": split, "averaging": averaging, "boxes": boxes, "detector": detector,
-        "threshold": threshold, "flip_test": flip_test, "device": str(torch_device),
-    }  # fmt: skip
-    _write(run, evaluated, settings, jobs)
     if json:
-        console.print_json({"results": results})
-    else:
-        _print(results, run)
+        console.print_json({"results": results, "failures": failures})
+    elif results:
+        print_results(results)
+    if unwritten:
+        console.fail(unwritten, as_json=False)
+    elif run:
+        console.note(f"report, per-face errors, curves and the worst faces: {run}")
+    if failures or unwritten:
+        raise typer.Exit(1)
+
+
+def _named(job: Job) -> dict[str, Any]:
+    return {
+        "dataset": job.index.name, "split": str(job.index.split[0]), "resolution": job.info.resolution,
+    }  # fmt: skip
 
 
 def _check(
@@ -181,6 +230,20 @@ def _sharing(device: str | None, gpus: int | None, processes: int | None) -> Wor
     return Workers(count, gpus is not None) if count > 1 else None
 
 
+def _measure(
+    share: Workers | None, device: Any, gpus: int | None, decoders: list[str], conditions: Conditions,
+    detector: str, workers: int, job: Job, found: dict[str, Detected],
+) -> list[Evaluated]:  # fmt: skip
+    """One job's results, by this process or by those that it starts."""
+    from ..engine.launch import launch
+    from ..engine.world import ALONE
+
+    if conditions.boxes == "detector" and job.index.name not in found:
+        found[job.index.name] = _detect(job, detector)
+    given = (job, decoders, conditions, found.get(job.index.name), workers)
+    return launch(share, share_evaluation, gpus, *given) if share else _evaluate(ALONE, device, *given)
+
+
 def share_evaluation(world: World, gpus: int | None, *given: Any) -> list[Evaluated]:
     """One process's part; the first shows it, and all have the outcome."""
     from ..engine.build import pick_device
@@ -189,18 +252,14 @@ def share_evaluation(world: World, gpus: int | None, *given: Any) -> list[Evalua
 
 
 def _evaluate(
-    world: World, device: Any, jobs: list[Job], decoders: list[str], conditions: Any,
-    found: dict[str, Detected], workers: int,
+    world: World, device: Any, job: Job, decoders: list[str], conditions: Conditions,
+    detected: Detected | None, workers: int,
 ) -> list[Evaluated]:  # fmt: skip
     from ..engine.results import evaluate_job
 
-    evaluated = []
-    for job in jobs:
-        detected = found.get(job.index.name)
-        faces = len(detected.index if detected else job.index)
-        with _shown(world, f"evaluating {job.index.name}, R={job.info.resolution}", faces) as advance:
-            evaluated += evaluate_job(job, decoders, conditions, device, workers, detected, advance, world)
-    return evaluated
+    faces = len(detected.index if detected else job.index)
+    with _shown(world, f"evaluating {job.index.name}, R={job.info.resolution}", faces) as advance:
+        return evaluate_job(job, decoders, conditions, device, workers, detected, advance, world)
 
 
 @contextmanager
@@ -212,69 +271,3 @@ def _shown(world: World, title: str, faces: int) -> Iterator[Callable[[int], Non
     with console.progress_bar(title) as (bar, task):
         bar.update(task, total=faces)
         yield lambda count: bar.update(task, advance=count * world.size)
-
-
-def _write(run: Path, evaluated: list[Evaluated], settings: dict[str, Any], jobs: list[Job]) -> None:
-    """All files of the run folder."""
-    from .. import __version__
-    from ..data.home import write_json
-    from ..report.gallery import worst_faces
-    from ..report.html import write_html
-    from ..report.plots import save_ced
-    from ..report.sheet import save_picture
-    from ..report.tables import write_per_face
-
-    settings = {"popos": __version__, **settings, "evaluated": [
-        {
-            "dataset": job.index.name, "split": str(job.index.split[0]), "weights": job.label,
-            "resolution": job.info.resolution, "file": str(job.path),
-        }
-        for job in jobs
-    ]}  # fmt: skip
-    write_json(run / "metrics.json", {"results": [one.result for one in evaluated]})
-    write_json(run / "settings.json", settings)
-    write_per_face(run / "per_face.csv", evaluated)
-    save_ced(evaluated, run / "ced.png")
-    sheets = []
-    with console.progress_bar("drawing the worst faces") as (bar, task):
-        bar.update(task, total=len(evaluated))
-        for one in evaluated:
-            r = one.result
-            name = f"{r['dataset']}-{r['split']}-{r['resolution']}-{r['decoder']}.jpg"
-            sheets.append(run / "worst" / name)
-            save_picture(worst_faces(one), sheets[-1])
-            bar.update(task, advance=1)
-    write_html(run / "report.html", evaluated, settings, run / "ced.png", sheets)
-
-
-def _print(results: Sequence[dict[str, Any]], run: Path) -> None:
-    from ..report.published import compared
-
-    rows = []
-    for r in results:
-        for suffix, m in [("", r), *((f": {name}", part) for name, part in r["subsets"].items())]:
-            rows.append([
-                f"{r['dataset']} {r['split']}{suffix}", r["weights"], str(r["resolution"]), r["decoder"],
-                str(m["faces"]), f"{m['nme']:.3f}", f"{m['failure_rate']:.2f}", f"{m['auc']:.2f}",
-                f"{r['normaliser']}, {r['threshold']:g}",
-            ])  # fmt: skip
-            if row := m["published"]:
-                rows.append([
-                    "  published", row["method"], str(row["resolution"]), row["decoder"] or "", "",
-                    f"{row['nme']:.2f}", "", "", compared(row),
-                ])  # fmt: skip
-    first = results[0]
-    averaging = "faces" if first["averaging"] == "face" else "points, pooled"
-    console.print_table(
-        f"flip test {'on' if first['flip_test'] else 'off'}, boxes: {first['detector'] or first['boxes']}, "
-        f"NME over {averaging}",
-        ["dataset", "weights", "R", "decoder", "faces", "NME %", "FR %", "AUC %", "normaliser, threshold"],
-        rows,
-    )
-    published = [m["published"] for r in results for m in (r, *r["subsets"].values()) if m["published"]]
-    for citation in dict.fromkeys(row["citation"] for row in published):
-        console.stdout.print(f"published: {citation}")
-    if first["boxes"] == "detector":
-        for name, missed, faces in dict.fromkeys((r["dataset"], r["missed"], r["faces"]) for r in results):
-            console.stdout.print(f"{name}: the detector missed {missed} of {missed + faces} faces")
-    console.note(f"report, per-face errors, curves and the worst faces: {run}")

@@ -69,10 +69,12 @@ def inspect(
     page = _draw(settings, index.of_split(shown), faces, seed)
     run = new_run_folder(out, f"inspect-{dataset}")
     save_picture(page, run / "faces.jpg")
-    save_histograms(index, run / "histograms.png")
+    histograms = run / "histograms.png"
+    with console.noted(histograms):
+        save_histograms(index, histograms)
     report |= {
         "sheet": {"split": shown, "file": str(run / "faces.jpg")},
-        "histograms": str(run / "histograms.png"),
+        "histograms": str(histograms) if histograms.exists() else None,
         "run": str(run),
     }
     if json:
@@ -139,7 +141,8 @@ def _print(report: dict[str, Any]) -> None:
         console.stdout.print(line)
     console.stdout.print(f"pictures: {report['root']}")
     console.stdout.print(f"sheet of {report['sheet']['split']} faces: {report['sheet']['file']}")
-    console.stdout.print(f"histograms: {report['histograms']}")
+    if report["histograms"]:
+        console.stdout.print(f"histograms: {report['histograms']}")
 
 
 def _remarks(report: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +56,7 @@ def push_weights(
         if json:
             console.print_json({**_facts(upload), "commit": None})
         else:
-            sys.stdout.write(upload.card)
+            console.write(upload.card)
         return
     if not console.stderr.is_terminal:
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]

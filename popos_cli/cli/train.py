@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,7 +91,7 @@ def train(
         if json:
             console.print_json(settings.model_dump(mode="json"))
         else:
-            sys.stdout.write(dump_toml(settings))
+            console.write(dump_toml(settings))
         return
     _check_packages(settings)
     from .training import Place, run_training

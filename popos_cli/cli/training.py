@@ -123,7 +123,8 @@ def _train(settings: TrainSettings, place: Place, world: World, workers: Workers
     finally:
         if world.main and (rows := read_rows(run)):
             remember("runs", run)
-            save_training_curves(rows, run / "curves.png")
+            with console.noted(run / "curves.png"):
+                save_training_curves(rows, run / "curves.png")
 
 
 def _sized(settings: TrainSettings, index: Index, world: World, workers: Workers | None) -> TrainSettings:
@@ -182,7 +183,8 @@ def _announce(
         )
     if found := differences(settings):
         console.note(f"differs from the preset of {settings.dataset} ({settings.recipe}):")
-        console.note(as_diff(found))
+        for line in as_diff(found).splitlines():
+            console.note(line)
 
 
 def train_worker(

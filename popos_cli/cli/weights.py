@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.text import printable
 from ..errors import PoposError, UsageError, debugging
 from . import console
 from .options import JSON, one_of
@@ -112,7 +113,7 @@ def _bar(name: str) -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
     # Without a first byte nothing is drawn: two bars on one line would disturb each other.
@@ -121,7 +122,7 @@ def _bar(name: str) -> Iterator[Progress]:
 
         def show(done: int, total: int | None) -> None:
             if not tasks:
-                tasks.append(bars.add_task(name, total=total))
+                tasks.append(bars.add_task(printable(name), total=total))
             bars.update(tasks[0], completed=done, total=total)
 
         yield show

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,36 +28,44 @@ class Job:
 
 
 def choose_jobs(
-    dataset: str | None, resolution: Resolution, weights: str | None, split: str | None
+    datasets: Sequence[str], resolution: Resolution, weights: Sequence[str], split: str | None
 ) -> tuple[list[Job], list[str]]:
-    """The jobs of one command, and why other prepared datasets are passed over.
+    """The jobs of one command, and why other datasets and weights are passed over.
 
-    dataset None: every prepared one. resolution None: the first weights that fit, of any; "all": the
-    first ones of each resolution, the finest first. weights None: the dataset's own runs, newest first,
-    then downloaded ones, then bundled ones. split None: test, else val. Raises PoposError where nothing
-    fits, UsageError for a split that is nowhere.
+    datasets: none named: every prepared one. resolution None: the first weights that fit, of any; "all": the
+    first ones of each resolution, the finest first. weights: all that are named and fit; none named: the
+    dataset's own runs, newest first, then downloaded ones, then bundled ones. split None: test, else val.
+    Raises PoposError where nothing fits, or something named fits nothing, and UsageError for a split that is
+    nowhere.
     """
-    chosen = _named(weights, resolution) if weights else None
-    names = [dataset] if dataset else prepared_names()
+    chosen = [_named(name, resolution) for name in dict.fromkeys(weights)]
+    names = list(dict.fromkeys(datasets)) or prepared_names()
     if not names:
         raise PoposError(
             "no dataset is prepared", "Run: popos prepare-data custom ROOT (see popos prepare-data --help)"
         )
-    here = [chosen] if chosen else list(face_weights())
+    here = chosen or list(face_weights())
     jobs: list[Job] = []
     passed_over: list[PoposError] = []
+    unfit: dict[str, PoposError] = {}
     for name in names:
-        index = read_index(name)
         try:
-            if chosen and (mismatch := scheme_mismatch(chosen[0], chosen[2], index)):
-                raise mismatch
+            index = read_index(name)
+            mismatches = {w: m for w, _, info in chosen if (m := scheme_mismatch(w, info, index))}
+            if chosen and len(mismatches) == len(chosen):
+                raise next(iter(mismatches.values()))
             faces = faces_of(index, split)
             jobs += [Job(faces, *found) for found in _fitting(index, resolution, here, bool(chosen))]
+            unfit |= mismatches
+            passed_over += mismatches.values()
         except PoposError as error:
-            if dataset:
+            if datasets:
                 raise
             passed_over.append(error)
     if jobs:
+        used = {job.label for job in jobs}
+        for label in (label for label, _, _ in chosen if label not in used):
+            raise unfit[label]
         return jobs, [error.message for error in passed_over]
     if len(names) == 1:
         raise passed_over[0]
@@ -102,17 +110,19 @@ def _fitting(
 ) -> list[Candidate]:
     """The first weights that fit a dataset, of the resolution, of any (None), or of each ("all").
 
-    A run fits the dataset that it was trained on; downloaded and bundled weights, and those that the user
-    named, any of their scheme, but those trained on this dataset come first. Raises PoposError where there
-    are none.
+    A run fits the dataset that it was trained on; downloaded and bundled weights any of their scheme, but
+    those trained on this dataset come first. All that the user named and that have its scheme. Raises
+    PoposError where there are none.
     """
     first: dict[int, Candidate] = {}
     runs = set(remembered("runs"))
+    if named:
+        return [found for found in weights if not scheme_mismatch(found[0], found[2], index)]
     ordered = sorted(
         weights, key=lambda found: found[1].parent not in runs and trained_on(found[2]) != index.name
     )
     for label, path, info in ordered:
-        mine = named or path.parent not in runs or info.training.get("dataset") in (index.name, None)
+        mine = path.parent not in runs or info.training.get("dataset") in (index.name, None)
         right = resolution in (None, "all", info.resolution)
         if mine and right and not scheme_mismatch(label, info, index):
             first.setdefault(info.resolution, (label, path, info))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..data.index import Index
 from .inspect import overshoot, picture_sizes
-from .plots import save_figure
+from .plots import drawn, save_figure
 
 _BINS = 40
 
@@ -28,7 +28,7 @@ def save_histograms(index: Index, path: Path) -> None:
     beyond = overshoot(index) / index.side[:, None] * 100
     distance = "distance of points outside their picture, % of the square"
     _panel(outside, distance, "points", beyond[beyond > 0])
-    figure.suptitle(f"{index.name}: {len(index)} faces, {', '.join(index.splits)}")
+    figure.suptitle(f"{drawn(index.name)}: {len(index)} faces, {', '.join(index.splits)}")
     save_figure(figure, path)
 
 

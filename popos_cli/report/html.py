@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..core.text import printable
 from ..data.home import replacing
 from .evaluated import Evaluated
 from .gallery import WORST
@@ -119,26 +120,33 @@ def _worst(one: Evaluated, sheet: Path) -> str:
             )
         )  # fmt: skip
     columns = ["place", "NME %", "picture", "label", "subsets", "mean uncertainty, px"]
-    title = escape(f"{one.title}, {one.result['weights']}")
+    title = _text(f"{one.title}, {one.result['weights']}")
     return f"<h3>{title}</h3>\n{_image(sheet, 'worst faces')}\n{_table(columns, rows)}\n"
 
 
 def _table(columns: Sequence[str], rows: Sequence[tuple[str, Cells]]) -> str:
     """Rows are (CSS class, cells); cells that read as numbers stand to the right."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    head = "".join(f"<th>{_text(column)}</th>" for column in columns)
     body = "\n".join(
         f'<tr class="{kind}">{"".join(_cell(cell) for cell in cells)}</tr>' for kind, cells in rows
     )
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
 
 
+def _text(value: object) -> str:
+    return escape(printable(str(value)))
+
+
 def _cell(value: object) -> str:
-    text = str(value)
+    text = _text(value)
     number = text.lstrip("-").replace(".", "", 1).isdigit()
-    return f"<td{' class=n' if number else ''}>{escape(text)}</td>"
+    return f"<td{' class=n' if number else ''}>{text}</td>"
 
 
 def _image(path: Path, what: str) -> str:
+    """The picture, or a remark where it could not be drawn."""
+    if not path.exists():
+        return f'<p class="note">{what}: not drawn</p>'
     kind = "png" if path.suffix == ".png" else "jpeg"
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img alt="{what}" src="data:image/{kind};base64,{data}">'

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")  # no screen is needed, and none may be there
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
 
 from ..core.metrics import ced
+from ..core.text import printable, shortened
 from ..data.home import replacing
 from .evaluated import Evaluated, short
 
 
+def drawn(name: str) -> str:
+    """A name as a figure shows it: on one line, not too long, its dollars no formula's."""
+    return shortened(printable(name), 60).replace("$", r"\$")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
+    """Without pyplot, so that no screen is needed and no backend chosen."""
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
         figure.savefig(temporary, dpi=120, format=path.suffix.removeprefix("."))
 
 
@@ -87,9 +92,9 @@ def _panel(axes: Any, title: str, group: Sequence[Evaluated]) -> None:
     for one, name in zip(group, names, strict=True):
         errors = one.outcome.error[np.isfinite(one.outcome.error)]
         steps, share = ced(errors, limit)
-        axes.plot(steps * 100, share * 100, label=f"{name}: NME {one.result['nme']:.2f} %")
+        axes.plot(steps * 100, share * 100, label=f"NME {one.result['nme']:.2f} %: {drawn(name)}")
     axes.set(
-        title=f"{title}, {first['faces']} faces", xlabel=f"NME, % of {first['normaliser']}",
+        title=f"{drawn(title)}, {first['faces']} faces", xlabel=f"NME, % of {first['normaliser']}",
         ylabel="faces, %", xlim=(0, limit * 100), ylim=(0, 100),
     )  # fmt: skip
     axes.grid(True, alpha=0.3)
@@ -98,10 +103,13 @@ def _panel(axes: Any, title: str, group: Sequence[Evaluated]) -> None:
 
 def curve_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """What tells the results of one dataset apart: resolution, decoder and weights where they differ."""
+    names = {label: short(label) for label in {r["weights"] for r in results}}
+    if len(set(names.values())) < len(names):  # runs of one name in several folders
+        names = {label: label for label in names}
     parts: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "resolution": lambda r: f"R={r['resolution']}",
         "decoder": lambda r: r["decoder"],
-        "weights": lambda r: short(r["weights"]),
+        "weights": lambda r: names[r["weights"]],
     }
     differ = [key for key in parts if len({r[key] for r in results}) > 1] or ["decoder"]
     return [", ".join(parts[key](r) for key in differ) for r in results]

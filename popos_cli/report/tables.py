@@ -32,7 +32,15 @@ def write_per_face(path: Path, evaluated: Sequence[Evaluated]) -> None:
                 )
             )  # fmt: skip
     rows.sort(key=lambda row: (np.isnan(row[0]), -row[0]))
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open(
+            "w",
+            newline="",
+            encoding="utf-8",
+            errors="backslashreplace",  # a picture's name may be no UTF-8
+        ) as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for error, *rest in rows:

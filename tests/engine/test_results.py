@@ -111,40 +111,40 @@ def chosen(*arguments):
 def test_every_dataset_and_every_resolution_that_has_weights(prepared):
     prepared("a", "train", "val")
     prepared("b", "test", "private", "val")
-    jobs, passed_over = chosen(None, "all", None, None)
+    jobs, passed_over = chosen((), "all", (), None)
     assert jobs == [
         ("a", "val", 16, "default"), ("a", "val", 8, "small"),
         ("b", "test", 16, "default"), ("b", "test", 8, "small"),
     ]  # fmt: skip
     assert passed_over == []
-    assert chosen(None, 8, None, None)[0] == [("a", "val", 8, "small"), ("b", "test", 8, "small")]
-    assert chosen("a", None, None, "train")[0] == [("a", "train", 16, "default")]
-    assert chosen(None, "all", "small", None)[0] == [("a", "val", 8, "small"), ("b", "test", 8, "small")]
+    assert chosen((), 8, (), None)[0] == [("a", "val", 8, "small"), ("b", "test", 8, "small")]
+    assert chosen(["a"], None, (), "train")[0] == [("a", "train", 16, "default")]
+    assert chosen((), "all", ["small"], None)[0] == [("a", "val", 8, "small"), ("b", "test", 8, "small")]
 
 
 def test_datasets_without_the_split_are_passed_over(prepared):
     prepared("a", "train", "val")
     prepared("b", "test", "private", "val")
     prepared("c", "train")
-    jobs, passed_over = chosen(None, None, None, "private")
+    jobs, passed_over = chosen((), None, (), "private")
     assert jobs == [("b", "private", 16, "default")]
     assert passed_over == ["dataset 'a' has no split 'private'", "dataset 'c' has no split 'private'"]
-    _, passed_over = chosen(None, None, None, None)
+    _, passed_over = chosen((), None, (), None)
     assert passed_over == ["dataset 'c' has neither test nor validation faces"]
     with pytest.raises(UsageError, match="has no split 'private'"):
-        chosen("a", None, None, "private")
+        chosen(["a"], None, (), "private")
 
 
 def test_a_split_that_no_dataset_has(prepared):
     prepared("a", "train", "val")
     prepared("b", "val")
     with pytest.raises(UsageError, match="no prepared dataset has a split 'private'"):
-        chosen(None, None, None, "private")
+        chosen((), None, (), "private")
 
 
 def test_nothing_fits_any_dataset(prepared):
     prepared("a", "val")
     prepared("b", "val")
     with pytest.raises(PoposError, match="no weights at resolution 64 fit a, b") as told:
-        chosen(None, 64, None, None)
+        chosen((), 64, (), None)
     assert "popos train --dataset a --resolution 64" in told.value.hint
