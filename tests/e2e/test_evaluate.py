@@ -6,12 +6,14 @@ import base64
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from popos_cli.cli import evaluation_report
 from popos_cli.data.index import read_index, write_index
 
 QUICK = ("--workers", "0", "--no-flip-test")
@@ -160,3 +162,72 @@ def test_the_run_folder_is_not_taken_twice(popos, synthetic, tmp_path):
     assert result.code == 1
     assert "here exists already" in result.errors[0]
     assert (tmp_path / "here/metrics.json").stat().st_mtime_ns == before
+
+
+def test_several_weights_and_datasets_are_one_report(popos, trained, benchmark_300w, tmp_path):
+    flags = ("--dataset", "synthetic", "--dataset", "300w", "--weights", "small", "--weights", str(trained))
+    result = popos("evaluate", *flags, "--decoder", "ml", *QUICK, "--json").ok()
+    found = {(r["dataset"], r["weights"]): r for r in result.json["results"]}
+    assert list(found) == [(d, w) for d in ("synthetic", "300w") for w in ("small", str(trained))]
+    assert {r["run"] for r in found.values()} == {"runs/eval-all-all-1"}
+    assert result.json["failures"] == []
+    for (dataset, weights), both in found.items():
+        flags = ("--dataset", dataset, "--weights", weights, "--decoder", "ml")
+        (alone,) = popos("evaluate", *flags, *QUICK, "--json").ok().json["results"]
+        assert {**alone, "run": None} == {**both, "run": None}
+    page = (tmp_path / "runs/eval-all-all-1/report.html").read_text()
+    assert page.count("src=") == 1 + 4
+
+
+def test_weights_of_one_resolution_keep_their_sheets_apart(popos, trained, shop, tmp_path):
+    shutil.copy(trained / "best.safetensors", tmp_path / "again.safetensors")
+    flags = ("--dataset", "synthetic", "--weights", trained, "--weights", "again.safetensors", *QUICK)
+    popos("evaluate", *flags, "--out", "told").ok()
+    assert len(list((tmp_path / "told/worst").iterdir())) == 2
+
+
+def test_a_dataset_that_fails_does_not_lose_the_others(popos, trained, benchmark_300w, home, tmp_path):
+    torn = tmp_path / "torn"
+    shutil.copytree(read_index("synthetic").root, torn)
+    index = read_index("300w")
+    write_index(replace(index, root=torn))
+    for image in index.of_split("test").image[:1]:
+        (torn / str(image)).write_bytes((torn / str(image)).read_bytes()[:200])
+    flags = ("--weights", "small", *QUICK)
+    result = popos("evaluate", *flags, "--json")
+    assert result.code == 1
+    (failure,) = result.json["failures"]
+    assert (failure["dataset"], failure["split"], failure["weights"]) == ("300w", "test", "small")
+    assert "truncated" in failure["message"]
+    assert [r["dataset"] for r in result.json["results"]] == ["synthetic"]
+    (line,) = result.errors
+    assert "300w test 8 small" in line and str(index.of_split("test").image[0]) in line
+    run = tmp_path / "runs/eval-all-8-1"
+    assert json.loads((run / "metrics.json").read_text()) == result.json
+    assert "300w test, small: " in (run / "report.html").read_text()
+    text = popos("evaluate", *flags)
+    assert text.code == 1 and f"{result.json['results'][0]['nme']:.3f}" in text.out
+    alone = popos("evaluate", "--dataset", "300w", *flags, "--json")
+    assert alone.code == 1 and "truncated" in alone.json["error"]["message"]
+
+
+def test_figures_outlive_their_pictures_and_their_folder(popos, synthetic, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("no font")
+
+    flags = ("evaluate", "--dataset", synthetic, "--weights", "small", *QUICK, "--json")
+    monkeypatch.setattr(evaluation_report, "save_ced", fail)
+    result = popos(*flags).ok()
+    run = tmp_path / result.json["results"][0]["run"]
+    assert json.loads((run / "metrics.json").read_text()) == result.json
+    assert {path.name for path in run.iterdir()} == {
+        "metrics.json", "settings.json", "per_face.csv", "worst", "report.html"
+    }  # fmt: skip
+    assert f"no {run.relative_to(tmp_path)}/ced.png: ValueError: no font" in result.err
+    assert "cumulative error curves: not drawn" in (run / "report.html").read_text()
+    # A folder that cannot be made is a failure, but the figures are there.
+    shutil.rmtree(tmp_path / "runs")
+    (tmp_path / "runs").write_text("")
+    lost = popos(*flags)
+    assert lost.code == 1 and "cannot create runs/eval-synthetic-8-1" in lost.errors[0]
+    assert lost.json["results"][0]["nme"] == result.json["results"][0]["nme"]

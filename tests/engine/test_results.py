@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from popos_cli.core.schemes import W300
+from popos_cli.core.schemes import W300, WFLW
 from popos_cli.data.index import Index, write_index
 from popos_cli.engine.choose import Job, choose_jobs, faces_of
 from popos_cli.engine.evaluate import Measured
 from popos_cli.engine.results import Conditions, build_result
 from popos_cli.errors import PoposError, UsageError
-from popos_cli.weights.format import WeightsInfo
+from popos_cli.weights.format import WeightsInfo, save_weights
 
 FACES = 4
 
@@ -148,3 +148,48 @@ def test_nothing_fits_any_dataset(prepared):
     with pytest.raises(PoposError, match="no weights at resolution 64 fit a, b") as told:
         chosen((), 64, (), None)
     assert "popos train --dataset a --resolution 64" in told.value.hint
+
+
+@pytest.fixture
+def wflw_faces():
+    """What makes the faces WFLW's."""
+    points = np.random.default_rng(0).uniform(0, 100, (FACES, 98, 2))
+    return {"scheme": WFLW, "points": points, "visible": np.full((FACES, 98), 2, np.uint8)}
+
+
+def test_several_named_weights_and_datasets(prepared, wflw_faces):
+    prepared("a", "val")
+    prepared("b", "val")
+    prepared("w", "val", **wflw_faces)
+    assert chosen(["b", "a", "b"], None, ["small", "default", "small"], None)[0] == [
+        ("b", "val", 8, "small"), ("b", "val", 16, "default"),
+        ("a", "val", 8, "small"), ("a", "val", 16, "default"),
+    ]  # fmt: skip
+    jobs, passed_over = chosen((), None, ["small"], None)
+    assert jobs == [("a", "val", 8, "small"), ("b", "val", 8, "small")]
+    assert passed_over == ["small: finds the points of scheme '300w', but dataset 'w' has 'wflw'"]
+    with pytest.raises(PoposError, match="dataset 'w' has 'wflw'"):  # nothing that was named is left out
+        chosen(["a", "w"], None, ["small"], None)
+    with pytest.raises(PoposError, match="dataset 'nowhere' is not prepared"):
+        chosen(["a", "nowhere"], None, (), None)
+
+
+def test_named_weights_that_fit_no_dataset(prepared, wflw_faces, tmp_path):
+    prepared("a", "val")
+    info = WeightsInfo(resolution=4, scheme="wflw")
+    file = tmp_path / "w.safetensors"
+    save_weights(file, info.build_model(98).state_dict(), info, half=True)
+    with pytest.raises(PoposError, match=r"w\.safetensors: finds the points of scheme 'wflw'"):
+        chosen((), None, ["small", str(file)], None)
+    prepared("w", "val", **wflw_faces)
+    jobs, passed_over = chosen((), None, ["small", str(file)], None)
+    assert jobs == [("a", "val", 8, "small"), ("w", "val", 4, str(file))]
+    assert len(passed_over) == 2
+
+
+def test_an_index_that_is_torn_ends_no_sweep(prepared, tmp_path):
+    prepared("a", "val")
+    (tmp_path / "datasets/torn.npz").write_bytes(b"PK")
+    jobs, passed_over = chosen((), None, (), None)
+    assert jobs == [("a", "val", 16, "default")]
+    assert "torn.npz" in passed_over[0]

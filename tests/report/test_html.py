@@ -57,3 +57,12 @@ def test_names_are_text_not_markup(page):
     assert "A &amp; B" in page
     assert "w&lt;1&gt;" in page
     assert "<i>" not in page
+
+
+def test_control_characters_of_names_are_escaped_and_a_missing_picture_is_named(evaluate, tmp_path):
+    one = evaluate([0.03, 0.02, 0.01], dataset="a\u202eb\x1b", weights="caf\udce9<b>", published=None)
+    write_html(tmp_path / "r.html", [one], {"failed": ["x<y"]}, tmp_path / "no.png", [tmp_path / "no.jpg"])
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert r"a\u202eb\x1b" in page and r"caf\udce9&lt;b&gt;" in page and "x&lt;y" in page
+    assert "cumulative error curves: not drawn" in page and "worst faces: not drawn" in page
+    assert "src=" not in page

@@ -1,11 +1,13 @@
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from popos_cli.engine.runlog import COLUMNS
-from popos_cli.report import plots
+from popos_cli.report import histograms, plots
+from popos_cli.report.histograms import save_histograms
 from popos_cli.report.plots import curve_names, save_ced, save_figure
 
 
@@ -30,20 +32,64 @@ def test_a_panel_for_each_dataset(evaluate, tmp_path):
     assert (height, width) == (2 * one[0], 3 * one[1])
 
 
+def test_weights_of_one_name_in_two_folders_are_told_apart():
+    rows = [{"resolution": 16, "decoder": "ml", "weights": f"{folder}/w-1"} for folder in "ab"]
+    assert curve_names(rows) == ["a/w-1", "b/w-1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("$^$", "$^$"),
+        ("$$", "$$"),
+        (r"cost_$5\$6$", r"cost_$5\$6$"),
+        ("_hidden", "_hidden"),
+        ("two\nlines", r"two\nlines"),
+        ("x" * 3000, "x" * 28 + "..." + "x" * 29),
+        ("日本語 🙂", "日本語 🙂"),
+        ("caf\udce9", r"caf\udce9"),
+    ],
+    ids=lambda name: ascii(name[:12]),
+)
+def test_any_name_can_be_drawn(figures, evaluate, tmp_path, recwarn, name, shown):
+    evaluated = [evaluate([0.03, 0.02, 0.01], dataset=name, weights=w) for w in (f"runs/{name}", "other")]
+    save_ced(evaluated, tmp_path / "ced.png")
+    (panel,) = figures[0].axes
+    # What stands there once matplotlib has read formulas.
+    title, *legend = (text._preprocess_math(text.get_text()) for text in (
+        panel.title, *panel.get_legend().get_texts()
+    ))  # fmt: skip
+    assert legend == [(f"NME 5.00 %: {shown}", False), ("NME 5.00 %: other", False)]
+    assert title[0].startswith(shown[:28]) and title[0].endswith(", 3 faces") and title[1] is False
+    assert not recwarn.list
+
+
+def test_any_name_can_stand_above_histograms(figures, index, tmp_path):
+    save_histograms(replace(index, name="$^$\x1b"), tmp_path / "h.png")
+    assert figures[0].get_suptitle() == r"\$^\$\x1b: 3 faces, test"
+
+
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
+def figures(monkeypatch):
+    """The figures that were saved."""
+    kept = []
+
+    def save(figure, path):
+        kept.append(figure)
+        save_figure(figure, path)
+        assert cv2.imread(str(path)) is not None
+
+    monkeypatch.setattr(plots, "save_figure", save)
+    monkeypatch.setattr(histograms, "save_figure", save)
+    return kept
+
+
+@pytest.fixture
+def drawn(figures, tmp_path):
     """drawn(rows): the three panels of the training curves, of which a picture was saved as well."""
 
     def draw(rows):
-        figures = []
-
-        def save(figure, path):
-            figures.append(figure)
-            save_figure(figure, path)
-
-        monkeypatch.setattr(plots, "save_figure", save)
         plots.save_training_curves(rows, tmp_path / "curves.png")
-        assert cv2.imread(str(tmp_path / "curves.png")) is not None
         return figures[0].axes
 
     return draw

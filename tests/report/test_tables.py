@@ -19,3 +19,10 @@ def test_the_worst_face_first_and_what_cannot_be_measured_last(evaluate, tmp_pat
     assert {key: rows[0][key] for key in first} == first
     second = ("dark", "8", "b <i>&.png", "")
     assert tuple(rows[1][key] for key in ("decoder", "resolution", "image", "subsets")) == second
+
+
+def test_a_name_that_is_no_utf8(evaluate, index, tmp_path):
+    index.image[0] = "caf\udce9.png"
+    write_per_face(tmp_path / "t.csv", [evaluate([0.02, 0.01, 0.03])])
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        assert next(row["image"] for row in csv.DictReader(file)) == r"caf\udce9.png"

@@ -1,0 +1,77 @@
+"""What reaches the terminal."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from popos_cli.cli import console
+from popos_cli.errors import PoposError
+
+NAME = "a\x1b[2J[red]b[/]\n\u202ec\x9b:smile:日本"
+SHOWN = r"a\x1b[2J[red]b[/]\n\u202ec\x9b:smile:日本"
+
+
+def test_names_on_both_streams_and_in_tables(capsys):
+    console.stdout.print(f"out {NAME}")
+    console.note(f"note {NAME}")
+    console.fail(PoposError(f"bad {NAME!r}", f"try {NAME}"), as_json=False)
+    console.print_table(f"title {NAME}", ["name", "n"], [[NAME, "1"], ["other", "2"]])
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:2] == [f"out {SHOWN}", f"title {SHOWN}"]
+    assert [line.split() for line in out.splitlines()[3:]] == [[SHOWN, "1"], ["other", "2"]]
+    assert err.splitlines()[0] == f"note {SHOWN}" and err.splitlines()[2] == f"hint: try {SHOWN}"
+    assert len(err.splitlines()) == 3
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out + err)
+
+
+def test_a_progress_bar_shows_a_name_as_it_is():
+    terminal = io.StringIO()
+    with console.progress_bar("evaluating [/]\x1b]0;x\x07") as (bar, _):
+        Console(file=terminal, width=200).print(bar.get_renderable())
+    assert r"evaluating [/]\x1b]0;x\x07" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+@pytest.mark.parametrize("name", ["日本 é", NAME, "caf\udce9"], ids=ascii)
+def test_json_keeps_every_name_in_any_encoding(monkeypatch, encoding, name):
+    data = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(data, encoding=encoding))
+    console.prepare_streams()
+    console.print_json({"name": name})
+    text = data.getvalue().decode(encoding)
+    assert json.loads(text) == {"name": name}
+    assert not {"\x1b", "\x9b", "\u202e"} & set(text)
+    assert ("日本" in text) == (name == "日本 é" and encoding == "utf-8")
+
+
+def test_letters_that_the_encoding_lacks_are_escaped(monkeypatch):
+    out, err = io.BytesIO(), io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="ascii"))
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(err, encoding="ascii"))
+    console.prepare_streams()
+    console.stdout.print("photos/Jürgen 日")
+    console.note("Jürgen")
+    assert (out.getvalue(), err.getvalue()) == (rb"photos/J\xfcrgen \u65e5" + b"\n", rb"J\xfcrgen" + b"\n")
+
+
+class Full(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        raise OSError(28, "No space left on device")
+
+
+def test_remarks_that_nobody_takes_are_no_failure(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(Full(), write_through=True))
+    console.note("epoch 1")
+    console.note("epoch 2")
+    console.prepare_streams()
+
+
+def test_a_picture_that_fails_is_a_remark(capsys, tmp_path):
+    with console.noted(tmp_path / "ced.png"):
+        raise ValueError("no such font")
+    assert capsys.readouterr().err == f"no {tmp_path}/ced.png: ValueError: no such font\n"

@@ -1,0 +1,104 @@
+"""The program at the terminal's edges: pipes, full disks, encodings, Ctrl-C, wrong flags."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def shell(environment):
+    """Runs a shell's line in which "popos" is the program: (exit code of popos, stdout, stderr)."""
+
+    def run(line, **variables):
+        line = line.replace("popos", f"{sys.executable} -m popos_cli")
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {line}"],
+            env={**environment, **variables}, capture_output=True, text=True, timeout=600,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize("command", ["train --help", "--version", "evaluate --threshold x --json"])
+def test_nobody_takes_the_output(shell, command):
+    for unbuffered in ("", "1"):
+        assert shell(f"popos {command} | true", PYTHONUNBUFFERED=unbuffered) == (1, "", "")
+    line = "error: cannot write to standard output: No space left on device\n"
+    assert shell(f"popos {command} >/dev/full", PYTHONUNBUFFERED="") == (1, "", line)
+
+
+def test_a_table_that_nobody_takes(shell):
+    assert shell("popos download-weights | head -c 5") == (1, "weigh", "")
+
+
+def test_closed_streams(shell):
+    assert shell("popos --version >&-") == (0, "", "")
+    assert shell("popos evaluate --threshold x 2>&-") == (2, "", "")
+
+
+@pytest.mark.parametrize("variables", [
+    {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+], ids=["ascii", "C"])  # fmt: skip
+def test_a_terminal_without_our_letters(shell, variables):
+    code, out, err = shell("popos download-weights Jürgen; popos download-weights Jürgen --json", **variables)
+    assert code == 2
+    (line, hint) = err.splitlines()
+    assert line.startswith("error: unknown weights 'J\\") and hint.startswith("hint: Known: default")
+    assert out.startswith('{"error": {"message": "unknown weights \'J\\')
+
+
+PRESS = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+AT_END = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "exit_code"),
+    [("typer", PRESS, 130), ("sitecustomize", AT_END, 0)],
+    ids=["import", "end"],
+)
+def test_ctrl_c_while_python_loads_or_ends(popos_process, environment, tmp_path, module, code, exit_code):
+    """In the import of a package that the command line needs; and after the command."""
+    (tmp_path / f"{module}.py").write_text(code)
+    result = popos_process("--version", env={"PYTHONPATH": f"{tmp_path}:{environment['PYTHONPATH']}"})
+    assert (result.code, result.err) == (exit_code, "")
+
+
+def test_ctrl_c_that_an_import_swallowed_in_c(environment):
+    """CPython would end such a process by the signal, whatever its exit code."""
+    code = (
+        "import sys; sys.argv = ['popos', '--version']\n"
+        "try: exec('raise KeyboardInterrupt')\n"
+        "except KeyboardInterrupt: pass\n"
+        "from popos_cli.__main__ import run; run()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=600).returncode == 0
+
+
+def test_a_backend_of_matplotlib_that_is_not_here(popos_process, synthetic, tmp_path):
+    popos_process("inspect", synthetic, "--faces", "1", env={"MPLBACKEND": "no such backend"}).ok()
+    run = tmp_path / "runs/inspect-synthetic-1"
+    assert sorted(path.name for path in run.iterdir()) == ["faces.jpg", "histograms.png"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "command"),
+    [
+        (("evaluate", "--nonsense"), "popos evaluate"),
+        (("eval", "--threshold", "x"), "popos eval"),
+        (("bench", "decoders", "--seed", "-1"), "popos bench decoders"),
+        (("bench", "nonsense"), "popos bench"),
+        (("train", "--nnodes", "0"), "popos train"),
+        (("predict",), "popos predict"),
+        (("--nonsense",), "popos"),
+        (("nonsense",), "popos"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_hint_names_the_command(popos, flags, command):
+    result = popos(*flags)
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == f"hint: See {command} --help."
