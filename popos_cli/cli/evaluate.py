@@ -163,7 +163,7 @@ def _report(
         print_results(results)
     if unwritten:
         console.fail(unwritten, as_json=False)
-    elif run:
+    elif run and not json:
         console.note(f"report, per-face errors, curves and the worst faces: {run}")
     if failures or unwritten:
         raise typer.Exit(1)

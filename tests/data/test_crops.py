@@ -253,7 +253,16 @@ def test_a_photo_that_cannot_be_read_is_named(index):
     assert open_crops(index) is None
 
 
-def test_workers_read_the_same_crops(index):
+@pytest.fixture
+def one_opencv_thread():
+    """As training's loader sets it: a forked process in which OpenCV starts threads hangs at times."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(threads)
+
+
+def test_workers_read_the_same_crops(index, one_opencv_thread):
     crops = cached(index)
     augment = Augment(rotation=10, flip=0.5, brightness=0.3, occlusion=0.5)
     loader = torch.utils.data.DataLoader(samples(index, crops, augment), 2, num_workers=2)

@@ -103,7 +103,8 @@ def in_json(result):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [case for case in SOURCES if case[1] != "archives" or case[0] == "300w"]
+    ("name", "kind"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] != "raw" else []) for case in SOURCES],
 )
 def test_the_whole_way(popos, prepared, name, kind):
     index, _ = prepared(name, kind)

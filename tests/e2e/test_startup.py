@@ -86,6 +86,7 @@ def broken(tmp_path, environment):
     return make
 
 
+@pytest.mark.slow
 def test_torchvision_of_another_torch(popos_process, broken, synthetic, shop, astronaut, tmp_path):
     """Training and doctor say what to install; predict does without torchvision."""
     env = broken("torchvision", MISMATCH)
@@ -107,6 +108,7 @@ def test_torchvision_of_another_torch(popos_process, broken, synthetic, shop, as
     assert check.json["packages"]["torchvision"] == "does not import"
 
 
+@pytest.mark.slow
 def test_opencv_without_its_libraries(popos_process, broken, astronaut):
     env = broken("cv2", NO_GL)
     result = popos_process("predict", astronaut, env=env)
@@ -165,6 +167,7 @@ def test_predict_needs_no_network(environment, astronaut):
     assert '"landmarks"' in done.stdout
 
 
+@pytest.mark.slow
 def test_the_hub_out_of_reach(popos_process, synthetic, shop):
     """A network that has to be asked for is named, and training goes on without it."""
     result = popos_process("download-weights", "hrnet-w18-imagenet", env={"HF_HOME": "hub"})

@@ -51,7 +51,7 @@ def test_a_terminal_without_our_letters(shell, variables):
     assert out.startswith('{"error": {"message": "unknown weights \'J\\')
 
 
-PRESS = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+PRESS = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(10)"
 AT_END = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
 
 

@@ -350,9 +350,9 @@ QUIET = [
 
 
 def test_fine_tuning_starts_from_the_weights(popos, photos, tmp_path):
-    model, codec = load("default")
+    model, codec = load("small")
     flags = (
-        "train", "--dataset", photos, "--weights", "default", "--resolution", codec.width, "--gpus", "0",
+        "train", "--dataset", photos, "--weights", "small", "--resolution", codec.width, "--gpus", "0",
         "--batch-size", "2", "--set", "workers=0", "--set", "schedule.warmup=0", "--set", "loss.ramp=0",
         "--set", "schedule.rate_batch=0", *QUIET,
     )  # fmt: skip

@@ -80,7 +80,7 @@ def test_frozen_batch_norms_stay_as_they_were(train):
     assert set(norms) <= set(moved)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_half_precision_trains(train, precision):
     run, _ = train("run", "--set", f"precision={precision}", epochs=2)
     losses = [float(row["loss"]) for row in rows(run / "results.csv")]
@@ -122,15 +122,14 @@ def test_the_diary_has_every_epoch_in_each_of_its_forms(train):
 
 
 def test_a_loss_that_is_no_number_is_explained(popos, synthetic, shop, tmp_path):
-    """A learning rate beyond all reason: the run ends before the weights are spoiled, and says where."""
-    wild = ("learning_rate=1", "rate_batch=0", "ema=0", "warmup=0", "weight_decay=0")
-    given = (*(f"--set=schedule.{key}" for key in wild), "--set", "loss.points=0", "--set", "precision=fp16")
-    told = popos(*shop.train, *given, "--epochs", "400", "--out", "run")
+    """A weight beyond float32: the run ends before the network is spoiled, and says where."""
+    told = popos(*shop.train, "--set", "loss.points=1e39", "--set", "loss.ramp=0", "--out", "run")
     assert told.code == 1
     (line,) = told.errors
-    assert "not finite at step" in line and "face_000" in line and "run/nonfinite.pt" in line
+    assert "not finite at step 1 (" in line and "face_000" in line and "run/nonfinite.pt" in line
     kept = torch.load(tmp_path / "run/nonfinite.pt", weights_only=True)
     assert len(kept["images"]) == 6 and "image" in kept["batch"]
+    assert all(tensor.isfinite().all() for tensor in kept["model"].values())
 
 
 @pytest.mark.slow

@@ -111,6 +111,7 @@ def test_a_killed_worker_is_replaced_where_restarts_are_allowed(synthetic, shop,
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_two_processes_and_going_on_in_one(synthetic, shop, start, popos, tmp_path):
     process = start(*shop.train, *TWO, "--epochs", "500", "--out", "run")
     read_until(process, "epoch 1:")
@@ -142,14 +143,14 @@ def few_open_files():
 
 
 def test_two_processes_take_the_steps_of_one(synthetic, popos, tmp_path, few_open_files):
-    """20 steps of the same batches with frozen batch norms: equal but for the order of sums.
+    """Nine steps of the same batches with frozen batch norms: equal but for the order of sums.
 
     Adam divides a gradient by its own size, and so makes whole steps of the rounding noise that some filters'
     gradients are: the rate is low, yet a wrong gradient would move weights by 1e-3 of their norm.
     """
-    twenty = ("--epochs", "7", "--set", "workers=0", "--set", "schedule.learning_rate=3e-6")  # of 3 steps
-    popos(*FROZEN, *twenty, "--out", "one").ok()
-    popos(*FROZEN, *twenty, *TWO, "--out", "two").ok()
+    nine = ("--epochs", "3", "--set", "workers=0", "--set", "schedule.learning_rate=3e-6")  # of 3 steps
+    popos(*FROZEN, *nine, "--out", "one").ok()
+    popos(*FROZEN, *nine, *TWO, "--out", "two").ok()
     one, two = (load_file(tmp_path / run / "last.safetensors") for run in ("one", "two"))
     apart = {
         name: float((one[name] - two[name]).double().norm() / one[name].double().norm().clamp(min=1e-6))
@@ -159,20 +160,20 @@ def test_two_processes_take_the_steps_of_one(synthetic, popos, tmp_path, few_ope
     assert apart[worst] < 1e-5, (worst, apart[worst])
 
 
-def test_processes_do_not_change_what_evaluation_finds(popos, tmp_path):
-    """To the last bit, on a number of faces that neither 2 nor 3 divides."""
+def test_processes_do_not_change_what_evaluation_finds(popos, shop, tmp_path):
+    """To the last bit, on a number of faces that 3 does not divide."""
     popos(
         "prepare-data", "synthetic", "many", "--count", "239", "--val-fraction", "0.9", "--name", "many"
     ).ok()
     found = []
-    for processes in (1, 2, 3):
-        given = ("--dataset", "many", "--weights", "small", "--workers", "0", "--no-flip-test")
+    for processes in (1, 3):
+        given = ("--dataset", "many", "--weights", shop.run, "--workers", "0", "--no-flip-test")
         out = ("--out", f"run-{processes}", "--processes", processes, "--json")
         (result,) = popos("evaluate", *given, *out).ok().json["results"]
-        assert result["faces"] % 2 and result["faces"] % 3
+        assert result["faces"] % 3
         table = (tmp_path / f"run-{processes}/per_face.csv").read_text()
         found.append(({k: v for k, v in result.items() if k != "run"}, table))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow
@@ -278,6 +279,7 @@ def test_a_resumed_run_takes_another_rate_and_decay(synthetic, shop, popos, tmp_
     assert (last["epoch"], float(last["learning_rate"])) == ("4", pytest.approx(1e-8))
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_taken_is_refused_to_several_processes_too(synthetic, shop, start, tmp_path):
     taken = tmp_path / "taken"
     taken.mkdir()

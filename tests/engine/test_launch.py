@@ -156,6 +156,7 @@ def test_ctrl_c_lets_workers_finish():
     assert all(gone(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_parent_ends_all():
     process, pids = signal_steps(signal.SIGTERM, os.kill)
     assert outcome(process) == ({"interrupted": True}, "")
