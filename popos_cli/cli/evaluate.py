@@ -147,20 +147,22 @@ def _report(
     evaluated_from = [{**_named(job), "weights": job.label, "file": str(job.path)} for job in jobs]
     failed = [f"{f['dataset']} {f['split']}, {f['weights']}: {f['message']}" for f in failures]
     settings = {"popos": __version__, **settings, "evaluated": evaluated_from, "failed": failed}
+    document: dict[str, Any] = {"results": [one.result for one in evaluated]}
+    if failures:
+        document["failures"] = failures
     run = unwritten = None
     if evaluated:
         try:
             run = new_run_folder(*folder)
             for one in evaluated:
                 one.result["run"] = str(run)
-            write_run(run, evaluated, failures, settings)
+            write_run(run, evaluated, document, settings)
         except PoposError as error:  # the figures are shown all the same
             unwritten = error
-    results = [one.result for one in evaluated]
     if json:
-        console.print_json({"results": results, "failures": failures})
-    elif results:
-        print_results(results)
+        console.print_json(document)
+    elif evaluated:
+        print_results(document["results"])
     if unwritten:
         console.fail(unwritten, as_json=False)
     elif run and not json:

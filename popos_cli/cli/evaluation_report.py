@@ -19,10 +19,11 @@ from . import console
 
 
 def write_run(
-    run: Path, evaluated: list[Evaluated], failures: list[dict[str, Any]], settings: dict[str, Any]
+    run: Path, evaluated: list[Evaluated], document: dict[str, Any], settings: dict[str, Any]
 ) -> None:
-    """All files of the run folder: the figures first, since a picture of them may fail, with a note."""
-    write_json(run / "metrics.json", {"results": [one.result for one in evaluated], "failures": failures})
+    """All files of the run folder, `document` as `--json` prints it. The figures come first, since a picture
+    of them may fail, with a note."""
+    write_json(run / "metrics.json", document)
     write_json(run / "settings.json", settings)
     write_per_face(run / "per_face.csv", evaluated)
     ced = run / "ced.png"

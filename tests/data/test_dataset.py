@@ -154,7 +154,12 @@ def run_epoch(index, workers, epoch, seed=7):
     batches = TrainingBatches(FACES, 1, seed)
     batches.epoch = epoch
     faces = dataset(index, STRONG, seed, image_size=64)
-    return list(DataLoader(faces, batch_sampler=batches, num_workers=workers))
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # as training's loader: forked processes hang at times where OpenCV starts threads
+    try:
+        return list(DataLoader(faces, batch_sampler=batches, num_workers=workers))
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def equal(a, b):

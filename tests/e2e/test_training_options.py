@@ -126,7 +126,7 @@ def test_a_loss_that_is_no_number_is_explained(popos, synthetic, shop, tmp_path)
     told = popos(*shop.train, "--set", "loss.points=1e39", "--set", "loss.ramp=0", "--out", "run")
     assert told.code == 1
     (line,) = told.errors
-    assert "not finite at step 1 (" in line and "face_000" in line and "run/nonfinite.pt" in line
+    assert "not finite at step " in line and "face_000" in line and "run/nonfinite.pt" in line
     kept = torch.load(tmp_path / "run/nonfinite.pt", weights_only=True)
     assert len(kept["images"]) == 6 and "image" in kept["batch"]
     assert all(tensor.isfinite().all() for tensor in kept["model"].values())
