@@ -157,8 +157,10 @@ def _report(
             for one in evaluated:
                 one.result["run"] = str(run)
             write_run(run, evaluated, document, settings)
-        except PoposError as error:  # the figures are shown all the same
-            unwritten = error
+        except Exception as error:  # the figures are shown all the same
+            if debugging():
+                raise
+            unwritten = explained(error)
     if json:
         console.print_json(document)
     elif evaluated:

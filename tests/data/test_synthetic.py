@@ -149,7 +149,7 @@ def test_a_root_that_is_a_file(tmp_path) -> None:
         {"scheme": replace(W300, name="mine")},
         {"scheme": replace(W300, flip_pairs=())},
     ],
-    ids=str,
+    ids=["count", "seed", "none", "all", "nan", "name", "pairs"],
 )
 def test_wrong_arguments_write_nothing(tmp_path, wrong) -> None:
     with pytest.raises(UsageError):
