@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,16 @@ _NUMBER = re.compile(r"-$|[-+±]?[\d.]+(?!\w)")  # "300w" is a name
 def note(message: str) -> None:
     """A remark for the person at the terminal."""
     stderr.print(message)
+
+
+class _Notes(logging.Handler):
+    """What the rooms below log is for the person at the terminal, too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"note: {record.getMessage()}")
+
+
+logging.getLogger("popos_cli").handlers = [_Notes()]
 
 
 def print_json(document: Any) -> None:

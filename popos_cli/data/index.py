@@ -13,6 +13,8 @@ Pixels stay where they are; the file holds, for F faces of K landmarks,
     source       (F,) text, where the label came from, "landmarks.csv:17"
     subset       (F, S) bool, membership in meta["subsets"]
     rect         (F, 4) float64, the official detection box x, y, w, h, NaN where there is none
+    stamp        (F, 3) int64, the picture file's size in bytes, time of change in ns, and a hash of its
+                 content; zeros where that is not known (indexes of earlier versions)
 """
 
 from __future__ import annotations
@@ -25,19 +27,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES, Scheme
 from ..errors import PoposError, UsageError, did_you_mean
+from ..sources import read_bgr
 from .home import datasets_folder, replacing
+from .stamps import is_changed
 
 FORMAT = 1
 SPLITS = ("train", "val", "test", "private")
 _IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
 _COLUMNS = (
     "image", "size", "points", "visible", "center", "side", "split", "group", "source", "subset", "rect",
+    "stamp",
 )  # fmt: skip
 
 
@@ -61,6 +67,11 @@ class Index:
     rect: Floats
     subsets: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+    stamp: NDArray[np.int64] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.stamp is None:
+            object.__setattr__(self, "stamp", np.zeros((len(self.image), 3), np.int64))
 
     def __len__(self) -> int:
         return len(self.image)
@@ -92,6 +103,38 @@ class Index:
                 f"dataset {self.name!r} has no split {split!r}", f"It has: {', '.join(self.splits)}."
             )
         return chosen
+
+    def read_bgr(self, face: int) -> NDArray[np.uint8]:
+        """The picture of a face, BGR (H, W, 3). Raises PoposError where it cannot be read, or is not the
+        one that the dataset was prepared from."""
+        image = str(self.image[face])
+        picture = read_bgr(self.root / image, upright=False)
+        if picture.shape[1::-1] != tuple(self.size[face]) or self.is_changed(face):
+            raise self.refuse_changed(image)
+        return picture
+
+    def read_rgb(self, face: int) -> NDArray[np.uint8]:
+        """As `read_bgr`, RGB."""
+        return cv2.cvtColor(self.read_bgr(face), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+    def is_changed(self, face: int) -> bool:
+        """Whether the face's picture has changed since the dataset was prepared."""
+        size, time, content = self.stamp[face].tolist()
+        return is_changed(self.root / str(self.image[face]), (size, time, content))
+
+    def refuse_changed(self, image: str, count: int = 1) -> PoposError:
+        """What to raise for `count` changed pictures, `image` the first of them."""
+        more = f" and {count - 1} more pictures" if count > 1 else ""
+        return PoposError(
+            f"{self.root / image}{more} changed since dataset {self.name!r} was prepared: its labels may not "
+            "fit any more",
+            f"Put the old pictures back, or prepare it again: {self.prepare_command}",
+        )
+
+    @property
+    def prepare_command(self) -> str:
+        """The command that the dataset was prepared with, as far as that is known."""
+        return str(self.notes.get("command") or f"popos prepare-data ... --name {self.name}")
 
     def normalisers(self) -> Floats:
         """(F,) image pixels: eye-corner distance, or the square's side for a box scheme."""
@@ -165,7 +208,7 @@ def load_index(path: Path, again: str | None = None) -> Index:
                 root=Path(meta["root"]),
                 subsets=tuple(meta["subsets"]),
                 notes=meta["notes"],
-                **{column: data[column] for column in _COLUMNS},
+                **{column: data[column] for column in _COLUMNS if column in data or column != "stamp"},
             )
     except UsageError as error:  # the scheme in it; no flag of the user's is wrong
         raise PoposError(error.message, again) from None
@@ -195,6 +238,7 @@ def _problem(index: Index) -> str | None:
         "source": (faces,),
         "subset": (faces, len(index.subsets)),
         "rect": (faces, 4),
+        "stamp": (faces, 3),
     }
     if not faces:
         return "it has no faces"
