@@ -256,7 +256,7 @@ def _print(results: Sequence[dict[str, Any]], run: Path) -> None:
             rows.append([
                 f"{r['dataset']} {r['split']}{suffix}", r["weights"], str(r["resolution"]), r["decoder"],
                 str(m["faces"]), f"{m['nme']:.3f}", f"{m['failure_rate']:.2f}", f"{m['auc']:.2f}",
-                f"{r['normaliser']}, {r['threshold']:g}",
+                f"{r['normaliser']}, {r['threshold']:g}" + (f"; {r['remark']}" if r["remark"] else ""),
             ])  # fmt: skip
             if row := m["published"]:
                 rows.append([

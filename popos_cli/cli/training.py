@@ -180,6 +180,8 @@ def _announce(
             f"learning rate: {rate:.3g}, {schedule.learning_rate:g} x sqrt({schedule.batch_size} / "
             f"{schedule.rate_batch}), as faces a step differ from those it is meant for"
         )
+    if remark := _selection(index):
+        console.note(f"{remark}: prepare the dataset with --val-fraction 0.05 to hold training faces back instead")
     if found := differences(settings):
         console.note(f"differs from the preset of {settings.dataset} ({settings.recipe}):")
         console.note(as_diff(found))
@@ -196,6 +198,11 @@ def train_worker(
         return fit(settings, index, initial, run, bar, world), True
 
 
+def _selection(index: Index) -> str | None:
+    """What to say of the epoch's choice where the dataset has no validation faces."""
+    return "epoch selected on the test faces" if index.validation_split == "test" else None
+
+
 def _finish(settings: TrainSettings, index: Index, run: Path, best: float, json: bool) -> None:
     """Calibrate the best weights and print the outcome."""
     file = run / "best.safetensors"
@@ -205,9 +212,12 @@ def _finish(settings: TrainSettings, index: Index, run: Path, best: float, json:
         console.print_json({
             "run": str(run), "weights": str(file), "val_nme": best,
             "epochs": int(read_rows(run)[-1]["epoch"]), "dataset": index.name,
-            "resolution": settings.model.resolution,
+            "resolution": settings.model.resolution, "selected_on": index.validation_split,
+            "remark": _selection(index),
         })  # fmt: skip
         return
-    console.stdout.print(f"best validation NME {best:.3f} % ({index.scheme.normaliser})")
+    remark = _selection(index)
+    what = f"{index.scheme.normaliser}; {remark}" if remark else index.scheme.normaliser
+    console.stdout.print(f"best validation NME {best:.3f} % ({what})")
     console.stdout.print(f"weights: {file}")
     console.note(f"next: popos evaluate --dataset {index.name} --weights {run}")

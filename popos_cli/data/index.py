@@ -35,7 +35,7 @@ from ..core.geometry import Floats
 from ..core.schemes import SCHEMES, Scheme
 from ..errors import PoposError, UsageError, did_you_mean
 from ..sources import read_bgr
-from .home import datasets_folder, replacing
+from .home import clear_leftovers, datasets_folder, locked, replacing
 from .stamps import is_changed
 
 FORMAT = 1
@@ -84,10 +84,14 @@ class Index:
         """The faces at `rows` (indices or a mask)."""
         return replace(self, **{column: getattr(self, column)[rows] for column in _COLUMNS})
 
+    @property
+    def validation_split(self) -> str | None:
+        """The split that training chooses its epoch by, and calibrates on: "val", else "test"."""
+        return next((split for split in ("val", "test") if split in self.splits), None)
+
     def validation(self) -> Index:
-        """The faces that training is judged by: split "val", else "test". Raises PoposError where
-        there is neither."""
-        split = next((s for s in ("val", "test") if s in self.splits), None)
+        """The faces of `validation_split`. Raises PoposError where there are none."""
+        split = self.validation_split
         if split is None:
             raise PoposError(
                 f"dataset {self.name!r} has neither validation nor test faces",
@@ -155,8 +159,11 @@ def index_path(name: str) -> Path:
     return datasets_folder() / f"{name}.npz"
 
 
-def write_index(index: Index, path: Path | None = None) -> Path:
-    """Validate and write to POPOS_HOME, or to `path`; what is there is replaced whole or not at all."""
+def write_index(index: Index, path: Path | None = None, force: bool = False) -> Path:
+    """Validate and write to POPOS_HOME, or to `path`; what is there is replaced whole or not at all.
+
+    Raises PoposError where that was prepared from another ROOT, unless `force`.
+    """
     problem = _problem(index)
     if problem:
         raise PoposError(f"dataset {index.name!r}: {problem}")
@@ -170,9 +177,29 @@ def write_index(index: Index, path: Path | None = None) -> Path:
     }
     path = path or index_path(index.name)
     columns = {column: getattr(index, column) for column in _COLUMNS}
-    with replacing(path) as temporary:
-        np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
+    with locked(path, patience=60) as held:
+        clear_leftovers(path.parent, held, of=path.name)
+        if "prepared_from" in index.notes and not force:
+            refuse_replacing(path, index.notes["prepared_from"], index.root)
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
     return path
+
+
+def refuse_replacing(path: Path, prepared_from: str, root: Path | None = None) -> None:
+    """Raises PoposError where the index at `path` was prepared from another ROOT than `prepared_from`; one of
+    an earlier version, which does not say, where its pictures are not below `root`."""
+    try:
+        earlier = load_index(path)
+    except PoposError:  # none, or broken
+        return
+    known = earlier.notes.get("prepared_from")
+    if (root not in (None, earlier.root)) if known is None else (known != prepared_from):
+        raise PoposError(
+            f"dataset {earlier.name!r} is there already, prepared from {known or earlier.root}, not from "
+            f"{prepared_from}",
+            "Give this one another name with --name, or replace that one with --force.",
+        )
 
 
 def read_index(name: str) -> Index:
