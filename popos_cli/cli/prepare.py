@@ -160,7 +160,7 @@ def _command(context: typer.Context) -> str:
 def _keep(
     index: Index, root: Path, command: str, force: bool = False, crop_format: str | None = None
 ) -> tuple[Index, Path, Path | None]:
-    """Write the index, and the crops in a format, to POPOS_HOME: the index as written, its file, the crops."""
+    """Write the index, and crops in a format, to POPOS_HOME: the index as written, its file, the crops."""
     from ..data.home import remember
     from ..data.index import write_index
     from ..data.stamps import stamped

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..data.home import remember
 from ..data.index import Index, prepared_names, read_index
+from ..data.stamps import check_pictures
 from ..engine.autobatch import fitting_batch, with_batch_size
 from ..engine.build import (
     build_info,
@@ -97,6 +99,8 @@ def _train(settings: TrainSettings, place: Place, world: World, workers: Workers
     if settings.dataset not in prepared_names() and world.size == 1 and place.nodes == 1:
         prepare_remembered(settings.dataset)  # where it cannot, read_index says what to do
     index = read_index(settings.dataset)
+    if world.main:
+        check_pictures(index.select(np.isin(index.split, ["train", index.validation_split or ""])))
     settings = _sized(settings, index, world, workers)
     earlier = place.resume or (place.out if restarts() else None)
     initial = None
@@ -181,7 +185,7 @@ def _announce(
             f"{schedule.rate_batch}), as faces a step differ from those it is meant for"
         )
     if remark := _selection(index):
-        console.note(f"{remark}: prepare the dataset with --val-fraction 0.05 to hold training faces back instead")
+        console.note(f"{remark}; prepare-data --val-fraction 0.05 would hold training faces back instead")
     if found := differences(settings):
         console.note(f"differs from the preset of {settings.dataset} ({settings.recipe}):")
         console.note(as_diff(found))

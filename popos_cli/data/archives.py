@@ -97,9 +97,12 @@ def _unpacked(parts: Sequence[Path], target: Path, told: Callable[[str], None] |
             if folder.exists():  # another process was quicker
                 return folder
             clear_leftovers(target, held)
-            with suppress(FileExistsError), new_folder(folder, beside=target / name) as temporary:
-                with io.BufferedReader(_Joined(parts), 1 << 16) as source:
-                    unpack(label, source, temporary)
+            with (
+                suppress(FileExistsError),
+                io.BufferedReader(_Joined(parts), 1 << 16) as source,
+                new_folder(folder, beside=target / name) as temporary,
+            ):
+                unpack(label, source, temporary)
     except OSError as error:
         reason = error.strerror or str(error)
         raise PoposError(f"cannot unpack {label} to {target}: {reason}", ELSEWHERE) from error

@@ -41,6 +41,10 @@ from .stamps import is_changed
 FORMAT = 1
 SPLITS = ("train", "val", "test", "private")
 _IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
+_BROKEN = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RecursionError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _COLUMNS = (
     "image", "size", "points", "visible", "center", "side", "split", "group", "source", "subset", "rect",
     "stamp",
@@ -239,8 +243,9 @@ def load_index(path: Path, again: str | None = None) -> Index:
             )
     except UsageError as error:  # the scheme in it; no flag of the user's is wrong
         raise PoposError(error.message, again) from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise PoposError(f"{path}: not a readable index: {error}", again) from None
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PoposError(f"{path}: not a readable index: {reason}", again) from None
     problem = _problem(index)
     if problem:
         raise PoposError(f"{path}: {problem}", again)

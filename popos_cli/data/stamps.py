@@ -41,7 +41,7 @@ def is_changed(path: Path, stamp: Stamp) -> bool:
 
 
 def stamped(index: Index) -> Index:
-    """The index with the stamps that its pictures have now. Raises PoposError for one that is not readable."""
+    """The index with the stamps that its pictures have now. Raises PoposError for one that is gone."""
     images, rows = np.unique(index.image, return_inverse=True)
     try:
         with ThreadPoolExecutor() as pool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..core.losses import heatmap_mse
+from ..data.home import scratch_folder
 from ..data.index import Index
 from ..settings.schema import TrainSettings
 from . import build

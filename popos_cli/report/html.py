@@ -77,7 +77,7 @@ def _figures(results: Sequence[Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     rows: list[tuple[str, Cells]] = []
     for r in results:
-        remark = f"; {r['remark']}" if r["remark"] else ""
+        remark = f"; {r['remark']}" if r.get("remark") else ""
         for name, m in (("", r), *r["subsets"].items()):
             what = name or f"{r['dataset']} {r['split']}"
             rows.append(

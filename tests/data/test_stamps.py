@@ -134,7 +134,7 @@ def test_copies_with_other_time_stamps_are_the_same_pictures(index, way, tmp_pat
 
 def test_a_missing_picture_is_named(index):
     (index.root / "b.png").unlink()
-    with pytest.raises(PoposError, match=r"1 of the 2 pictures of dataset 'faces' are missing, first .*b\.png"):
+    with pytest.raises(PoposError, match=r"1 of the 2 pictures .* are missing, first .*b\.png"):
         check_pictures(index)
 
 
