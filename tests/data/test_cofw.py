@@ -25,7 +25,6 @@ from popos_cli.data.home import extracted_folder
 from popos_cli.data.tree import Tree
 from popos_cli.errors import PoposError
 
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -13,7 +13,6 @@ import pytest
 from popos_cli.data import home as module
 from popos_cli.data.home import (
     clear_leftovers,
-
     locked,
     new_folder,
     read_or_set_aside,

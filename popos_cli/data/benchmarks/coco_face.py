@@ -159,7 +159,7 @@ def _face(source: str, split: str, annotation: dict[str, Any]) -> tuple[int, Lab
 
 def _pictures(path: Path) -> dict[int, tuple[str, tuple[int, int] | None]]:
     """File name, and width and height, of the pictures by id."""
-    images = next(_items(path, "images"), [])  # 118,287 of them: 150 MB; what comes after is not read
+    images: Any = next(_items(path, "images"), [])  # 118,287 of them: 150 MB; what comes after is not read
     pictures: dict[int, tuple[str, tuple[int, int] | None]] = {}
     for image in images if isinstance(images, list) else ():
         if not isinstance(image, dict):
