@@ -61,11 +61,8 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
         _await_endpoint(workers.endpoint)
     others = multiprocessing.active_children()
     try:
-        with (
-            scratch_folder("popos-workers-") as folder,
-            _signals_for_workers(),
-            _quiet(workers.max_restarts > 0),
-        ):
+        restarting = workers.max_restarts > 0
+        with scratch_folder("popos-workers-") as folder, _signals_for_workers(), _quiet(restarting):
             config = LaunchConfig(
                 min_nodes=workers.nodes,
                 max_nodes=workers.nodes,

@@ -133,10 +133,11 @@ AS_NOBODY = pytest.mark.skipif(
 ANOTHER_USER = """
 import os, sys
 from pathlib import Path
-import popos_cli.data.index, popos_cli.weights.find  # root reads the sources
+import popos_cli.data.index, popos_cli.weights.detectors, popos_cli.weights.find  # root reads the sources
 os.setgid(54321), os.setuid(54321)  # nobody knows this user
 from popos_cli.data.home import remember, remembered
 from popos_cli.data.index import prepared_names
+from popos_cli.weights.detectors import load_detector
 from popos_cli.weights.find import face_weights, find_weights
 for case in sys.argv[1:]:
     for name in ("HOME", "POPOS_HOME", "XDG_DATA_HOME"):
@@ -145,6 +146,7 @@ for case in sys.argv[1:]:
     remember("runs", Path("/"))
     found = remembered("runs"), prepared_names(), find_weights("small").exists(), len(list(face_weights()))
     assert found == ([], [], True, 2), (case, found)
+    assert type(load_detector()).__name__ == "Haar", case
 """
 
 
