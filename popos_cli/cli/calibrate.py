@@ -44,9 +44,11 @@ def calibrate(
         raise PoposError(f"{out} exists already", "Choose another file with --out.")
     faces = calibrate_file(path, out, index, torch_device, workers)
     if json:
-        console.print_json({"weights": str(out), "dataset": dataset, "faces": faces})
+        console.print_json(
+            {"weights": str(out), "dataset": dataset, "split": index.validation_split, "faces": faces}
+        )
     else:
-        console.stdout.print(f"calibrated on {faces} faces of {dataset!r}: {out}")
+        console.stdout.print(f"calibrated on {faces} {index.validation_split} faces of {dataset!r}: {out}")
 
 
 def calibrate_file(source: Path, target: Path, index: Index, device: torch.device, workers: int) -> int:

@@ -53,7 +53,7 @@ def print_results(results: Sequence[dict[str, Any]]) -> None:
             rows.append([
                 f"{r['dataset']} {r['split']}{suffix}", r["weights"], str(r["resolution"]), r["decoder"],
                 str(m["faces"]), f"{m['nme']:.3f}", f"{m['failure_rate']:.2f}", f"{m['auc']:.2f}",
-                f"{r['normaliser']}, {r['threshold']:g}",
+                f"{r['normaliser']}, {r['threshold']:g}" + (f"; {r['remark']}" if r["remark"] else ""),
             ])  # fmt: skip
             if row := m["published"]:
                 rows.append([

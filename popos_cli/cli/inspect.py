@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PoposError
 from . import console
 from .options import JSON, one_of
 
@@ -53,13 +52,14 @@ def inspect(
         one_of(split, SPLITS, "split")
     settings = load_train_settings(dataset, config, set_ or [], {})
     from ..data.index import read_index
+    from ..data.stamps import check_pictures
     from .runs import new_run_folder, refuse_taken
 
     refuse_taken(out)
     index = read_index(dataset)
     if split is not None:
         index = index.of_split(split)
-    _check_pictures(index)
+    check_pictures(index)
     from ..report.histograms import save_histograms
     from ..report.inspect import describe
     from ..report.sheet import save_picture
@@ -81,18 +81,6 @@ def inspect(
         console.print_json(report)
     else:
         _print(report)
-
-
-def _check_pictures(index: Index) -> None:
-    """Raises PoposError where pictures are not there; none is opened."""
-    images = dict.fromkeys(index.image.tolist())
-    missing = [image for image in images if not (index.root / image).is_file()]
-    if missing:
-        raise PoposError(
-            f"{len(missing)} of the {len(images)} pictures of dataset {index.name!r} are missing, first "
-            f"{index.root / missing[0]}",
-            "Put them back, or prepare the dataset again where they are now.",
-        )
 
 
 def _draw(settings: TrainSettings, index: Index, faces: int, seed: int) -> Picture:

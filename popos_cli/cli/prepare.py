@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,10 +23,12 @@ EXAMPLES = (
     "popos prepare-data synthetic /tmp/toy --count 500"
 )
 BENCHMARKS = ("300w", "wflw", "cofw", "aflw", "coco-face")
-CUSTOM_VALIDATION = 0.1  # share of the people; a benchmark's own splits hold none back
+VALIDATION = 0.1  # share of the people
+BENCHMARK_VALIDATION = 0.05  # of the training pictures: no benchmark has a validation part of its own
 
 
 def prepare_data(
+    context: typer.Context,
     dataset: Annotated[
         str, typer.Argument(help="300w, wflw, cofw, aflw, coco-face; custom for your own; synthetic.")
     ],
@@ -55,8 +59,9 @@ def prepare_data(
     val_fraction: Annotated[
         float | None,
         typer.Option(
-            help="Share of people (groups) kept for validation; of a benchmark's training pictures.",
-            show_default="0.1; benchmarks: none",
+            help="Share of people (groups) kept for validation; of a benchmark's training pictures, where 0 "
+            "trains on all of them and chooses the epoch on the test faces.",
+            show_default="0.1; benchmarks: 0.05",
         ),
     ] = None,
     seed: Annotated[
@@ -64,7 +69,7 @@ def prepare_data(
         typer.Option(
             min=0,
             help="Draw validation people at random (and synthetic faces).",
-            show_default="the last by name; 0 for synthetic",
+            show_default="the last by name; 0 for benchmarks and synthetic",
         ),
     ] = None,
     base: Annotated[
@@ -89,6 +94,9 @@ def prepare_data(
     crop_format: Annotated[
         str, typer.Option(help="jpeg (quality 95) or png (lossless, four times the size).")
     ] = "jpeg",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a dataset of this name that came from another ROOT.")
+    ] = False,
     count: Annotated[int, typer.Option(min=2, max=1_000_000, help="synthetic: how many faces.")] = 500,
     json: JSON = False,
 ) -> None:
@@ -101,48 +109,79 @@ def prepare_data(
     """
     one_of(dataset, ("custom", "synthetic", *BENCHMARKS), "dataset")
     one_of(crop_format, ("jpeg", "png"), "--crop-format")
-    if val_fraction is not None and not 0 < val_fraction < 1:
+    none = val_fraction == 0 and dataset in BENCHMARKS
+    if val_fraction is not None and not 0 < val_fraction < 1 and not none:
         raise UsageError(f"--val-fraction {val_fraction}: must lie between 0 and 1")
     if dataset in BENCHMARKS:
         for flag, value in (("--scheme", scheme), ("--split-by", split_by), ("--base", base)):
             if value is not None:
                 raise UsageError(f"{flag} is not for {dataset}, whose labels are known")
     from ..core.schemes import find_scheme
-    from ..data.home import remember
-    from ..data.index import write_index
+    from ..data.index import index_path, refuse_replacing
 
     left_out: list[Any] = []
-    share = CUSTOM_VALIDATION if val_fraction is None else val_fraction
+    own = root.resolve().stem if root.is_file() else root.resolve().name
+    label = _checked(name or (own if dataset == "custom" else dataset))
+    if not force:  # before the work; and again at the end of it
+        refuse_replacing(index_path(label), str(root.resolve()))
+    share = VALIDATION if val_fraction is None else val_fraction
     if dataset in BENCHMARKS:
-        label = _checked(name or dataset)
         index, left_out = _import_benchmark(
             dataset, root, label, allow_partial=allow_partial, skip_bad=skip_bad,
-            val_fraction=val_fraction or 0.0, seed=seed,
+            val_fraction=val_fraction, seed=seed,
         )  # fmt: skip
     elif dataset == "synthetic":
         from ..data.benchmarks.synthetic import prepare_synthetic
 
-        landmark_scheme = find_scheme(scheme or "300w")
-        index = prepare_synthetic(
-            root, count, landmark_scheme, seed or 0, _checked(name or "synthetic"), share
-        )
+        index = prepare_synthetic(root, count, find_scheme(scheme or "300w"), seed or 0, label, share)
     else:
-        landmark_scheme = find_scheme(scheme or "300w")
-        label = _checked(name or (root.resolve().stem if root.is_file() else root.resolve().name))
         options = {"split_by": split_by, "val_fraction": share, "seed": seed, "base": base}
-        index, left_out = _import_custom(root, landmark_scheme, label, skip_bad, options)
-    # Crops first: where the disk is full, an earlier index stays as it was.
-    crops = _cache_crops(index, crop_format) if cache_crops else None
-    path = write_index(index)
-    remember("roots", root)
+        index, left_out = _import_custom(root, find_scheme(scheme or "300w"), label, skip_bad, options)
+    index, path, crops = _keep(index, root, _command(context), force, crop_format if cache_crops else None)
     _report(index, path, crops, len(left_out), json)
+
+
+def _command(context: typer.Context) -> str:
+    """The command line that this call is the same as, wherever it is typed."""
+    words = ["popos", "prepare-data"]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        value = context.params.get(name)
+        source = context.get_parameter_source(name)
+        if name in ("json", "force") or source is None or source.name != "COMMANDLINE":
+            continue
+        if name in ("root", "scheme") and value is not None and Path(value).exists():
+            value = Path(value).resolve()
+        flag = parameter.opts[0]
+        words += ([flag] if flag.startswith("-") else []) + ([] if value is True else [str(value)])
+    return shlex.join(words)
+
+
+def _keep(
+    index: Index, root: Path, command: str, force: bool = False, crop_format: str | None = None
+) -> tuple[Index, Path, Path | None]:
+    """Write the index, and crops in a format, to POPOS_HOME: the index as written, its file, the crops."""
+    from ..data.home import remember
+    from ..data.index import write_index
+    from ..data.stamps import stamped
+
+    notes = {**index.notes, "prepared_from": str(root.resolve()), "command": command}
+    index = stamped(replace(index, notes=notes))
+    # Crops first: where the disk is full, an earlier index stays as it was.
+    crops = _cache_crops(index, crop_format) if crop_format else None
+    path = write_index(index, force=force)
+    remember("roots", root)
+    return index, path, crops
 
 
 def _import_benchmark(
     dataset: str, root: Path, name: str, *, allow_partial: bool, skip_bad: bool = False,
-    val_fraction: float = 0.0, seed: int | None = None,
+    val_fraction: float | None = None, seed: int | None = None,
 ) -> tuple[Index, list[Any]]:  # fmt: skip
-    """The benchmark's index and what was left out, each named on stderr. Raises PoposError."""
+    """The benchmark's index and what was left out, each named on stderr. Raises PoposError.
+
+    val_fraction None: `BENCHMARK_VALIDATION`.
+    """
     from ..data.benchmarks.assemble import build_index, check_counts, find_labels, told_missing
 
     console.note(f"reading {dataset} below {root}")  # COCO-WholeBody has 3 GB of labels
@@ -167,7 +206,7 @@ def _import_benchmark(
     with console.progress_bar("checking pictures") as (bar, task):
         index, undecodable, odd = build_index(
             dataset, labels, name=name, skip_bad=skip_bad, partial=wrong or bool(labels.missing),
-            val_fraction=val_fraction, seed=seed,
+            val_fraction=BENCHMARK_VALIDATION if val_fraction is None else val_fraction, seed=seed or 0,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     for bad in undecodable:
@@ -179,8 +218,7 @@ def _import_benchmark(
 
 def prepare_remembered(dataset: str) -> bool:
     """Prepare a benchmark from a root that an earlier prepare-data was given, if one holds all of it."""
-    from ..data.home import remember, remembered
-    from ..data.index import write_index
+    from ..data.home import remembered
 
     if dataset not in BENCHMARKS:
         return False
@@ -190,8 +228,7 @@ def prepare_remembered(dataset: str) -> bool:
         except PoposError as error:
             console.note(f"{error.message}. {error.hint or ''}")
             continue
-        write_index(index)
-        remember("roots", root)
+        _keep(index, root, shlex.join(["popos", "prepare-data", dataset, str(root)]))
         console.note(f"prepared {dataset} from {root}: {len(index)} faces")
         return True
     return False

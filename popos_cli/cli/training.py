@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..data.home import remember
 from ..data.index import Index, prepared_names, read_index
+from ..data.stamps import check_pictures
 from ..engine.autobatch import fitting_batch, with_batch_size
 from ..engine.build import (
     build_info,
@@ -97,6 +99,8 @@ def _train(settings: TrainSettings, place: Place, world: World, workers: Workers
     if settings.dataset not in prepared_names() and world.size == 1 and place.nodes == 1:
         prepare_remembered(settings.dataset)  # where it cannot, read_index says what to do
     index = read_index(settings.dataset)
+    if world.main:
+        check_pictures(index.select(np.isin(index.split, ["train", index.validation_split or ""])))
     settings = _sized(settings, index, world, workers)
     earlier = place.resume or (place.out if restarts() else None)
     initial = None
@@ -181,6 +185,8 @@ def _announce(
             f"learning rate: {rate:.3g}, {schedule.learning_rate:g} x sqrt({schedule.batch_size} / "
             f"{schedule.rate_batch}), as faces a step differ from those it is meant for"
         )
+    if remark := _selection(index):
+        console.note(f"{remark}; prepare-data --val-fraction 0.05 would hold training faces back instead")
     if found := differences(settings):
         console.note(f"differs from the preset of {settings.dataset} ({settings.recipe}):")
         for line in as_diff(found).splitlines():
@@ -198,6 +204,11 @@ def train_worker(
         return fit(settings, index, initial, run, bar, world), True
 
 
+def _selection(index: Index) -> str | None:
+    """What to say of the epoch's choice where the dataset has no validation faces."""
+    return "epoch selected on the test faces" if index.validation_split == "test" else None
+
+
 def _finish(settings: TrainSettings, index: Index, run: Path, best: float, json: bool) -> None:
     """Calibrate the best weights and print the outcome."""
     file = run / "best.safetensors"
@@ -207,9 +218,12 @@ def _finish(settings: TrainSettings, index: Index, run: Path, best: float, json:
         console.print_json({
             "run": str(run), "weights": str(file), "val_nme": best,
             "epochs": int(read_rows(run)[-1]["epoch"]), "dataset": index.name,
-            "resolution": settings.model.resolution,
+            "resolution": settings.model.resolution, "selected_on": index.validation_split,
+            "remark": _selection(index),
         })  # fmt: skip
         return
-    console.stdout.print(f"best validation NME {best:.3f} % ({index.scheme.normaliser})")
+    remark = _selection(index)
+    what = f"{index.scheme.normaliser}; {remark}" if remark else index.scheme.normaliser
+    console.stdout.print(f"best validation NME {best:.3f} % ({what})")
     console.stdout.print(f"weights: {file}")
     console.note(f"next: popos evaluate --dataset {index.name} --weights {run}")

@@ -6,21 +6,21 @@ import hashlib
 import io
 import os
 import re
-import shutil
-import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ..errors import PoposError
+from .home import clear_leftovers, locked, new_folder
 from .tree import Tree
 from .unpacking import ELSEWHERE, unpack
 
 _FORMAT = 1  # of what is unpacked; with another one an archive is unpacked anew
-_TURN = threading.Lock()  # temporary folders have the name of a process, which its threads share
+_PATIENCE = 6 * 3600  # seconds that another process may take to unpack, COCO on a slow disk for one
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def unpack_missing(
     for archive in archives:
         parts = [] if archive.present(tree) else _find(archive.pattern, tree)
         if parts:
-            with _TURN:
-                folder = _unpacked(parts, target, told)
+            folder = _unpacked(parts, target, told)
             tree = Tree({**tree.listing, **Tree.below(folder).listing})
     return tree
 
@@ -85,7 +84,6 @@ def _unpacked(parts: Sequence[Path], target: Path, told: Callable[[str], None] |
     path = parts[0].with_suffix("") if _is_part(parts[0]) else parts[0]
     label = str(path) if path == parts[0] else f"{path} (parts {parts[0].suffix} to {parts[-1].suffix})"
     name = re.sub(r"(\.tar)?\.\w+$", "", path.name)
-    temporary = target / f".{name}.{os.getpid()}.tmp"
     try:
         stats = [(part.name, part.stat()) for part in parts]
         files = [(part, stat.st_size, stat.st_mtime_ns) for part, stat in stats]
@@ -95,49 +93,20 @@ def _unpacked(parts: Sequence[Path], target: Path, told: Callable[[str], None] |
             return folder
         if told:
             told(path.name)
-        _make(temporary)
-        with io.BufferedReader(_Joined(parts), 1 << 16) as source:
-            unpack(label, source, temporary)
-        home.mkdir(exist_ok=True)
-        _rename(temporary, folder)
+        with locked(target, _PATIENCE) as held:
+            if folder.exists():  # another process was quicker
+                return folder
+            clear_leftovers(target, held)
+            with (
+                suppress(FileExistsError),
+                io.BufferedReader(_Joined(parts), 1 << 16) as source,
+                new_folder(folder, beside=target / name) as temporary,
+            ):
+                unpack(label, source, temporary)
     except OSError as error:
         reason = error.strerror or str(error)
         raise PoposError(f"cannot unpack {label} to {target}: {reason}", ELSEWHERE) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
-
-
-def _rename(temporary: Path, folder: Path) -> None:
-    """Give an unpacked folder its name, unless another process was quicker."""
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-
-
-def _make(temporary: Path) -> None:
-    """Create the folder; those that killed runs left beside it go."""
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    for old in temporary.parent.glob(".*.tmp"):
-        if old == temporary or _abandoned(old):
-            shutil.rmtree(old, ignore_errors=True)
-    temporary.mkdir()
-
-
-def _abandoned(temporary: Path) -> bool:
-    """Whether the process that a temporary folder is named after has ended; only POSIX can tell."""
-    number = temporary.name.removesuffix(".tmp").rpartition(".")[2]
-    if os.name != "posix" or not number.isdecimal():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # another user's
-        return False
-    return False
 
 
 class _Joined(io.RawIOBase):

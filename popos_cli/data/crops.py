@@ -2,8 +2,8 @@
 
 POPOS_HOME/crops/NAME/ holds one JPEG (quality 95) or PNG for every face, and `crops.npz`, written
 last: names (F,) text, and matrices (F, 2, 3) float64, image -> cached picture. A file's name is a
-hash of the square, of the photo's path and size in bytes, and of the constants below, so that a crop
-that does not belong to an index is simply not there.
+hash of the square, of the photo's path and content, and of the constants below, so that a crop that does
+not belong to an index is simply not there.
 
 A picture shows REGION sides of the face's square. Where that is at most WIDEST pixels, its pixels are
 the photo's own; larger ones are brought down to WIDEST, so that a face takes 25 to 45 kB as JPEG at its
@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from ..core.geometry import Floats, crop_matrix, invert, warp
 from ..errors import PoposError
 from ..sources import read_bgr
-from .home import home, replacing
+from .home import clear_leftovers, home, locked, replacing
 from .index import Index
+from .stamps import check_pictures
 
 # Part of every name: a change here makes all caches stale.
 VERSION = 1
@@ -41,6 +42,7 @@ REGION = 1.75
 # which leaves the rest of a thousandth of a second to the warp; 352 takes a fifth more.
 WIDEST = 320
 QUALITY = 95
+_PATIENCE = 6 * 3600  # seconds that another process may take to write a cache
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def crops_folder(dataset: str) -> Path:
 def open_crops(index: Index, folder: Path | None = None) -> Crops | None:
     """The cache of these very faces (all of a dataset's or some), None where it is not complete.
 
-    Asks the photos' sizes in bytes of the file system, but opens no picture.
+    Raises PoposError where photos have changed since the dataset was prepared, or are not there.
     """
     folder = folder or crops_folder(index.name)
     path = folder / "crops.npz"
@@ -89,6 +91,7 @@ def open_crops(index: Index, folder: Path | None = None) -> Crops | None:
     files = _names(index, ending)
     if not all(name in rows for name in files):
         return None
+    check_pictures(index)
     return Crops(folder, files, matrices[[rows[name] for name in files]])
 
 
@@ -107,14 +110,24 @@ def cache_crops(
     folder = folder or crops_folder(index.name)
     ending = "png" if lossless else "jpg"
     names = _names(index, ending)
-    _clear(folder, set(names))
+    with locked(folder, _PATIENCE) as held:
+        _clear(folder, set(names), held)
+        _write_crops(index, [folder / name for name in names], advance)
+        matrices = [_place(*square)[0] for square in zip(index.center, index.side.tolist(), strict=True)]
+        with replacing(folder / "crops.npz") as temporary:
+            np.savez(temporary, names=np.array(names), matrices=np.array(matrices), ending=np.array(ending))
+    return folder
+
+
+def _write_crops(index: Index, paths: list[Path], advance: Callable[[int, int], None] | None) -> None:
+    """The crop of each face, to its path."""
     faces_of: dict[str, list[int]] = {}
     for face, image in enumerate(index.image.tolist()):
         faces_of.setdefault(image, []).append(face)
     done = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets other threads run meanwhile
         jobs = {
-            pool.submit(_cache_photo, index, faces, [folder / names[face] for face in faces]): len(faces)
+            pool.submit(_cache_photo, index, faces, [paths[face] for face in faces]): len(faces)
             for faces in faces_of.values()
         }
         try:
@@ -126,15 +139,14 @@ def cache_crops(
         except BaseException:  # Ctrl-C too: what has not begun is not done
             pool.shutdown(cancel_futures=True)
             raise
-    matrices = [_place(*square)[0] for square in zip(index.center, index.side.tolist(), strict=True)]
-    with replacing(folder / "crops.npz") as temporary:
-        np.savez(temporary, names=np.array(names), matrices=np.array(matrices), ending=np.array(ending))
-    return folder
 
 
 def _names(index: Index, ending: str) -> list[str]:
     """The file name of each face's crop."""
-    photos = {image: _bytes_in(index.root / image) for image in set(index.image.tolist())}
+    photos = dict(zip(index.image.tolist(), index.stamp[:, 2].tolist(), strict=True))
+    for image, content in photos.items():
+        if not content:  # not known
+            photos[image] = _bytes_in(index.root / image)
     columns = index.image.tolist(), index.center.tolist(), index.side.tolist()
     names = []
     for image, center, side in zip(*columns, strict=True):
@@ -151,16 +163,18 @@ def _bytes_in(path: Path) -> int:
         return -1
 
 
-def _clear(folder: Path, wanted: set[str]) -> None:
+def _clear(folder: Path, wanted: set[str], held: bool) -> None:
     """Remove the list of crops, other faces' crops, and what a killed run left half written."""
     try:
         for path in list(folder.iterdir()) if folder.is_dir() else []:
-            if path.suffix in (".jpg", ".png", ".npz") and path.name not in wanted:
-                path.unlink()
+            ours = path.suffix in (".jpg", ".png", ".npz") and not path.name.startswith(".")
+            if ours and path.name not in wanted:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise PoposError(
             f"cannot write {folder}: {error.strerror or error}", "Choose a folder you may write to."
         ) from error
+    clear_leftovers(folder, held)
 
 
 def _place(center: Floats, side: float) -> tuple[Floats, int]:
@@ -177,7 +191,7 @@ def _cache_photo(index: Index, faces: list[int], paths: list[Path]) -> None:
     missing = [(face, path) for face, path in zip(faces, paths, strict=True) if not _readable(path)]
     if not missing:
         return
-    photo = read_bgr(index.root / str(index.image[faces[0]]), upright=False)
+    photo = index.read_bgr(faces[0])
     for face, path in missing:
         crop = warp(photo, *_place(index.center[face], float(index.side[face])))
         quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if path.suffix == ".jpg" else []

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ..core.geometry import Alignment, Floats, compose, crop_matrix, transform, warp
-from ..sources import read_bgr
 from .augment import PLAIN, Augment, soften
 from .crops import Crops
 from .index import Index
@@ -102,5 +101,5 @@ class FaceDataset(Dataset[dict[str, Any]]):
             picture, _ = self.crops[face]
             matrix = compose(matrix, self.crops.to_image[face])
         else:
-            picture = read_bgr(self.index.root / str(self.index.image[face]), upright=False)
+            picture = self.index.read_bgr(face)
         return warp(picture, matrix, self.image_size)

@@ -13,6 +13,8 @@ Pixels stay where they are; the file holds, for F faces of K landmarks,
     source       (F,) text, where the label came from, "landmarks.csv:17"
     subset       (F, S) bool, membership in meta["subsets"]
     rect         (F, 4) float64, the official detection box x, y, w, h, NaN where there is none
+    stamp        (F, 3) int64, the picture file's size in bytes, time of change in ns, and a hash of its
+                 content; zeros where that is not known (indexes of earlier versions)
 """
 
 from __future__ import annotations
@@ -25,19 +27,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES, Scheme
 from ..errors import PoposError, UsageError, did_you_mean
-from .home import datasets_folder, replacing
+from ..sources import read_bgr
+from .home import clear_leftovers, datasets_folder, locked, replacing
+from .stamps import is_changed
 
 FORMAT = 1
 SPLITS = ("train", "val", "test", "private")
 _IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
+_BROKEN = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RecursionError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _COLUMNS = (
     "image", "size", "points", "visible", "center", "side", "split", "group", "source", "subset", "rect",
+    "stamp",
 )  # fmt: skip
 
 
@@ -61,6 +71,11 @@ class Index:
     rect: Floats
     subsets: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+    stamp: NDArray[np.int64] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.stamp is None:
+            object.__setattr__(self, "stamp", np.zeros((len(self.image), 3), np.int64))
 
     def __len__(self) -> int:
         return len(self.image)
@@ -73,10 +88,14 @@ class Index:
         """The faces at `rows` (indices or a mask)."""
         return replace(self, **{column: getattr(self, column)[rows] for column in _COLUMNS})
 
+    @property
+    def validation_split(self) -> str | None:
+        """The split that training chooses its epoch by, and calibrates on: "val", else "test"."""
+        return next((split for split in ("val", "test") if split in self.splits), None)
+
     def validation(self) -> Index:
-        """The faces that training is judged by: split "val", else "test". Raises PoposError where
-        there is neither."""
-        split = next((s for s in ("val", "test") if s in self.splits), None)
+        """The faces of `validation_split`. Raises PoposError where there are none."""
+        split = self.validation_split
         if split is None:
             raise PoposError(
                 f"dataset {self.name!r} has neither validation nor test faces",
@@ -92,6 +111,38 @@ class Index:
                 f"dataset {self.name!r} has no split {split!r}", f"It has: {', '.join(self.splits)}."
             )
         return chosen
+
+    def read_bgr(self, face: int) -> NDArray[np.uint8]:
+        """The picture of a face, BGR (H, W, 3). Raises PoposError where it cannot be read, or is not the
+        one that the dataset was prepared from."""
+        image = str(self.image[face])
+        picture = read_bgr(self.root / image, upright=False)
+        if picture.shape[1::-1] != tuple(self.size[face]) or self.is_changed(face):
+            raise self.refuse_changed(image)
+        return picture
+
+    def read_rgb(self, face: int) -> NDArray[np.uint8]:
+        """As `read_bgr`, RGB."""
+        return cv2.cvtColor(self.read_bgr(face), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+    def is_changed(self, face: int) -> bool:
+        """Whether the face's picture has changed since the dataset was prepared."""
+        size, time, content = self.stamp[face].tolist()
+        return is_changed(self.root / str(self.image[face]), (size, time, content))
+
+    def refuse_changed(self, image: str, count: int = 1) -> PoposError:
+        """What to raise for `count` changed pictures, `image` the first of them."""
+        more = f" and {count - 1} more pictures" if count > 1 else ""
+        return PoposError(
+            f"{self.root / image}{more} changed since dataset {self.name!r} was prepared: its labels may not "
+            "fit any more",
+            f"Put the old pictures back, or prepare it again: {self.prepare_command}",
+        )
+
+    @property
+    def prepare_command(self) -> str:
+        """The command that the dataset was prepared with, as far as that is known."""
+        return str(self.notes.get("command") or f"popos prepare-data ... --name {self.name}")
 
     def normalisers(self) -> Floats:
         """(F,) image pixels: eye-corner distance, or the square's side for a box scheme."""
@@ -112,8 +163,11 @@ def index_path(name: str) -> Path:
     return datasets_folder() / f"{name}.npz"
 
 
-def write_index(index: Index, path: Path | None = None) -> Path:
-    """Validate and write to POPOS_HOME, or to `path`; what is there is replaced whole or not at all."""
+def write_index(index: Index, path: Path | None = None, force: bool = False) -> Path:
+    """Validate and write to POPOS_HOME, or to `path`; what is there is replaced whole or not at all.
+
+    Raises PoposError where that was prepared from another ROOT, unless `force`.
+    """
     problem = _problem(index)
     if problem:
         raise PoposError(f"dataset {index.name!r}: {problem}")
@@ -127,9 +181,29 @@ def write_index(index: Index, path: Path | None = None) -> Path:
     }
     path = path or index_path(index.name)
     columns = {column: getattr(index, column) for column in _COLUMNS}
-    with replacing(path) as temporary:
-        np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
+    with locked(path, patience=60) as held:
+        clear_leftovers(path.parent, held, of=path.name)
+        if "prepared_from" in index.notes and not force:
+            refuse_replacing(path, index.notes["prepared_from"], index.root)
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
     return path
+
+
+def refuse_replacing(path: Path, prepared_from: str, root: Path | None = None) -> None:
+    """Raises PoposError where the index at `path` was prepared from another ROOT than `prepared_from`; one of
+    an earlier version, which does not say, where its pictures are not below `root`."""
+    try:
+        earlier = load_index(path)
+    except PoposError:  # none, or broken
+        return
+    known = earlier.notes.get("prepared_from")
+    if (root not in (None, earlier.root)) if known is None else (known != prepared_from):
+        raise PoposError(
+            f"dataset {earlier.name!r} is there already, prepared from {known or earlier.root}, not from "
+            f"{prepared_from}",
+            "Give this one another name with --name, or replace that one with --force.",
+        )
 
 
 def read_index(name: str) -> Index:
@@ -165,12 +239,13 @@ def load_index(path: Path, again: str | None = None) -> Index:
                 root=Path(meta["root"]),
                 subsets=tuple(meta["subsets"]),
                 notes=meta["notes"],
-                **{column: data[column] for column in _COLUMNS},
+                **{column: data[column] for column in _COLUMNS if column in data or column != "stamp"},
             )
     except UsageError as error:  # the scheme in it; no flag of the user's is wrong
         raise PoposError(error.message, again) from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise PoposError(f"{path}: not a readable index: {error}", again) from None
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PoposError(f"{path}: not a readable index: {reason}", again) from None
     problem = _problem(index)
     if problem:
         raise PoposError(f"{path}: {problem}", again)
@@ -195,6 +270,7 @@ def _problem(index: Index) -> str | None:
         "source": (faces,),
         "subset": (faces, len(index.subsets)),
         "rect": (faces, 4),
+        "stamp": (faces, 3),
     }
     if not faces:
         return "it has no faces"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,9 +22,8 @@ from ..data.augment import Augment
 from ..data.benchmarks.synthetic import prepare_synthetic
 from ..data.crops import cache_crops, open_crops
 from ..data.dataset import FaceDataset
-from ..data.home import replacing
+from ..data.home import replacing, scratch_folder
 from ..data.index import Index, load_index, write_index
-from ..sources import read_bgr
 from .bench import TURNS, fastest
 from .build import IMAGE_SIZE, to_model_input
 
@@ -53,8 +51,7 @@ def bench_data(
                  its device
     """
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory(prefix="popos-bench-") as name:
-        folder = Path(name)
+    with scratch_folder("popos-bench-") as folder:
         told("index")
         found: dict[str, Any] = {"index": _bench_index(folder / "index.npz", device)}
         if index is None:
@@ -145,7 +142,7 @@ def _draw_photos(folder: Path, faces: int) -> Index:
     names, sizes, points = [], [], []
     for face in range(faces):
         width, height = SIZES[face % len(SIZES)]
-        tile = read_bgr(drawn.root / str(drawn.image[face]), upright=False)
+        tile = drawn.read_bgr(face)
         zoom = rng.uniform(1, 3)
         tile = cv2.resize(tile, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)  # type: ignore[assignment]
         factor = np.array(tile.shape[1::-1]) / drawn.size[face]

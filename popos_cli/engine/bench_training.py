@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
 from ..core.losses import heatmap_mse
+from ..data.home import scratch_folder
 from ..data.index import Index
 from ..settings.schema import TrainSettings
 from . import build
@@ -89,8 +88,8 @@ def bench_training(settings: TrainSettings, index: Index, told: Callable[[int, i
     turn = min(TURN, batches.steps) if loader.num_workers else 1
     turns = Alternating(training.device, turn, bare)
     waited = 0.0
-    with tempfile.TemporaryDirectory(prefix="popos-bench-") as folder:
-        run, log = Path(folder), RunLog(Path(folder), 0, 0, tensorboard=False)
+    with scratch_folder("popos-bench-") as run:
+        log = RunLog(run, 0, 0, tensorboard=False)
         while (missing := WARM_UP + PAIRS - len(turns.own)) > 0:
             batches.epoch, batches.start = batches.epoch + 1, max(batches.steps - missing * turn, 0)
             meter = Meter(training.device)

@@ -87,6 +87,8 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
         crop=CropInfo(padding=settings.model.padding),
         training={
             "dataset": index.name,
+            "benchmark": index.notes.get("benchmark"),
+            "selected_on": index.validation_split,
             "settings": settings.model_dump(mode="json", exclude=set(MACHINE)),
         },
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import IO, Any
 
 import torch
 
-from ..data.home import replacing
+from ..data.home import TEMPORARY, replacing
 from ..errors import PoposError
 
 STATE = "state.ckpt"
@@ -24,7 +23,6 @@ REFUSED = "state.refused.ckpt"
 FOREIGN = "of another network or optimiser"
 NOT_OURS = "not written by popos"
 ZIP = b"PK\x03\x04"
-LEFTOVER = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # what `replacing` names its files
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _read(path: Path) -> dict[str, Any]:
 def clear_leftovers(run: Path) -> None:
     """Remove what a killed process was writing in `run`. Only for the one process that writes there."""
     for path in run.iterdir():
-        if LEFTOVER.fullmatch(path.name) and path.is_file():
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 

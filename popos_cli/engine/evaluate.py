@@ -18,7 +18,6 @@ from ..core.model import Landmarker
 from ..core.schemes import Scheme
 from ..data.index import Index
 from ..detect import Detector
-from ..sources import read_image
 from ..weights.format import WeightsInfo
 from .build import evaluation_loader, to_model_input
 from .world import ALONE, World
@@ -182,7 +181,7 @@ def detected_squares(
     """
     rows, centers, sides = [], [], []
     for face in range(len(index)):
-        picture = read_image(index.root / str(index.image[face]), upright=False)
+        picture = index.read_rgb(face)
         found = detector(picture)
         labelled = index.points[face][index.visible[face] > 0]
         tight = np.concatenate([labelled.min(0), np.ptp(labelled, axis=0)])

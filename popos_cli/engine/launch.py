@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from ..data.home import scratch_folder
 from ..errors import PoposError, UsageError, debugging
 from .interrupt import ignore_interrupts
 from .world import DEBUG, MEET, joined, report_failure
@@ -60,14 +60,14 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
     if workers.endpoint:
         _await_endpoint(workers.endpoint)
     others = multiprocessing.active_children()
-    folders = tempfile.TemporaryDirectory(prefix="popos-workers-")
     try:
-        with folders as folder, _signals_for_workers(), _quiet(workers.max_restarts > 0):
+        restarting = workers.max_restarts > 0
+        with scratch_folder("popos-workers-") as folder, _signals_for_workers(), _quiet(restarting):
             config = LaunchConfig(
                 min_nodes=workers.nodes,
                 max_nodes=workers.nodes,
                 nproc_per_node=workers.per_node,
-                logs_specs=DefaultLogsSpecs(folder),
+                logs_specs=DefaultLogsSpecs(str(folder)),
                 run_id="popos",
                 rdzv_backend="c10d",
                 rdzv_endpoint=workers.endpoint or "localhost:0",

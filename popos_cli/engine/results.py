@@ -16,7 +16,7 @@ from ..errors import PoposError
 from ..report.evaluated import Evaluated
 from ..report.published import beside
 from ..weights.detectors import load_detector
-from ..weights.format import read_weights
+from ..weights.format import WeightsInfo, read_weights
 from .choose import Job
 from .evaluate import Measured, detected_squares, evaluate_weights
 from .world import ALONE, World
@@ -79,6 +79,25 @@ def evaluate_job(
     ]
 
 
+def known_faces(info: WeightsInfo, index: Index) -> str | None:
+    """What keeps the faces of one split from being new to the weights, None where nothing is known to.
+
+    A training chooses its epoch (the one of lowest NME), and calibrates, on the validation faces; where its
+    dataset had none, on the test faces.
+    """
+    training, split = info.training, str(index.split[0])
+    benchmark = index.notes.get("benchmark")
+    same_benchmark = benchmark is not None and training.get("benchmark") == benchmark
+    if training.get("dataset") != index.name and not (same_benchmark and split == "test"):
+        return None
+    selected_on = training.get("selected_on")
+    if split == "train" or (split == "val" and selected_on == "test"):  # these were not held back then
+        return "trained on these faces"
+    if split == selected_on and "val_nme" in training:
+        return "epoch selected on these faces"
+    return None
+
+
 def build_result(
     index: Index, job: Job, decoder: str, calibrated: bool, outcome: Measured, conditions: Conditions,
     detected: Detected | None = None,
@@ -115,6 +134,7 @@ def build_result(
         "flip_test": conditions.flip_test, "boxes": conditions.boxes,
         "detector": detected.name if detected else None,
         "missed": detected.missed if detected else 0,
+        "remark": known_faces(job.info, index),
         "uncertainty": {
             "calibrated": calibrated,
             **uncertainty_quality(outcome.points, index.points[outcome.face], outcome.uncertainty),

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from ..core.geometry import Floats, crop_matrix, transform, warp
-from ..sources import read_image
 from .evaluated import Evaluated
 from .overlay import draw_points
 from .sheet import Picture, ascii_only, sheet
@@ -38,7 +37,7 @@ def _tile(one: Evaluated, row: int) -> Picture:
     """Truth and prediction of one face, each pair of points joined; outside the picture is black."""
     index, face = one.index, int(one.outcome.face[row])
     matrix = crop_matrix(index.center[face], float(index.side[face]) * _MARGIN, _TILE)
-    tile = warp(read_image(index.root / str(index.image[face]), upright=False), matrix, _TILE)
+    tile = warp(index.read_rgb(face), matrix, _TILE)
     labelled = np.isfinite(index.points[face]).all(-1)
     truth = transform(index.points[face][labelled], matrix)
     found = transform(one.outcome.points[row][labelled], matrix)

@@ -78,6 +78,7 @@ def _figures(results: Sequence[Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     rows: list[tuple[str, Cells]] = []
     for r in results:
+        remark = f"; {r['remark']}" if r.get("remark") else ""
         for name, m in (("", r), *r["subsets"].items()):
             what = name or f"{r['dataset']} {r['split']}"
             rows.append(
@@ -85,7 +86,8 @@ def _figures(results: Sequence[Mapping[str, Any]]) -> str:
                     "part" if name else "",
                     (
                         what, r["weights"], r["resolution"], r["decoder"], m["faces"], f"{m['nme']:.3f}",
-                        f"{m['failure_rate']:.2f}", f"{m['auc']:.2f}", r["normaliser"], f"{r['threshold']:g}",
+                        f"{m['failure_rate']:.2f}", f"{m['auc']:.2f}", r["normaliser"],
+                        f"{r['threshold']:g}{remark}",
                     ),
                 )
             )  # fmt: skip

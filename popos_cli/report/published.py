@@ -74,7 +74,7 @@ def beside(
     return {
         "nme": row.nme, "method": row.method, "resolution": row.resolution, "decoder": row.decoder,
         "citation": row.citation, "difference": nme - row.nme,
-        "remark": _remark(faces, expected, bool(index.notes.get("partial"))),
+        "remark": _remark(faces, expected, split in index.notes.get("whole", ())),
     }  # fmt: skip
 
 
@@ -83,9 +83,9 @@ def compared(row: Mapping[str, Any]) -> str:
     return f"ours {row['difference']:+.3f}" + (f"; {row['remark']}" if row["remark"] else "")
 
 
-def _remark(faces: int, expected: int | None, partial: bool) -> str | None:
+def _remark(faces: int, expected: int | None, whole: bool) -> str | None:
     if expected is not None and faces != expected:
         return f"{faces} of {expected} faces: not comparable"
-    if expected is None and partial:
-        return "part of the data: not comparable"
+    if expected is None and not whole:
+        return "not known to be all of the data: not comparable"
     return None

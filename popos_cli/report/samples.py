@@ -16,7 +16,6 @@ import numpy as np
 from ..core.geometry import Floats, compose, transform, warp
 from ..core.schemes import Scheme
 from ..data.index import Index
-from ..sources import read_image
 from .overlay import BOX, SUBPIXEL_BITS, fixed
 from .sheet import Picture, ascii_only, sheet
 
@@ -125,7 +124,7 @@ def _photo(index: Index, sample: Sample) -> Picture:
     rest = (size - 1) / 2 * (1 - 1 / WIDER)
     smaller = np.array([[1 / WIDER, 0, rest], [0, 1 / WIDER, rest]])
     matrix = compose(smaller, sample.plain.matrix)
-    tile = warp(read_image(index.root / str(index.image[sample.face]), upright=False), matrix, size)
+    tile = warp(index.read_rgb(sample.face), matrix, size)
     ends = transform(np.array([[-0.5, -0.5], [size - 0.5, size - 0.5]]), smaller)
     cv2.rectangle(tile, fixed(ends[0]), fixed(ends[1]), BOX, 1, cv2.LINE_AA, SUBPIXEL_BITS)
     labelled = index.visible[sample.face][:, None] > 0

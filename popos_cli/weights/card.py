@@ -146,9 +146,9 @@ def _figures(info: WeightsInfo, results: list[dict[str, Any]]) -> str:
     nme = info.training.get("val_nme")
     if isinstance(nme, int | float):
         normaliser = info.landmark_scheme("weights").normaliser
-        parts.append(
-            f"Validation faces, while training and without the flip test: NME {nme:.2f} % ({normaliser})."
-        )
+        test = info.training.get("selected_on") == "test"
+        faces = "Test faces, on which this epoch was selected," if test else "Validation faces,"
+        parts.append(f"{faces} while training and without the flip test: NME {nme:.2f} % ({normaliser}).")
     if results:
         columns = (
             "dataset", "boxes", "decoder", "flip test", "faces", "NME %", "FR %", "AUC %",
@@ -168,7 +168,8 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     name = f"{result['dataset']} {result['split']}"
     boxes = result.get("detector") or result.get("boxes", "truth")
     flip = "on" if result.get("flip_test") else "off"
-    scale = f"{result['normaliser']}, {result['threshold']:g}"
+    remark = result.get("remark")
+    scale = f"{result['normaliser']}, {result['threshold']:g}" + (f"; {remark}" if remark else "")
     parts = [("", result), *((f": {subset}", part) for subset, part in result.get("subsets", {}).items())]
     return [
         (

@@ -49,13 +49,17 @@ def parse_address(source: str, revision: str | None = None) -> Address:
 
 
 def cached(address: Address) -> Path | None:
-    """Where the client's cache holds the file, without asking the network."""
+    """Where the client's cache holds the file, without asking the network; None in a cache that is another
+    user's."""
     folder = f"models--{address.repository.replace('/', '--')}"
-    if "huggingface_hub" not in sys.modules and not (_cache() / folder).exists():
+    if "huggingface_hub" not in sys.modules and not os.path.exists(_cache() / folder):
         return None  # told without the client, whose import takes 0.3 seconds of every prediction
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(address.repository, address.file, revision=address.revision)
+    try:
+        found = try_to_load_from_cache(address.repository, address.file, revision=address.revision)
+    except OSError:
+        return None
     return Path(found) if isinstance(found, str) else None
 
 
@@ -64,7 +68,7 @@ def _cache() -> Path:
     told = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     above = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or os.path.join(above, "huggingface")
-    return Path(os.path.expandvars(told or os.path.join(home, "hub"))).expanduser()
+    return Path(os.path.expanduser(os.path.expandvars(told or os.path.join(home, "hub"))))
 
 
 def stored_hash(path: Path) -> str | None:

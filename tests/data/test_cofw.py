@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
 
 import cv2
 import h5py
@@ -20,6 +24,8 @@ from popos_cli.data.benchmarks.protocol import BENCHMARKS
 from popos_cli.data.home import extracted_folder
 from popos_cli.data.tree import Tree
 from popos_cli.errors import PoposError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +88,58 @@ def test_pictures_are_written_once(tmp_path, mats):
     before = image.stat()
     assert read(tmp_path).faces[3].image == image
     assert image.stat().st_mtime_ns == before.st_mtime_ns
+
+
+READ = """
+import os, sys
+from pathlib import Path
+from popos_cli.data.benchmarks import cofw
+from popos_cli.data.tree import Tree
+pictures = []
+def killed(picture):
+    pictures.append(picture)
+    if len(sys.argv) > 2 and len(pictures) > 3:
+        os.kill(os.getpid(), 9)
+    return picture
+convert = cofw.cv2.cvtColor
+cofw.cv2.cvtColor = lambda *arguments: killed(convert(*arguments))
+sys.stdin.readline()
+labels = cofw.read_raw(Tree.below(Path(sys.argv[1])))
+assert all(face.image.is_file() for face in labels.faces)
+print(len(labels.faces), len(pictures))
+"""
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", READ, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_four_processes_write_the_pictures_once(tmp_path, truth):
+    processes = [start(tmp_path / "raw") for _ in range(4)]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outcomes = [process.communicate() for process in processes]
+    assert [(process.returncode, err) for process, (_, err) in zip(processes, outcomes, strict=True)] == [
+        (0, "")
+    ] * 4
+    count = TRAIN + TEST
+    assert sorted(out for out, _ in outcomes) == [f"{count} 0\n"] * 3 + [f"{count} {count}\n"]
+
+
+def test_a_killed_run_leaves_no_folder_that_looks_whole(tmp_path, truth):
+    process = start(tmp_path / "raw", "kill")
+    process.communicate("go\n")
+    assert process.returncode == -9
+    (left,) = extracted_folder("cofw").iterdir()
+    assert left.name.startswith(".images-") and left.name.endswith(".tmp") and len(list(left.iterdir())) == 3
+    labels = read(tmp_path)
+    (folder,) = extracted_folder("cofw").iterdir()
+    assert {face.image.parent for face in labels.faces} == {folder}
+    assert len(list(folder.iterdir())) == TRAIN + TEST
 
 
 def test_another_file_leaves_the_pictures_of_an_older_index(tmp_path, mats, truth):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from popos_cli.core.geometry import transform
 from popos_cli.core.schemes import Scheme
-from popos_cli.data import crops as module
+from popos_cli.data import index as index_module
 from popos_cli.data.augment import Augment
 from popos_cli.data.crops import WIDEST, cache_crops, crops_folder, open_crops
 from popos_cli.data.dataset import FaceDataset
@@ -126,8 +126,8 @@ def test_each_photo_is_decoded_once_and_progress_is_told(index, monkeypatch):
             read.append(path.name)
         return original(path, upright)
 
-    original = module.read_bgr
-    monkeypatch.setattr(module, "read_bgr", spy)
+    original = index_module.read_bgr
+    monkeypatch.setattr(index_module, "read_bgr", spy)
     assert cache_crops(index, advance=lambda done, total: told.append((done, total))) == crops_folder("dots")
     assert sorted(read) == sorted(set(IMAGES))
     assert told[-1] == (4, 4) and [done for done, _ in told] == sorted(done for done, _ in told)

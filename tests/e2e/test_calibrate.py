@@ -34,7 +34,12 @@ def test_calibrate_changes_nothing_but_the_uncertainty(popos, trained, tmp_path)
     result = popos(
         "calibrate", "--weights", plain, "--dataset", "synthetic", "--out", "new.safetensors", "--json"
     )
-    assert result.ok().json == {"weights": "new.safetensors", "dataset": "synthetic", "faces": 6}
+    assert result.ok().json == {
+        "weights": "new.safetensors",
+        "dataset": "synthetic",
+        "split": "val",
+        "faces": 6,
+    }
     before, after = load_file(plain), load_file(tmp_path / "new.safetensors")
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) and before[k].dtype == after[k].dtype for k in before)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shlex
 import shutil
 from dataclasses import dataclass
 
@@ -109,6 +111,41 @@ def test_every_kind_of_label_gives_one_index(popos, tmp_path, labelled, folder):
     assert read_index("faces").source.tolist() == [f"labels.csv:{n}" for n in range(2, FACES + 2)]
     assert read_index("pts").source.tolist() == [f"{name[:-4]}.pts" for name in NAMES]
     assert read_index("coco").source.tolist() == [f"anything.json#{n}" for n in range(100, 100 + FACES)]
+
+
+def test_two_projects_with_a_folder_of_one_name(popos, tmp_path, labelled, folder):
+    """The second does not replace the first by accident; crops and all stay as they were."""
+    for project in ("one", "two"):
+        shutil.copytree(folder, tmp_path / project / "data")
+    crops = popos("prepare-data", "custom", "one/data", "--cache-crops", "--json").ok().json["crops"]
+    first, cached = index_path("data").read_bytes(), sorted(os.listdir(crops))
+    refused = popos("prepare-data", "custom", "two/data", "--cache-crops", "--crop-format", "png")
+    assert refused.code == 1 and len(refused.errors) == 1
+    assert str(tmp_path / "one/data") in refused.errors[0] and str(tmp_path / "two/data") in refused.errors[0]
+    assert "--force" in refused.err and "--name" in refused.err
+    assert index_path("data").read_bytes() == first and sorted(os.listdir(crops)) == cached
+    popos("prepare-data", "custom", "one/data").ok()  # the same again, named in another way
+    popos("prepare-data", "custom", tmp_path / "two/../one/data").ok()
+    popos("prepare-data", "custom", "two/data", "--name", "other").ok()
+    assert read_index("other").root == tmp_path / "two/data"
+    popos("prepare-data", "custom", "two/data", "--force").ok()
+    assert read_index("data").root == tmp_path / "two/data"
+
+
+def test_the_command_that_prepares_it_again_is_known(popos, tmp_path, folder, monkeypatch):
+    """With spaces and patterns, from wherever it is typed; --force and --json are not part of it."""
+    moved = folder.rename(tmp_path / "my faces")
+    flags = ("--split-by", r"^(\w+)_\d", "--val-fraction", "0.5", "--seed", "3", "--skip-bad", "--name", "x")
+    popos("prepare-data", "custom", "my faces", *flags, "--force", "--json").ok()
+    before = read_index("x")
+    (moved / NAMES[0]).write_bytes((moved / NAMES[2]).read_bytes())
+    refused = popos("inspect", "x")
+    assert refused.code == 1 and str(moved / NAMES[0]) in refused.errors[0]
+    _, _, command = refused.err.partition("prepare it again: ")
+    monkeypatch.chdir("/")
+    popos(*shlex.split(command)[1:]).ok()
+    again = read_index("x")
+    assert (again.split.tolist(), again.root) == (before.split.tolist(), moved)
 
 
 def test_base_overrules_the_custom_of_the_format(popos, tmp_path, labelled, folder):
@@ -235,7 +272,7 @@ def test_bad_rows_are_named_and_nothing_is_written(popos, labelled, folder, few)
     assert ("too few usable faces (7 bad rows" if few else "7 of 11 rows are bad") in result.errors[0]
     assert few or "--skip-bad" in result.err
     assert index_path("faces").read_bytes() == good
-    assert list(index_path("faces").parent.iterdir()) == [index_path("faces")]
+    assert list(index_path("faces").parent.glob("[!.]*")) == [index_path("faces")]
     assert popos("prepare-data", "custom", folder, "--name", "new").code == 1
     assert not index_path("new").exists()
 
@@ -373,7 +410,7 @@ def test_names_that_exist_are_replaced_whole(popos, tmp_path, labelled, folder):
     other = tmp_path / "other"
     put_pictures(other, labelled)
     write_csv(other / "labels.csv", table(labelled)[:4])
-    popos("prepare-data", "custom", other, "--name", "faces").ok()
+    popos("prepare-data", "custom", other, "--name", "faces", "--force").ok()
     index = read_index("faces")
     assert (len(index), index.root) == (3, other)
     shutil.rmtree(other)

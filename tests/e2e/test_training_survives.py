@@ -18,7 +18,7 @@ import pytest
 from run_folders import assert_same_run, rows
 from safetensors.torch import load_file
 
-from popos_cli.engine.checkpoint import LEFTOVER
+from popos_cli.data.home import TEMPORARY
 
 TWO = ("--processes", "2")
 
@@ -254,7 +254,7 @@ def test_twenty_kills_change_nothing(synthetic, shop, start, popos, tmp_path):
     popos("train", "--resume", "killed").ok()
     popos(*given, "--out", "whole").ok()
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
-    left = [path.name for path in (tmp_path / "killed").iterdir() if LEFTOVER.fullmatch(path.name)]
+    left = [path.name for path in (tmp_path / "killed").iterdir() if TEMPORARY.fullmatch(path.name)]
     assert left == []
     losses = np.array([float(row["val_nme"]) for row in rows(tmp_path / "killed/results.csv")])
     assert len(losses) == 40 and np.isfinite(losses).all()

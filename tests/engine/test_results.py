@@ -85,6 +85,36 @@ def test_published_figures_are_for_the_papers_crops(index):
     assert result(index, boxes="detector")["published"] is None
 
 
+CHOSEN = {"dataset": "faces", "benchmark": "300w", "selected_on": "test", "val_nme": 5.0}
+HELD = {**CHOSEN, "selected_on": "val"}
+SELECTED, TRAINED = "epoch selected on these faces", "trained on these faces"
+
+
+@pytest.mark.parametrize(
+    ("training", "split", "remark"),
+    [
+        (CHOSEN, "test", SELECTED),
+        ({**CHOSEN, "dataset": "the same under another name"}, "test", SELECTED),
+        ({**CHOSEN, "dataset": "other", "benchmark": "wflw"}, "test", None),
+        ({**CHOSEN, "dataset": "other", "benchmark": None}, "test", None),
+        ({key: value for key, value in CHOSEN.items() if key != "val_nme"}, "test", None),  # the last epoch's
+        (CHOSEN, "private", None),
+        (CHOSEN, "train", TRAINED),
+        (CHOSEN, "val", TRAINED),  # held back later
+        (HELD, "val", SELECTED),
+        (HELD, "test", None),
+        (HELD, "train", TRAINED),
+        ({"dataset": "faces", "val_nme": 5.0}, "test", None),  # an earlier version's: not known
+        ({}, "test", None),
+    ],
+)
+def test_faces_that_the_weights_know_are_marked(index, training, split, remark):
+    index = replace(index, split=np.array([split] * FACES))
+    info = WeightsInfo(resolution=64, scheme="300w", training=training)
+    job = Job(index, "w", Path("w.safetensors"), info)
+    assert build_result(index, job, "ml", False, measured(index), Conditions()).result["remark"] == remark
+
+
 def test_faces_that_cannot_be_measured_are_found_before_the_network_runs(index):
     assert len(faces_of(index, "test")) == FACES
     with pytest.raises(PoposError, match="no face of split test can be measured"):

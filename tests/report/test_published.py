@@ -81,12 +81,23 @@ def test_ours_minus_theirs(official):
         ("300w", "test", None, 689, None),
         ("300w", "test", "common", 553, "553 of 554 faces: not comparable"),
         ("300w", "private", None, 600, None),
-        ("coco-face", "test", None, 5, "part of the data: not comparable"),  # nobody states how many
+        # Nobody states how many.
+        ("coco-face", "test", None, 5, "not known to be all of the data: not comparable"),
     ],
 )
 def test_other_faces_than_the_papers(official, name, split, subset, faces, remark):
     found = beside(official(name, split, partial=True), subset, 64, "ml", faces, 4.0)
     assert found["remark"] == remark
+
+
+@pytest.mark.parametrize(
+    ("notes", "comparable"),
+    [({"whole": ["test"]}, True), ({"whole": ["train"]}, False), ({"whole": []}, False), ({}, False)],
+)
+def test_coco_faces_are_the_papers_only_where_the_labels_are_known_to_be_whole(official, notes, comparable):
+    """An index of an earlier version does not say."""
+    found = beside(official("coco-face", **notes), None, 64, "ml", 5000, 4.0)
+    assert (found["remark"] is None) == comparable
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -138,8 +138,9 @@ def build_index(
     """The index of the faces whose picture decodes, the pictures that do not, and those of another size
     than their labels say.
 
-    labels: as `find_labels` gives them. val_fraction: share
-    of the training pictures that becomes split "val" (0: none, as the papers have it). `advance` is told
+    labels: as `find_labels` gives them. val_fraction: share of the training pictures that becomes split
+    "val" (0: none, as the papers have it), all faces of a picture together; the last by name, or drawn with
+    `seed`: names of benchmarks go by source and event, whose last would be no sample. `advance` is told
     (pictures decoded, pictures in all). Raises PoposError for bad labels (unless skip_bad), for more than
     five undecodable pictures (unless skip_bad), and where no training or no test face is left.
     """
@@ -164,10 +165,11 @@ def build_index(
     squares = [face.square or tight_square(face.points) for face in kept]
     images = [face.image.relative_to(root).as_posix() for face in kept]
     splits = np.array([face.split for face in kept])
-    if val_fraction:
-        train = [image for image, split in zip(images, splits, strict=True) if split == "train"]
+    train = [image for image, split in zip(images, splits, strict=True) if split == "train"]
+    if val_fraction and len(set(train)) > 1:  # a part of a benchmark may have none to spare
         held = split_groups(train, val_fraction, seed)
         splits[[s == "train" and i in held for i, s in zip(images, splits, strict=True)]] = "val"
+    whole = [] if labels.bad or labels.missing or undecodable else sorted(labels.whole)
     no_rect = np.full(4, np.nan)
     index = Index(
         name=name,
@@ -187,7 +189,7 @@ def build_index(
         subsets=tuple(benchmark.subsets),
         notes={
             "benchmark": dataset, "importer": labels.kind, "coordinate_base": labels.base,
-            "crop": labels.crop, "partial": partial, "skipped": len(labels.bad),
+            "crop": labels.crop, "partial": partial, "whole": whole, "skipped": len(labels.bad),
             "undecodable": [bad.source for bad in undecodable],
         },
     )  # fmt: skip

@@ -8,9 +8,8 @@ rows 0-28, their y in 29-57 and 1 for an occluded point in 58-86; `bboxesTr` (4,
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,13 @@ from ...core.geometry import Floats
 from ...core.schemes import COFW
 from ...errors import PoposError
 from ..archives import Archive
-from ..home import extracted_folder
+from ..home import clear_leftovers, extracted_folder, locked, new_folder
 from ..tree import Tree
 from .labels import Bad, Label, Labels, flaw
 
 # Split -> ending of the names in its file.
 _SPLITS = {"train": "Tr", "test": "T"}
+_PATIENCE = 3600  # seconds that another process may take to write the pictures
 _AGAIN = "Download COFW_color.zip (data.caltech.edu/records/20099) again."
 
 
@@ -168,20 +168,20 @@ def _write_pictures(files: dict[str, Path]) -> Path:
     folder = extracted_folder("cofw") / f"images-{hashlib.sha256(stamp.encode()).hexdigest()[:8]}"
     if folder.exists():
         return folder
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     number = 0
     try:
-        aside.mkdir(parents=True)
-        for split, path in files.items():
-            for picture in _pictures(path, _SPLITS[split]):
-                number += 1
-                _picture(aside, number).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        aside.rename(folder)
+        with locked(folder.parent, _PATIENCE) as held:
+            clear_leftovers(folder.parent, held)
+            if folder.exists():  # another process was quicker
+                return folder
+            with suppress(FileExistsError), new_folder(folder) as aside:
+                for split, path in files.items():
+                    for picture in _pictures(path, _SPLITS[split]):
+                        number += 1
+                        _picture(aside, number).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     except OSError as error:
         reason = error.strerror or str(error)
         raise PoposError(
             f"cannot write {folder}: {reason}", "Free some space, or set POPOS_HOME to another place."
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder

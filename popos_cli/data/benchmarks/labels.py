@@ -65,7 +65,8 @@ class Labels:
     kind: "raw", "mmpose" or "hrnet". base: coordinate of the first pixel's centre in the files
     (already subtracted from the points). crop: "tight" or "box", where the squares come from.
     remarks: what a user should know of this source. missing: those faces, no longer in `faces`, whose
-    picture is not there, once that has been looked at.
+    picture is not there, once that has been looked at. whole: the splits that are known to be the official
+    ones, as far as label files can tell, of a benchmark of which nobody states how many faces it has.
     """
 
     kind: str
@@ -75,3 +76,4 @@ class Labels:
     bad: list[Bad] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     missing: list[Label] = field(default_factory=list)
+    whole: frozenset[str] = frozenset()

@@ -5,8 +5,6 @@ Frames: `face` as in synthetic_face.py; `image` is the written picture, pixel ce
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import cv2
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from ...core.geometry import Floats, tight_square
 from ...core.schemes import Scheme
 from ...errors import PoposError, UsageError
+from ..home import clear_leftovers, new_folder
 from ..index import Index
 from .synthetic_face import RANGES, Curve, canonical_points, curves_of, landmarks_of, on_face
 
@@ -198,20 +197,19 @@ def prepare_synthetic(
     folder = root / "images"
     files = [f"images/face_{number:05d}.jpg" for number in range(count)]
     size, points = np.empty((count, 2), dtype=np.int32), np.empty((count, scheme.landmarks, 2))
-    aside = root / f".images.{os.getpid()}.tmp"
+    taken = PoposError(f"{folder} exists already", "Choose a new folder: pictures are never replaced.")
+    if folder.exists():
+        raise taken
+    clear_leftovers(root, held=False)
     try:
-        if folder.exists():
-            raise PoposError(f"{folder} exists already", "Choose a new folder: pictures are never replaced.")
-        aside.mkdir(parents=True)
-        try:
+        with new_folder(folder) as aside:
             for number, file in enumerate(files):
                 image, points[number] = _face(seed, number, scheme)
                 size[number] = image.shape[1::-1]
                 data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
                 (aside / Path(file).name).write_bytes(data.tobytes())
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    except FileExistsError:
+        raise taken from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise PoposError(f"cannot write {folder}: {reason}", "Choose a folder you may write to.") from error
