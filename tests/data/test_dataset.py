@@ -286,7 +286,7 @@ def test_a_wrong_index_is_not_written(index, tmp_path, monkeypatch, message):
         write_index(replace(index, **CHANGES[message](index)))
     assert "'dots'" in str(caught.value) and "\n" not in str(caught.value)
     assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert [p.name for p in path.parent.iterdir() if p.suffix != ".lock"] == [path.name]
 
 
 def test_an_empty_index_is_not_written(index, tmp_path, monkeypatch):
