@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
 from ..errors import PoposError
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def home() -> Path:
@@ -61,6 +66,26 @@ def write_json(path: Path, data: Any) -> None:
     with replacing(path) as temporary:
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_or_set_aside(path: Path, parse: Callable[[str], T], empty: T) -> T:
+    """What `parse` makes of a small file of ours; `empty` where there is none or it cannot be read.
+
+    One that is broken gets another name, with a note, so that it spoils no command.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return empty
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.broken")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        try:
+            os.replace(path, aside)
+            _log.warning("%s is broken (%s): set aside as %s", path, reason, aside.name)
+        except OSError:
+            _log.warning("%s is broken (%s): passed over", path, reason)
+        return empty
 
 
 def _registry() -> dict[str, Any]:
