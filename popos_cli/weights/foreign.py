@@ -87,7 +87,9 @@ def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
     resolution = _resolution(tensors, hints.resolution, source)
     layout = "hrnet" if plain else "popos" if _is_popos(tensors, resolution) else "mmpose"
     if plain and _is_popos(tensors, resolution):
-        raise PoposError(f"{source}: HRNet's own code has no conv3, and 64-pixel heatmaps alone")
+        raise PoposError(
+            f"{source}: --resolution {resolution} or conv3, but HRNet's own code has 64-pixel heatmaps alone"
+        )
     sha256 = hash_of(source)
     info = WeightsInfo(
         resolution=resolution,

@@ -161,8 +161,8 @@ def read_info(path: Path) -> WeightsInfo:
     """The metadata alone. Raises PoposError where the file is not ours, torn, or newer, or where a number in
     it cannot be."""
     try:
-        if not path.is_file():  # reading a pipe would wait for ever
-            raise refuse_file(path, OSError("not a file")) if path.exists() else FileNotFoundError
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise OSError("not a file") if path.exists() else FileNotFoundError
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             names = list(file.keys())

@@ -42,6 +42,8 @@ def _kind(path: Path) -> tuple[str, str] | None:
     """What a file is by its first bytes, and a hint; None: nothing that we know."""
     if path.is_dir():
         return "a folder", "Name a run's folder or a .safetensors file."
+    if not path.is_file():
+        return "not a file", "Name a run's folder or a .safetensors file."
     try:
         with path.open("rb") as file:
             head = file.read(512)
