@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -88,6 +89,16 @@ def _end(error: OSError) -> NoReturn:
 def note(message: str) -> None:
     """A remark of one line for the person at the terminal."""
     stderr.print(message)
+
+
+class _Notes(logging.Handler):
+    """What the rooms below log is for the person at the terminal, too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"note: {record.getMessage()}")
+
+
+logging.getLogger("popos_cli").handlers = [_Notes()]
 
 
 def print_json(document: Any) -> None:
