@@ -80,6 +80,7 @@ class File:
     data: bytes
     etag: str
     content_type: str = "application/octet-stream"
+    location: str | None = None  # the address that the host leads to instead
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -189,6 +190,8 @@ class Host:
 
     def send_file(self, request: Request, file: File, headers: dict[str, str] | None = None) -> Answer:
         data, headers = file.data, {"Content-Type": file.content_type, **(headers or {})}
+        if file.location:
+            return Answer(302, b"", {"Location": file.location})
         if self.etags:
             headers["ETag"] = file.etag
         found = re.match(r"bytes=(\d+)-$", request.headers.get("range", ""))

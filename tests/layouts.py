@@ -1,4 +1,4 @@
-"""Checkpoints as mmpose and POPoS lay them out, from a network of ours."""
+"""Checkpoints as mmpose, POPoS and HRNet lay them out, from a network of ours."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def mmpose_1(model: Landmarker) -> State:
     state = model.state_dict()
     new = {"head.0.": "head.conv_layers.0.", "head.1.": "head.conv_layers.1.", "head.3.": "head.final_layer."}
     return {new.get(n[:7], n[:7]) + n[7:]: tensor for n, tensor in state.items()}
+
+
+def hrnet(model: Landmarker) -> State:
+    """HRNet-Facial-Landmark-Detection: no prefix before the backbone's names."""
+    return {name.removeprefix("backbone."): tensor for name, tensor in model.state_dict().items()}
 
 
 def popos_fork(model: Landmarker, whole: bool = False) -> State:

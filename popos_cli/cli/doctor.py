@@ -73,7 +73,7 @@ def _devices() -> list[str]:
 def _datasets_and_weights() -> dict[str, Any]:
     from ..data.index import prepared_names, read_index
     from ..errors import PoposError
-    from ..weights.find import face_weights
+    from ..weights.find import weights_here
 
     datasets: list[dict[str, Any]] = []
     for name in prepared_names():
@@ -86,10 +86,15 @@ def _datasets_and_weights() -> dict[str, Any]:
             })  # fmt: skip
         except PoposError as error:
             datasets.append({"name": name, "error": error.message})
-    weights = [
-        {"name": name, "path": str(path), "scheme": info.scheme, "resolution": info.resolution}
-        for name, path, info in face_weights()
-    ]
+    weights: list[dict[str, Any]] = []
+    for name, found in weights_here():
+        if isinstance(found, PoposError):
+            weights.append({"name": name, "error": found.message})
+        else:
+            path, info = found
+            weights.append(
+                {"name": name, "path": str(path), "scheme": info.scheme, "resolution": info.resolution}
+            )
     return {"datasets": datasets, "weights": weights}
 
 

@@ -1,4 +1,4 @@
-"""popos import-weights: a checkpoint of mmpose or POPoS -> a weight file of ours."""
+"""popos import-weights: a checkpoint of mmpose, POPoS or HRNet -> a weight file of ours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES = (
 
 
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="A .pth file of mmpose 0.x, mmpose 1.x or POPoS.")],
+    file: Annotated[Path, typer.Argument(help="A .pth file of mmpose 0.x, mmpose 1.x, POPoS or HRNet.")],
     scheme: Annotated[
         str | None,
         typer.Option(help="Landmark scheme, or a TOML file.", show_default="by the number of landmarks"),
@@ -34,7 +34,7 @@ def import_weights(
     ] = None,
     sigma: Annotated[
         float | None,
-        typer.Option(help="Of the heatmaps it was trained on, heatmap pixels.", show_default="2"),
+        typer.Option(help="Of the heatmaps it was trained on, heatmap pixels.", show_default="by its origin"),
     ] = None,
     decoder: Annotated[
         str | None,
@@ -53,7 +53,7 @@ def import_weights(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     json: JSON = False,
 ) -> None:
-    """Turn a checkpoint of mmpose or POPoS (HRNetV2-W18 face models) into weights of popos.
+    """Turn a checkpoint of mmpose, POPoS or HRNet's own code (HRNetV2-W18 face models) into weights of popos.
 
     Size, number of landmarks and codec are read off its tensors, or known for published files. The file
     is read as data: one whose pickle could run code is refused.

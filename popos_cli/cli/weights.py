@@ -143,13 +143,15 @@ def _list(known: dict[str, Entry], json: bool) -> None:
 def _facts(entry: Entry) -> dict[str, Any]:
     """What the catalog says of an entry; size: bytes, of the file here where the catalog has none."""
     from ..weights.download import find_here
-    from ..weights.find import is_here
+    from ..weights.find import broken, is_here
 
     file = find_here(entry, verify=False)
+    if problem := broken(entry):
+        console.note(f"note: {problem.message}")
     return {
         "name": entry.name, "kind": entry.kind, "what": entry.what, "scheme": entry.scheme,
         "resolution": entry.resolution, "size": entry.size or (file.stat().st_size if file else None),
-        "licence": entry.licence, "source": _source(entry), "here": is_here(entry),
+        "licence": entry.licence, "source": _source(entry), "here": is_here(entry) and problem is None,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ wide, how near the border the point lies, and the same of the face as a whole.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,9 @@ from .decoders.gaussian_fit import Fit
 FEATURES = ("log height", "log misfit", "width x", "width y", "edge")
 # Pulls the weights towards 0, so that a few faces do not give wild ones.
 RIDGE = 1e-3
+LARGEST = (
+    1e6  # of the bundled networks the numbers are below 6; a feature that hardly varies gives large ones
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Calibration:
     error: expected RMS Euclidean error in crop pixels. landmarks: (K,). own, face: (5,), the
     weights of FEATURES. lowest, highest: between which 99.8 % of f and of its mean lay; what lies
     beyond counts as the end of that range, because a line fitted to small differences must not be
-    followed far.
+    followed far. Raises ValueError for another number of weights, and for numbers that are not finite or
+    beyond LARGEST.
     """
 
     landmarks: tuple[float, ...]
@@ -35,6 +40,16 @@ class Calibration:
     face: tuple[float, ...]
     lowest: tuple[tuple[float, ...], tuple[float, ...]]
     highest: tuple[tuple[float, ...], tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        rows = (self.own, self.face, *self.lowest, *self.highest)
+        if len(rows) != 6 or {len(row) for row in rows} != {len(FEATURES)}:
+            raise ValueError(f"a calibration has six rows of {len(FEATURES)} numbers, one for each feature")
+        if not all(abs(value) <= LARGEST for row in (self.landmarks, *rows) for value in row):
+            raise ValueError(f"a calibration's numbers must be finite, at most {LARGEST:g}")
+        bounds = zip(itertools.chain(*self.lowest), itertools.chain(*self.highest), strict=True)
+        if any(low > high for low, high in bounds):
+            raise ValueError("a calibration's lowest features must not lie above its highest")
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features (N, K, 5) -> expected errors (N, K), crop pixels."""

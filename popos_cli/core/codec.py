@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +19,8 @@ from .decoders.likelihood import fit_maps
 from .geometry import ALIGNMENTS, Alignment
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
+# Heatmap pixels. Below, a Gaussian falls between the pixels; above, a map of 64 pixels is flat in float32.
+SIGMAS = (0.1, 256.0)
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,25 @@ class Decoded(Generic[Array]):
 
 
 def _pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
-    width, height = (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+    """One size for both axes, or (W, H), of whichever number type, as Python's int."""
+    try:
+        width, height = (_whole(v) for v in ((value, value) if np.ndim(value) == 0 else value))  # type: ignore[union-attr]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must be a whole number of pixels, or two (width, height), not {value!r}"
+        ) from None
     if width < 1 or height < 1:
         raise ValueError(f"{name} must be positive, not {value}")
     return width, height
+
+
+def _whole(number: Any) -> int:
+    """64, np.int64(64) and 64.0 as 64. Raises TypeError for 64.5, True and what is no number."""
+    if isinstance(number, bool | np.bool_):
+        raise TypeError
+    if isinstance(number, float | np.floating) and number.is_integer():
+        return int(number)
+    return operator.index(number)
 
 
 class Codec:
@@ -49,9 +67,11 @@ class Codec:
 
     resolution, image_size: int or (W, H), heatmap and crop; the first must divide the second.
     decoder: a key of `DECODERS`. alignment: where heatmap pixel i sits on the crop: "center"
-    (i + .5) * stride - .5, symmetric under a flip, or "mmpose" i * stride. calibration: what
+    (i + .5) * stride - .5, symmetric under a flip, "mmpose" i * stride, or "hrnet" (i + .5) * stride + .5,
+    as HRNet's own code for faces cuts its crops. calibration: what
     turns a fit into an expected error; it belongs to one network.
-    Raises ValueError for a size that does not divide, an unknown name or a sigma <= 0.
+    Sizes are whole numbers of any type, sigma lies in SIGMAS. Codecs with equal settings are equal.
+    Raises ValueError for a size that does not divide, an unknown name or a sigma out of range.
     """
 
     def __init__(
@@ -67,14 +87,25 @@ class Codec:
         self.image_width, self.image_height = _pair(image_size, "image_size")
         if self.image_width % self.width or self.image_height % self.height:
             raise ValueError(f"resolution {resolution} does not divide image size {image_size}")
-        if not sigma > 0:
-            raise ValueError(f"sigma must be above 0 heatmap pixels, not {sigma}")
+        if not SIGMAS[0] <= sigma <= SIGMAS[1]:
+            raise ValueError(f"sigma must be from {SIGMAS[0]} to {SIGMAS[1]:g} heatmap pixels, not {sigma}")
         if decoder not in DECODERS:
             raise ValueError(f"unknown decoder {decoder!r}; one of {', '.join(DECODERS)}")
         if alignment not in ALIGNMENTS:
             raise ValueError(f"unknown alignment {alignment!r}; one of {', '.join(ALIGNMENTS)}")
         self.sigma, self.decoder, self.alignment = float(sigma), decoder, alignment
         self.calibration = calibration
+
+    def _settings(self) -> tuple[Any, ...]:
+        """The arguments of a codec that is equal to this one."""
+        size, image_size = (self.width, self.height), (self.image_width, self.image_height)
+        return size, image_size, self.sigma, self.decoder, self.alignment, self.calibration
+
+    def __eq__(self, other: object) -> bool:
+        return self._settings() == other._settings() if isinstance(other, Codec) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._settings())
 
     def __repr__(self) -> str:
         return (
@@ -86,9 +117,9 @@ class Codec:
 
     def with_decoder(self, decoder: str) -> Codec:
         """The same codec with another reading rule, for which its calibration does not hold."""
-        size, image_size = (self.width, self.height), (self.image_width, self.image_height)
         calibration = self.calibration if decoder == self.decoder else None
-        return Codec(size, image_size, self.sigma, decoder, self.alignment, calibration)
+        size, image_size, sigma, *_ = self._settings()
+        return Codec(size, image_size, sigma, decoder, self.alignment, calibration)
 
     def stride(self, like: Tensor) -> Tensor:
         """Crop pixels per heatmap pixel, (2,), x then y, of `like`'s type and device."""
@@ -98,14 +129,16 @@ class Codec:
     def to_heatmap(self, points_crop: Tensor) -> Tensor:
         """Crop pixels (..., 2) to heatmap pixels."""
         stride = self.stride(points_crop)
-        return (points_crop + 0.5) / stride - 0.5 if self.alignment == "center" else points_crop / stride
+        if self.alignment == "mmpose":
+            return points_crop / stride
+        return (points_crop + (0.5 if self.alignment == "center" else -0.5)) / stride - 0.5
 
     def to_crop(self, points_heatmap: Tensor) -> Tensor:
         """Heatmap pixels (..., 2) to crop pixels: the inverse of `to_heatmap`."""
         stride = self.stride(points_heatmap)
-        if self.alignment == "center":
-            return (points_heatmap + 0.5) * stride - 0.5
-        return points_heatmap * stride
+        if self.alignment == "mmpose":
+            return points_heatmap * stride
+        return (points_heatmap + 0.5) * stride - (0.5 if self.alignment == "center" else -0.5)
 
     def within_reach(self, points: Tensor) -> Tensor:
         """Mask (N, K): finite points at most 3 sigma outside the map; farther ones teach nothing."""

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Alignment = Literal["center", "mmpose"]
-ALIGNMENTS: tuple[Alignment, ...] = ("center", "mmpose")
+Alignment = Literal["center", "mmpose", "hrnet"]
+ALIGNMENTS: tuple[Alignment, ...] = ("center", "mmpose", "hrnet")
 Floats = NDArray[np.floating]
 
 
@@ -35,8 +35,8 @@ def edges_to_square(box: Floats) -> tuple[Floats, float]:
 
 
 def crop_middle(image_size: int, alignment: Alignment) -> float:
-    """Where the box centre lands in the crop: 127.5 of 256 ("center"), 128 in mmpose's frame."""
-    return (image_size - 1) / 2 if alignment == "center" else image_size / 2
+    """Where the box centre lands in the crop: 127.5 of 256 ("center"), 128 ("mmpose"), 128.5 ("hrnet")."""
+    return (image_size + {"center": -1, "mmpose": 0, "hrnet": 1}[alignment]) / 2
 
 
 def crop_matrix(

@@ -47,7 +47,7 @@ class Measured:
 def flip_back(heatmaps: Tensor, flip_index: Tensor, alignment: Alignment) -> Tensor:
     """Heatmaps (N, K, R, R) of mirrored crops -> the unmirrored crops' heatmaps.
 
-    Exact for "center". In mmpose's frame the mirrored grid lies 1 - 1 / stride pixels aside;
+    Exact for "center" and "hrnet". In mmpose's frame the mirrored grid lies 1 - 1 / stride pixels aside;
     mmpose shifts by one whole pixel (`shift_heatmap`), and so do we.
     """
     back = heatmaps.flip(-1)[:, flip_index]
@@ -68,7 +68,10 @@ def predict_heatmaps(
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
         heatmaps = model(images).float()
         if flip_index is not None:
-            mirrored = model(images.flip(-1)).float()
+            mirror = images.flip(-1)
+            if alignment == "hrnet":  # the middle of its crops lies one pixel to the right of the image's
+                mirror = mirror.roll(2, -1)
+            mirrored = model(mirror).float()
             heatmaps = (heatmaps + flip_back(mirrored, flip_index, alignment)) / 2
     averaged: Tensor = heatmaps
     return averaged

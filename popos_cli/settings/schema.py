@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 # Environment variables and --set give text, which pydantic turns into an int but not into a literal one.
 _NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value)
@@ -20,9 +20,15 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _wide_enough(sigma: float) -> float:
+    if 0 < sigma < 0.1:
+        raise ValueError("must be 0 or at least 0.1: a narrower Gaussian falls between the pixels")
+    return sigma
+
+
 class CodecSettings(Frozen):
-    sigma: float = Field(
-        0.0, ge=0, description="Gaussian's standard deviation, heatmap pixels; 0: by resolution"
+    sigma: Annotated[float, AfterValidator(_wide_enough)] = Field(
+        0.0, ge=0, le=256, description="Gaussian's standard deviation, heatmap pixels; 0: by resolution"
     )
     decoder: DecoderName = Field("ml", description="rule that turns heatmaps into points")
     alignment: Literal["center", "mmpose"] = Field(

@@ -1,8 +1,12 @@
-"""The model card of weights: what stands in the README.md of their repository on the Hub."""
+"""The model card of weights: what stands in the README.md of their repository on the Hub.
+
+Names and settings come from whoever made the weights. They go into the card through `_code`, `_text` and
+`_fenced`, which leave them what they are: no Markdown, no HTML, no further front matter.
+"""
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -49,23 +53,44 @@ def model_card(info: WeightsInfo, place: Place, results: list[dict[str, Any]]) -
 
 
 def _front(info: WeightsInfo, place: Place) -> str:
+    from huggingface_hub import ModelCardData
+
     licence = (place.licence or "unknown").lower()
     known = licence in LICENCES
-    tags = ["facial-landmarks", "face-alignment", "hrnet", "popos", f"scheme-{info.scheme}"]
-    lines = [
-        f"license: {licence if known else 'other'}",
-        *([] if known else [f"license_name: {_yaml(place.licence or '')}"]),
-        "library_name: popos",
-        "pipeline_tag: keypoint-detection",
-        "tags:",
-        *(f"- {_yaml(tag)}" for tag in tags),
-    ]
-    return "\n".join(["---", *lines, "---"])
+    data = ModelCardData(
+        license=licence if known else "other",
+        license_name=None if known else _line(place.licence),
+        library_name="popos",
+        pipeline_tag="keypoint-detection",
+        tags=["facial-landmarks", "face-alignment", "hrnet", "popos", f"scheme-{_line(info.scheme)}"],
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
-def _yaml(text: str) -> str:
-    """A text as YAML: JSON's strings are YAML's, too."""
-    return json.dumps(text, ensure_ascii=False)
+def _line(value: object) -> str:
+    """Any value on one line, without control characters and what UTF-8 cannot hold."""
+    text = str(value).encode(errors="replace").decode()
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _code(value: object) -> str:
+    """As inline code, in a table, too."""
+    text = _line(value)
+    longest = max((len(ticks) for ticks in re.findall("`+", text)), default=0)
+    fence, pad = "`" * (longest + 1), " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}".replace("|", r"\|")
+
+
+def _text(value: object) -> str:
+    """As plain words."""
+    return re.sub(r"([\\`*_\[\]<>|~&$]|^[#+-]|^\d+(?=[.)]))", r"\\\1", _line(value))
+
+
+def _fenced(text: str, language: str) -> str:
+    """As a block of code."""
+    longest = max((len(ticks) for ticks in re.findall("`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text.encode(errors='replace').decode().rstrip()}\n{fence}"
 
 
 def _what(info: WeightsInfo, place: Place) -> str:
@@ -75,14 +100,14 @@ def _what(info: WeightsInfo, place: Place) -> str:
     told = info.uncertainty
     rows = [
         ("network", f"HRNet-W18, crop {size}x{size}, {heatmaps} heatmaps"),
-        ("points", f"{scheme.landmarks}, scheme `{scheme.name}`"),
+        ("points", f"{scheme.landmarks}, scheme {_code(scheme.name)}"),
         ("codec", f"sigma {codec.sigma:g} heatmap pixels, decoder `{codec.decoder}`"),
         ("alignment", f"`{codec.alignment}`"),
         ("crop", f"square around the landmarks, {info.crop.padding:g} times their longer side"),
         ("label_offset", f"({offset}) source pixels, subtracted from the result"),
         (
             "uncertainty",
-            f"calibrated on {told.faces} faces of `{told.dataset}`" if told else "not calibrated",
+            f"calibrated on {told.faces} faces of {_code(told.dataset)}" if told else "not calibrated",
         ),
     ]  # fmt: skip
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
@@ -96,15 +121,16 @@ def _what(info: WeightsInfo, place: Place) -> str:
 def _data(info: WeightsInfo) -> str:
     training = info.training
     if dataset := training.get("dataset"):
-        text = f"Trained on the faces of the dataset `{dataset}`"
-        init = _settings(info).get("model", {}).get("init")
+        text = f"Trained on the faces of the dataset {_code(dataset)}"
+        model = _settings(info).get("model")
+        init = model.get("init") if isinstance(model, dict) else None
         if init and init not in ("auto", "scratch"):
-            text += f", starting from `{init}`, whose terms hold for these weights, too"
+            text += f", starting from {_code(init)}, whose terms hold for these weights, too"
         text += "."
     elif isinstance(imported := training.get("imported"), dict):
         text = (
-            f"Converted by `popos import-weights` from the checkpoint `{imported.get('file')}` "
-            f"(SHA-256 `{imported.get('sha256')}`). The file does not say more about its data."
+            f"Converted by `popos import-weights` from the checkpoint {_code(imported.get('file'))} "
+            f"(SHA-256 {_code(imported.get('sha256'))}). The file does not say more about its data."
         )
     else:
         text = "Not stated in the weight file."
@@ -121,12 +147,12 @@ def _settings(info: WeightsInfo) -> dict[str, Any]:
     return settings
 
 
-def _without_nulls(table: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_nulls(value) if isinstance(value, dict) else value
-        for key, value in table.items()
-        if value is not None
-    }
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return (
+        [_without_nulls(inner) for inner in value if inner is not None] if isinstance(value, list) else value
+    )
 
 
 def _recipe(info: WeightsInfo) -> str:
@@ -134,17 +160,17 @@ def _recipe(info: WeightsInfo) -> str:
     if not settings:
         return ""
     epoch = info.training.get("epoch")
-    best = f" These are the weights after epoch {epoch}." if epoch else ""
+    best = f" These are the weights after epoch {epoch}." if isinstance(epoch, int) and epoch else ""
     return (
         f"## Recipe\n\n`popos train --config settings.toml`, with these settings.{best}\n\n"
-        f"```toml\n{tomli_w.dumps(settings).rstrip()}\n```"
+        f"{_fenced(tomli_w.dumps(settings), 'toml')}"
     )
 
 
 def _figures(info: WeightsInfo, results: list[dict[str, Any]]) -> str:
     parts = []
     nme = info.training.get("val_nme")
-    if isinstance(nme, int | float):
+    if isinstance(nme, int | float) and math.isfinite(nme):
         normaliser = info.landmark_scheme("weights").normaliser
         test = info.training.get("selected_on") == "test"
         faces = "Test faces, on which this epoch was selected," if test else "Validation faces,"
@@ -166,15 +192,16 @@ def _figures(info: WeightsInfo, results: list[dict[str, Any]]) -> str:
 def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """A result and its subsets as cells."""
     name = f"{result['dataset']} {result['split']}"
-    boxes = result.get("detector") or result.get("boxes", "truth")
+    boxes = _text(result.get("detector") or result.get("boxes", "truth"))
     flip = "on" if result.get("flip_test") else "off"
     remark = result.get("remark")
-    scale = f"{result['normaliser']}, {result['threshold']:g}" + (f"; {remark}" if remark else "")
+    scale = _text(f"{result['normaliser']}, {result['threshold']:g}" + (f"; {remark}" if remark else ""))
     parts = [("", result), *((f": {subset}", part) for subset, part in result.get("subsets", {}).items())]
     return [
         (
-            name + suffix, boxes, f"`{result['decoder']}`", flip, str(part["faces"]), f"{part['nme']:.2f}",
-            f"{part['failure_rate']:.2f}", f"{part['auc']:.2f}", scale, result.get("averaging", "face"),
+            _text(name + suffix), boxes, _code(result["decoder"]), flip, str(part["faces"]),
+            f"{part['nme']:.2f}", f"{part['failure_rate']:.2f}", f"{part['auc']:.2f}", scale,
+            _text(result.get("averaging", "face")),
         )
         for suffix, part in parts
     ]  # fmt: skip
@@ -191,7 +218,7 @@ def _use(place: Place) -> str:
 
 
 def _licence(place: Place) -> str:
-    text = place.licence or (
+    text = _text(place.licence or "") or (
         "Not stated. Weights may be bound to the terms of the data, and of the weights, that they come from."
     )
     return f"## Licence\n\n{text}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import math
 import re
 import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..core.schemes import SCHEMES
 from ..data.home import home, weights_folder
-from ..errors import PoposError
+from ..errors import PoposError, UsageError
+from .hub import parse_address
 
+_log = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parent / "bundled"
 SHIPPED = Path(__file__).with_name("catalog.toml")
 KINDS = {"face": "face model", "backbone": "ImageNet backbone", "detector": "face detector"}
@@ -55,14 +61,16 @@ class Entry:
 
 def load_catalog(extra: Path | None = None) -> dict[str, Entry]:
     """The shipped entries, then those of POPOS_HOME/catalog.toml, then those of `extra`; the later ones
-    replace earlier ones of the same name. Raises PoposError for a file that cannot be used.
+    replace earlier ones of the same name.
+
+    What is wrong in POPOS_HOME's is passed over with a note, so that it spoils no command that does not need
+    it. Raises PoposError for what is wrong in `extra`.
     """
     own = home() / "catalog.toml"
-    entries = _read(SHIPPED)
-    for path in (own if own.exists() else None, extra):
-        if path:
-            entries |= _read(path)
-    return entries
+    entries = dict(_read(SHIPPED, _refuse))
+    if own.exists():
+        entries |= _read(own, _note)
+    return entries | dict(_read(extra, _refuse)) if extra else entries
 
 
 def entry_of(name_or_source: str, catalog: dict[str, Entry]) -> Entry | None:
@@ -77,14 +85,34 @@ def converted_file(name: str) -> Path:
     return weights_folder() / f"{name}.safetensors"
 
 
-def _read(path: Path) -> dict[str, Entry]:
+def _refuse(problem: PoposError) -> None:
+    raise problem
+
+
+def _note(problem: PoposError) -> None:
+    _note_once(f"passed over: {problem.message}")
+
+
+@functools.cache  # a command may read the catalog several times
+def _note_once(message: str) -> None:
+    _log.warning("%s", message)
+
+
+def _read(path: Path, tell: Callable[[PoposError], None]) -> Iterator[tuple[str, Entry]]:
+    """Name and entry of all that can be used; `tell` is called with what is wrong with the others."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise PoposError(f"{path}: cannot read the catalog: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PoposError(f"{path}: not a readable TOML file: {error}") from None
-    return {name: _entry(name, values, path) for name, values in data.items()}
+        return tell(PoposError(f"{path}: cannot read the catalog: {error.strerror or error}"))
+    except (ValueError, RecursionError) as error:
+        return tell(PoposError(f"{path}: not a readable TOML file: {error}"))
+    for name, values in data.items():
+        try:
+            yield name, _entry(name, values, path)
+        except PoposError as error:
+            tell(error)
+        except ValueError as error:  # a null character in a path, a number of thousands of digits
+            tell(PoposError(f"{path}: [{name}]: {error}"))
 
 
 # What TOML value a key takes; the others take text.
@@ -114,22 +142,29 @@ def _entry(name: str, values: Any, path: Path) -> Entry:
         raise refuse(f"format = {entry['format']!r}; known: {', '.join(FORMATS)}")
     if entry.get("resolution", 64) not in (64, 32, 16, 8, 4):
         raise refuse(f"resolution = {entry['resolution']}: must be 64, 32, 16, 8 or 4")
-    if not entry.get("sigma", 1) > 0:
+    if not 0 < entry.get("sigma", 1) < math.inf:
         raise refuse(f"sigma = {entry['sigma']}: must be above 0 heatmap pixels")
+    if not entry.get("size", 1) > 0:
+        raise refuse(f"size = {entry['size']}: must be above 0 bytes")
     scheme = entry.get("scheme", "300w")
     if scheme not in SCHEMES and not scheme.endswith(".toml"):
         raise refuse(f"scheme = {scheme!r}; known: {', '.join(SCHEMES)}, or a .toml file of your own")
-    if ("source" in entry) == ("manual" in entry):
+    if bool(entry.get("source")) == bool(entry.get("manual")):
         raise refuse("needs a source, or else manual instructions")
     if "sha256" in entry:
         entry["sha256"] = digits = entry["sha256"].lower()
         if not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
             raise refuse("sha256: must be 8 to 64 hexadecimal digits")
     if offset := entry.get("label_offset"):
-        if len(offset) != 2 or not all(isinstance(x, int | float) for x in offset):
-            raise refuse("label_offset: must be two numbers, x and y")
+        if len(offset) != 2 or not all(isinstance(x, int | float) and abs(x) < 1e3 for x in offset):
+            raise refuse("label_offset: must be two numbers, x and y, of a few pixels")
         entry["label_offset"] = (float(offset[0]), float(offset[1]))
     source = entry.get("source")
+    if source and "://" in source and not source.startswith(("https://", "http://")):
+        try:
+            parse_address(source)
+        except UsageError:
+            raise refuse(f"source = {source!r}: no hf://owner/repo/file, https address or path") from None
     if path != SHIPPED and source and "://" not in source:
         entry["source"] = str((path.parent / source).resolve())
     return Entry(name=name, **entry)

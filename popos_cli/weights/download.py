@@ -1,21 +1,24 @@
 """Weights that are elsewhere -> a verified file here.
 
 A file is compared with its hash whenever it is asked for: the catalog's, else the one that
-POPOS_HOME/pins.json has kept since the first download, when it was compared with what the Hub told.
+POPOS_HOME/pins.json has kept since the first download, when it was compared with what the Hub told and found
+to be weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from ..data.home import home, write_json
+from ..data.home import home, read_or_set_aside, write_json
 from ..errors import PoposError, UsageError
 from . import hub, urls
 from .catalog import Entry
@@ -23,13 +26,20 @@ from .network import cannot_write, offline, switched_off
 from .urls import Progress
 
 URLS = ("https://", "http://")
+Check = Callable[[Path], object]  # raises PoposError where a new file is not what it should be
 
 
-def fetch(source: Entry | str, no_network: bool = False, progress: Progress | None = None) -> Path:
+def fetch(
+    source: Entry | str,
+    no_network: bool = False,
+    progress: Progress | None = None,
+    check: Check = lambda path: None,
+) -> Path:
     """The verified file of an entry, of hf://owner/repo/file[@revision] or of an https address.
 
     It is downloaded where it is not here: from the Hub into its client's cache, else below
-    POPOS_HOME/downloads. Raises PoposError, UsageError for an address of no known kind.
+    POPOS_HOME/downloads. A new file that does not pass `check` is removed, and its hash not pinned.
+    Raises PoposError, UsageError for an address of no known kind.
     """
     entry = as_entry(source)
     found = find_here(entry)
@@ -41,30 +51,45 @@ def fetch(source: Entry | str, no_network: bool = False, progress: Progress | No
         raise _damaged(entry, entry.local) if entry.local.exists() else _missing(entry)
     no_network = no_network or offline()
     if found:
-        return _vouched(entry, found, no_network)
+        return _vouched(entry, found, no_network, check)
     if no_network:
         changed = find_here(entry, verify=False)
         raise _damaged(entry, changed) if changed else switched_off(entry.source)
     if entry.source.startswith("hf://"):
-        return _from_hub(entry)
+        return _from_hub(entry, check)
     target = _target(entry.source)
-    hash_known = bool(_expected(entry))
-    urls.download(entry.source, target, lambda part: _pin(entry, _verify(entry, part)), hash_known, progress)
+
+    def accept(part: Path) -> None:
+        sha256 = _verify(entry, part)
+        _apply(check, entry, part)
+        _pin(entry, sha256)
+
+    urls.download(entry.source, target, accept, bool(_expected(entry)), entry.size, progress)
     return target
 
 
-def _vouched(entry: Entry, found: Path, no_network: bool) -> Path:
+def _vouched(entry: Entry, found: Path, no_network: bool, check: Check) -> Path:
     """A file that is here, but whose hash we do not know: another program brought it, or its pin was
     deleted. It becomes what the Hub has now, and stays what it is where the Hub cannot be asked."""
     try:
         if entry.source and entry.source.startswith("hf://") and not no_network:
-            return _from_hub(entry)
+            return _from_hub(entry, check)
     except PoposError:
         if not found.exists():
             raise
+    _apply(check, entry, found)
     with suppress(PoposError):  # a place that cannot be written is no reason to refuse what is here
         _pin(entry, hub.sha256(found))
     return found
+
+
+def _apply(check: Check, entry: Entry, path: Path) -> None:
+    """Refuse a new file by its source: nothing stays at its path."""
+    try:
+        check(path)
+    except PoposError as error:
+        message = error.message.replace(str(path), str(entry.source))
+        raise PoposError(message, "Check the address, or try again later: nothing was kept.") from None
 
 
 def as_entry(source: Entry | str) -> Entry:
@@ -96,7 +121,7 @@ def find_here(entry: Entry, verify: bool = True) -> Path | None:
         path = hub.cached(hub.parse_address(entry.source, entry.revision))
     else:
         path = _target(entry.source)
-    if path is None or not path.exists():
+    if path is None or not os.path.isfile(path):  # which takes any name
         return None
     if not verify or (entry.local and not entry.sha256):
         return path
@@ -130,11 +155,13 @@ def _target(url: str) -> Path:
     return home() / "downloads" / short_hash(url) / file_name(url)
 
 
-def _from_hub(entry: Entry) -> Path:
+def _from_hub(entry: Entry, check: Check) -> Path:
     address = hub.parse_address(entry.source or "", entry.revision)
     expected = _expected(entry)
 
-    def accept(told: str) -> None:
+    def accept(told: str, size: int | None) -> None:
+        if entry.size and size and size > entry.size:
+            raise urls.too_long(address, size, entry.size)
         if expected and len(told) == 64 and not told.startswith(expected):
             raise _wrong(entry, expected, told)
 
@@ -143,6 +170,7 @@ def _from_hub(entry: Entry) -> Path:
         if not hub.has_hash(path, told):
             raise _wrong(entry, told, hub.sha256(path))
         found = _verify(entry, path)
+        _apply(check, entry, path)
     except PoposError:
         hub.forget(path)
         raise
@@ -198,18 +226,14 @@ def pinned_sources() -> list[str]:
 
 
 def _pins() -> dict[str, str]:
-    path = home() / "pins.json"
-    if not path.exists():
-        return {}
-    try:
-        pins = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(pins, dict) and all(isinstance(value, str) for value in pins.values()):
-            return pins
-    except (OSError, ValueError):
-        pass
-    raise PoposError(
-        f"{path}: not a readable list of hashes", "Delete it; hashes are then pinned at the next download."
-    )
+    return read_or_set_aside(home() / "pins.json", _parse_pins, {})
+
+
+def _parse_pins(text: str) -> dict[str, str]:
+    pins = json.loads(text)
+    if not isinstance(pins, dict) or not all(isinstance(value, str) for value in pins.values()):
+        raise ValueError("not a list of hashes")
+    return pins
 
 
 def _pin(entry: Entry, found: str) -> None:

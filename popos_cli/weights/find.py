@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,11 +16,15 @@ from ..data.home import remembered
 from ..data.index import Index
 from ..errors import PoposError, UsageError, did_you_mean
 from .catalog import KINDS, Entry, converted_file, entry_of, load_catalog
-from .download import as_entry, fetch, file_name, find_here, pinned_sources, short_hash
+from .download import Check, as_entry, fetch, file_name, find_here, pinned_sources, short_hash
 from .format import WeightsInfo, read_info, read_state, read_weights
 from .recognise import is_backbone
 from .urls import Progress
 
+if TYPE_CHECKING:
+    from .foreign import Hints
+
+_log = logging.getLogger(__name__)
 BEST = "best.safetensors"
 IMAGENET = "hrnet-w18-imagenet"
 
@@ -28,22 +34,54 @@ def obtain(entry: Entry, no_network: bool = False, progress: Progress | None = N
     timm has it, or a detector's .onnx. Raises PoposError.
     """
     if entry.kind != "face" or entry.format == "popos":
-        return fetch(entry, no_network, progress)
+        return fetch(entry, no_network, progress, _check_of(entry))
     target = _converted(entry)
     if not target.exists():
-        from .foreign import hints_of, import_checkpoint, known_hints
+        from .foreign import hints_of, import_checkpoint, known_hints, read_foreign
 
-        file = fetch(entry, no_network, progress)
-        hints = known_hints(file) if entry.name == entry.source else hints_of(entry)
-        import_checkpoint(file, target, hints)
+        def hints(file: Path) -> Hints:
+            return known_hints(file) if entry.name == entry.source else hints_of(entry)
+
+        file = fetch(entry, no_network, progress, lambda part: read_foreign(part, hints(part)))
+        import_checkpoint(file, target, hints(file))
     return target
+
+
+def _check_of(entry: Entry) -> Check:
+    """What refuses a new file that is not what the entry is for."""
+    if entry.kind == "face":
+        return read_info
+    return read_state if entry.kind == "backbone" else _check_detector
+
+
+def _check_detector(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(1) != b"\x08":  # ONNX has no signature; the field of its version stands first
+            raise PoposError(f"{path}: not an ONNX model")
 
 
 def is_here(entry: Entry) -> bool:
     """Whether an entry can be used without the network."""
-    if entry.kind == "face" and entry.format != "popos" and _converted(entry).exists():
-        return True
-    return find_here(entry, verify=False) is not None
+    return _face_file(entry) is not None or find_here(entry, verify=False) is not None
+
+
+def broken(entry: Entry) -> PoposError | None:
+    """What is wrong with an entry's face model that is here; None where nothing is, and for others."""
+    try:
+        if path := _face_file(entry):
+            read_info(path)
+    except PoposError as error:
+        return error
+    return None
+
+
+def _face_file(entry: Entry) -> Path | None:
+    """Where an entry's face model lies in our format, converted or as it came, if it is here."""
+    if entry.kind != "face":
+        return None
+    if entry.format == "popos":
+        return find_here(entry, verify=False)
+    return _converted(entry) if _converted(entry).exists() else None
 
 
 def _converted(entry: Entry) -> Path:
@@ -120,14 +158,52 @@ def load(name: str = "default") -> tuple[Landmarker, Codec]:
 def face_weights() -> Iterator[tuple[str, Path, WeightsInfo]]:
     """Every face model here: own runs (newest first), downloaded or imported ones, then bundled ones.
 
-    Unreadable and damaged ones are passed by. The first of each is what `find_weights` takes.
+    Broken ones are passed over with a note. The first of each name is what `find_weights` takes.
     """
-    for name, path in [*((str(run), run / BEST) for run in remembered("runs")), *_downloaded(), *_local()]:
-        if path.exists():
-            try:
-                yield name, path, read_info(path)
-            except PoposError:
-                continue
+    for name, found in weights_here():
+        if isinstance(found, PoposError):
+            _log.warning("passed over: %s", found.message)
+        else:
+            yield name, *found
+
+
+def weights_here() -> Iterator[tuple[str, tuple[Path, WeightsInfo] | PoposError]]:
+    """`face_weights` with what is wrong with the broken ones."""
+    for name, place in _places():
+        try:
+            if isinstance(place, Path):
+                path: Path | None = place if place.exists() else None
+            else:
+                entry = as_entry(place)
+                path = find_here(entry) if entry.format == "popos" else None
+                if path is None and entry.local:
+                    raise PoposError(f"{entry.local}: missing, or not what the catalog's SHA-256 says")
+            if path:
+                yield name, (path, read_info(path))
+        except PoposError as error:
+            yield name, error
+
+
+def _places() -> Iterator[tuple[str, Path | Entry | str]]:
+    """Names of face models, and their files, entries of the catalog, or addresses. Downloaded ones are in the
+    catalog's order; then other converted or imported files, and other downloads."""
+    for run in remembered("runs"):
+        yield str(run), run / BEST
+    catalog = load_catalog()
+    faces = [entry for entry in catalog.values() if entry.kind == "face"]
+    far = [entry for entry in faces if not entry.local]
+    for entry in far:
+        yield entry.name, entry if entry.format == "popos" else converted_file(entry.name)
+    names = {entry.name for entry in far}
+    for path in sorted(converted_file("*").parent.glob("*.safetensors")):
+        if path.stem not in names:
+            yield path.stem, path
+    for source in pinned_sources():
+        if not entry_of(source, catalog):
+            yield source, source
+    for entry in faces:
+        if entry.local:
+            yield entry.name, entry
 
 
 def trained_on(info: WeightsInfo) -> str | None:
@@ -138,31 +214,6 @@ def trained_on(info: WeightsInfo) -> str | None:
         entry = load_catalog().get(str(imported.get("name")))
         return entry.dataset if entry else None
     return told if isinstance(told, str) else None
-
-
-def _local() -> Iterator[tuple[str, Path]]:
-    for entry in load_catalog().values():
-        if entry.kind == "face" and entry.local and (path := find_here(entry)):
-            yield entry.name, path
-
-
-def _downloaded() -> Iterator[tuple[str, Path]]:
-    """Those of the catalog in its order, other converted or imported files, other downloads."""
-    catalog = load_catalog()
-    known = [entry for entry in catalog.values() if entry.kind == "face" and not entry.local]
-    for entry in known:
-        if entry.format != "popos":
-            yield entry.name, converted_file(entry.name)
-        elif path := find_here(entry):
-            yield entry.name, path
-    names = {entry.name for entry in known}
-    for path in sorted(converted_file("*").parent.glob("*.safetensors")):
-        if path.stem not in names:
-            yield path.stem, path
-    for entry in map(as_entry, pinned_sources()):
-        bare = entry.format == "popos" and not entry_of(entry.name, catalog)
-        if bare and (path := find_here(entry)):
-            yield entry.name, path
 
 
 def initial_state(init: str, model: Landmarker) -> tuple[dict[str, Tensor] | None, str]:

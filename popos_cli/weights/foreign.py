@@ -1,14 +1,14 @@
-"""mmpose's and POPoS's face checkpoints -> our weights, with their codec.
+"""Face checkpoints of mmpose, POPoS and HRNet's own code -> our weights, with their codec.
 
-The layouts (mmpose 0.x, mmpose 1.x, and POPoS, a fork of 0.29) share HRNet's tensor names. Ours lack
-what the others never use: later stages, convolutions of other resolutions, POPoS's downscale_layer.
+The layouts (mmpose 0.x, mmpose 1.x, POPoS, a fork of 0.29, and HRNet-Facial-Landmark-Detection) share HRNet's
+tensor names. Ours lack what the others never use: later stages, convolutions of other resolutions, POPoS's
+downscale_layer.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.codec import SIGMAS
 from ..core.decoders import DECODERS
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.schemes import SCHEMES, Scheme, find_scheme
 from ..errors import PoposError, UsageError, did_you_mean
 from .catalog import Entry, load_catalog
-from .format import CodecInfo, WeightsInfo, save_weights
+from .format import CodecInfo, WeightsInfo, check_values, save_weights
 from .hub import sha256 as hash_of
+from .layouts import FIRST_BRANCH, NEEDED, describe, find_network
 from .pickles import read_checkpoint
 
 IMAGE_SIZE = 256
-NEEDED = "an HRNet-W18 with mmpose's heatmap head (backbone.*, keypoint_head.final_layer.0, .1 and .3)"
-FIRST_BRANCH = "backbone.stage2.0.branches.0.0.conv1.weight"  # its width is the network's
 BY_TRIPLES = (64, 32, 16, 8, 4)  # POPoS: resolution by the number of its unused downscaling layers
 
-# Their names of our head; the first that fits counts. mmpose 1.x split its last convolution off.
-RENAMED = (
-    ("keypoint_head.final_layer.", "head."),
-    ("head.conv_layers.", "head."),
-    ("head.final_layer.weight", "head.3.weight"),
-    ("head.final_layer.bias", "head.3.bias"),
-    ("head.final_layer.", "head."),
-    ("keypoint_head.downscale_layer.", "downscale_layer."),
-    ("head.downscale_layer.", "downscale_layer."),
-)
 UNUSED = re.compile(r"backbone\.(conv[34]|transition[23]|stage[34])\.|downscale_layer\.")
 
 
@@ -60,7 +50,7 @@ class Hints:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A checkpoint in our terms. layout: "mmpose" or "popos". remarks: what was taken for granted."""
+    """A checkpoint in our terms. layout: mmpose, popos or hrnet. remarks: what was taken for granted."""
 
     state: dict[str, Tensor]
     info: WeightsInfo
@@ -82,10 +72,11 @@ def import_checkpoint(source: Path, target: Path, hints: Hints = Hints()) -> Wei
 def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
     """The conversion without the writing. Raises as `import_checkpoint` does."""
     named = check_hints(hints)
-    tensors = _tensors(source, read_checkpoint(source))
-    branch, head = tensors.get(FIRST_BRANCH), tensors.get("head.3.weight")
+    remarks: list[str] = []
+    tensors, plain = find_network(source, read_checkpoint(source), remarks)
+    branch, head = tensors.get(f"backbone.{FIRST_BRANCH}"), tensors.get("head.3.weight")
     if branch is None or head is None or branch.ndim != 4 or head.ndim != 4 or len(branch) != CHANNELS[0]:
-        raise PoposError(f"{source}: holds {_describe(tensors)}; needed: {NEEDED}")
+        raise PoposError(f"{source}: holds {describe(tensors)}; needed: {NEEDED}")
     landmarks = len(head)
     scheme = named or _scheme_of(landmarks, source)
     if scheme.landmarks != landmarks:
@@ -94,26 +85,44 @@ def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
             "Name its scheme with --scheme, or none.",
         )
     resolution = _resolution(tensors, hints.resolution, source)
-    popos = "backbone.conv3.weight" in tensors or resolution != 64
+    layout = "hrnet" if plain else "popos" if _is_popos(tensors, resolution) else "mmpose"
+    if plain and _is_popos(tensors, resolution):
+        raise PoposError(
+            f"{source}: --resolution {resolution} or conv3, but HRNet's own code has 64-pixel heatmaps alone"
+        )
     sha256 = hash_of(source)
     info = WeightsInfo(
         resolution=resolution,
         image_size=IMAGE_SIZE,
-        stem_norm="shared" if popos else "own",
+        stem_norm="shared" if layout == "popos" else "own",
         fusion="bilinear",
         scheme=scheme.name,
         scheme_definition=None if SCHEMES.get(scheme.name) == scheme else scheme.to_dict(),
-        codec=CodecInfo(
-            sigma=hints.sigma or 2.0,
-            decoder=hints.decoder or ("popos" if popos else "dark" if "_dark" in source.name else "two-hot"),
-            alignment="mmpose",
-        ),
+        codec=_codec(layout, scheme, hints, source),
         label_offset=hints.label_offset or (0.0, 0.0),
         training={"imported": {"file": source.name, "sha256": sha256, "name": hints.name}},
     )
     state = _state(tensors, info, landmarks, source)
-    remarks = _remarks(source, hints, info, sha256, "downscale_layer.0.weight" in tensors)
-    return Foreign(state, info, "popos" if popos else "mmpose", remarks)
+    remarks += _remarks(source, hints, info, layout, sha256, "downscale_layer.0.weight" in tensors)
+    return Foreign(state, info, layout, tuple(remarks))
+
+
+def _is_popos(tensors: dict[str, Tensor], resolution: int) -> bool:
+    return "backbone.conv3.weight" in tensors or resolution != 64
+
+
+def _codec(layout: str, scheme: Scheme, hints: Hints, source: Path) -> CodecInfo:
+    """What the layout's own code trains with and decodes by, where no hint says something else."""
+    if layout == "hrnet":  # experiments/*.yaml; its decoder is mmpose's "default"
+        sigma, decoder = (1.0 if scheme.name == "300w" else 1.5), "two-hot"
+    else:
+        sigma = 2.0
+        decoder = "popos" if layout == "popos" else "dark" if "_dark" in source.name else "two-hot"
+    return CodecInfo(
+        sigma=hints.sigma or sigma,
+        decoder=hints.decoder or decoder,
+        alignment="hrnet" if layout == "hrnet" else "mmpose",
+    )
 
 
 def known_hints(source: Path) -> Hints:
@@ -141,50 +150,14 @@ def check_hints(hints: Hints) -> Scheme | None:
     """The named scheme. Raises UsageError for a hint that no checkpoint could have."""
     if hints.resolution is not None and hints.resolution not in BY_TRIPLES:
         raise UsageError(f"--resolution {hints.resolution}: must be one of 64, 32, 16, 8, 4")
-    if hints.sigma is not None and not 0 < hints.sigma < math.inf:
-        raise UsageError(f"--sigma {hints.sigma}: must be above 0 heatmap pixels")
+    if hints.sigma is not None and not SIGMAS[0] <= hints.sigma <= SIGMAS[1]:
+        raise UsageError(
+            f"--sigma {hints.sigma:g}: must be from {SIGMAS[0]:g} to {SIGMAS[1]:g} heatmap pixels"
+        )
     if hints.decoder is not None and hints.decoder not in DECODERS:
         hint = f"{did_you_mean(hints.decoder, DECODERS)}Known: {', '.join(DECODERS)}."
         raise UsageError(f"unknown decoder {hints.decoder!r}", hint)
     return find_scheme(hints.scheme) if hints.scheme is not None else None
-
-
-def _tensors(source: Path, checkpoint: Any) -> dict[str, Tensor]:
-    """The network's tensors under our names. Raises PoposError where there are none."""
-    state = checkpoint
-    if isinstance(checkpoint, Mapping) and "state_dict" in checkpoint:
-        state = checkpoint["state_dict"]
-    if not isinstance(state, Mapping):
-        raise PoposError(f"{source}: holds {_kind(state)}, no state_dict; needed: {NEEDED}")
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
-    if not tensors:
-        keys = ", ".join(sorted(map(str, state))[:4])
-        raise PoposError(f"{source}: holds no tensors{f' but {keys}' * bool(keys)}; needed: {NEEDED}")
-    return {_our_name(name.removeprefix("module.")): tensor for name, tensor in tensors.items()}
-
-
-def _our_name(name: str) -> str:
-    for theirs, ours in RENAMED:
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    return name
-
-
-def _kind(value: object) -> str:
-    return f"one tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-
-
-def _describe(tensors: dict[str, Tensor]) -> str:
-    """What network these tensors may be, for an error."""
-    bare = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
-    branch = bare.get(FIRST_BRANCH.removeprefix("backbone."))
-    if branch is not None and branch.ndim:
-        ours = "a heatmap head" if "head.3.weight" in tensors else "another head"
-        head = ours if any("head" in name for name in tensors) else "no heatmap head"
-        return f"an HRNet-W{len(branch)} with {head}"
-    if "layer4.0.conv1.weight" in bare:
-        return f"a ResNet ({len(tensors)} tensors)"
-    return f"another network ({len(tensors)} tensors: {', '.join(list(tensors)[:3])} ...)"
 
 
 def _scheme_of(landmarks: int, source: Path) -> Scheme:
@@ -247,29 +220,34 @@ def _state(tensors: dict[str, Tensor], info: WeightsInfo, landmarks: int, source
             what = "is missing" if theirs is None else f"is {tuple(theirs.shape)}, not {tuple(ours.shape)}"
             raise PoposError(f"{source}: {name} {what} in this checkpoint; needed: {NEEDED}")
         state[name] = theirs.detach().to(ours.dtype, copy=True).contiguous()
-        if not torch.isfinite(state[name]).all():
-            raise PoposError(f"{source}: {name} has NaN or infinite values", "Take another checkpoint.")
     more = [name for name in tensors if name not in wanted and not UNUSED.match(name)]
     if more:
         raise PoposError(f"{source}: has tensors of another network, like {more[0]}; needed: {NEEDED}")
+    check_values(source, state)
     return state
 
 
 def _remarks(
-    source: Path, hints: Hints, info: WeightsInfo, sha256: str, downscaling: bool
-) -> tuple[str, ...]:
-    remarks = []
+    source: Path, hints: Hints, info: WeightsInfo, layout: str, sha256: str, downscaling: bool
+) -> Iterator[str]:
     named = [e for e in load_catalog().values() if e.source and e.source.endswith(f"/{source.name}")]
     if named and named[0].sha256 and not sha256.startswith(named[0].sha256):
-        remarks.append(
+        yield (
             f"{source.name} is the name of {named[0].name!r}, but the file's SHA-256 begins with "
             f"{sha256[:8]}, not {named[0].sha256[:8]}: damaged, or another file; taken for an unknown one"
         )
-    if info.scheme == "300w" and hints.label_offset is None and hints.name is None:
-        remarks.append(
+    if layout == "hrnet":
+        if hints.sigma is None:
+            yield f"sigma {info.codec.sigma:g}, as in HRNet's own settings; for another name it with --sigma"
+        if hints.label_offset is None:
+            yield (
+                "label offset 0; HRNet's code mirrors x to width - x, and counts the labels of 300W and COFW "
+                "from 1: a network trained by it needs --label-offset 0.5,1 there, 0.5,0 elsewhere"
+            )
+    elif info.scheme == "300w" and hints.label_offset is None and hints.name is None:
+        yield (
             "label offset 0; a network that mmpose or POPoS trained on 300W, whose labels count from 1, "
             "needs --label-offset 1,1"
         )
     if info.stem_norm == "shared" and not downscaling and hints.resolution is None:
-        remarks.append("POPoS's layout without downscale_layer: taken for its 64-pixel network")
-    return tuple(remarks)
+        yield "POPoS's layout without downscale_layer: taken for its 64-pixel network"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..core.calibration import FEATURES, Calibration
+from ..core.calibration import Calibration
 from ..core.codec import Codec
+from ..core.geometry import Alignment
+from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
 from ..data.home import replacing
@@ -21,40 +23,48 @@ from ..errors import PoposError, UsageError
 from .recognise import refuse_file, refuse_tensors
 
 FORMAT = 1
+# Strict: JSON's true and "1" are no numbers. None of them may be NaN or infinite.
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Offset = Annotated[Number, Field(ge=-1000, le=1000)]
+Mean = Annotated[Number, Field(ge=-1000, le=1000)]
+Deviation = Annotated[Number, Field(ge=1e-3, le=1000)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class CodecInfo(_Part):
-    sigma: float = 2.0
+    """The codec's own ranges are `Codec`'s to check."""
+
+    sigma: Number = 2.0
     decoder: str = "ml"
-    alignment: Literal["center", "mmpose"] = "center"
+    alignment: Alignment = "center"
 
 
 class CropInfo(_Part):
-    padding: float = 1.25
+    padding: Annotated[Number, Field(ge=0.5, le=10)] = 1.25
 
 
 class Normalisation(_Part):
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[Mean, Mean, Mean] = IMAGENET_MEAN
+    std: tuple[Deviation, Deviation, Deviation] = IMAGENET_STD
 
 
-Features = Annotated[tuple[float, ...], Field(min_length=len(FEATURES), max_length=len(FEATURES))]
+Numbers = tuple[Number, ...]
 
 
 class UncertaintyInfo(_Part):
-    """A `Calibration` (core/calibration.py), and the dataset and number of faces it was fitted to."""
+    """A `Calibration`, which checks them, and the dataset and number of faces it was fitted to."""
 
-    landmarks: tuple[float, ...]
-    own: Features
-    face: Features
-    lowest: tuple[Features, Features]
-    highest: tuple[Features, Features]
+    landmarks: Numbers
+    own: Numbers
+    face: Numbers
+    lowest: tuple[Numbers, Numbers]
+    highest: tuple[Numbers, Numbers]
     dataset: str
-    faces: int
+    faces: Annotated[Whole, Field(ge=1)]
 
 
 class WeightsInfo(_Part):
@@ -65,31 +75,48 @@ class WeightsInfo(_Part):
     run, where that is not what goes with the resolution.
     """
 
-    format: int = FORMAT
+    format: Annotated[Whole, Field(ge=1)] = FORMAT
     architecture: Literal["hrnet-w18"] = "hrnet-w18"
     stem_norm: Literal["own", "shared"] = "own"
     fusion: Literal["nearest", "bilinear"] = "nearest"
     stages: Literal[2, 3, 4] | None = None
-    resolution: int
-    image_size: int = 256
+    resolution: Annotated[Whole, Field(ge=1)]
+    image_size: Annotated[Whole, Field(ge=32, le=512)] = 256
     scheme: str
     scheme_definition: dict[str, Any] | None = None
     codec: CodecInfo = CodecInfo()
     crop: CropInfo = CropInfo()
-    label_offset: tuple[float, float] = (0.0, 0.0)
+    label_offset: tuple[Offset, Offset] = (0.0, 0.0)
     normalisation: Normalisation = Normalisation()
     uncertainty: UncertaintyInfo | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        self.build_codec()
+        if self.image_size // self.resolution not in VARIANTS:
+            sizes = ", ".join(str(self.image_size // stride) for stride in VARIANTS)
+            raise ValueError(f"resolution {self.resolution} of a {self.image_size}-pixel crop is not {sizes}")
+        return self
+
     def landmark_scheme(self, where: str) -> Scheme:
-        if self.scheme_definition is not None:
-            try:
-                return Scheme.from_dict(self.scheme_definition, where)
-            except UsageError as error:  # no flag of the user's is wrong
-                raise PoposError(error.message, error.hint) from None
-        if self.scheme not in SCHEMES:
-            raise PoposError(f"{where}: unknown landmark scheme {self.scheme!r}", "Upgrade popos.")
-        return SCHEMES[self.scheme]
+        """Raises PoposError, which begins with `where`, for a scheme that is unknown or no scheme."""
+        if self.scheme_definition is None:
+            if self.scheme not in SCHEMES:
+                raise PoposError(f"{where}: unknown landmark scheme {self.scheme!r}", "Upgrade popos.")
+            return SCHEMES[self.scheme]
+        try:
+            scheme = Scheme.from_dict(self.scheme_definition, where)
+        except UsageError as error:  # no flag of the user's is wrong
+            raise PoposError(error.message, error.hint) from None
+        if scheme.name != self.scheme:
+            raise PoposError(f"{where}: its scheme is {self.scheme!r}, but describes {scheme.name!r}")
+        return scheme
+
+    @property
+    def head_channels(self) -> int:
+        """Channels into the heatmap head: those of all branches of the last stage."""
+        return sum(CHANNELS[: self.stages or VARIANTS[self.image_size // self.resolution].stages])
 
     def build_codec(self) -> Codec:
         codec, told = self.codec, self.uncertainty
@@ -131,8 +158,11 @@ def _write(path: Path, tensors: dict[str, torch.Tensor], info: WeightsInfo) -> N
 
 
 def read_info(path: Path) -> WeightsInfo:
-    """The metadata alone. Raises PoposError where the file is not ours, torn, or newer."""
+    """The metadata alone. Raises PoposError where the file is not ours, torn, or newer, or where a number in
+    it cannot be."""
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise OSError("not a file") if path.exists() else FileNotFoundError
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             names = list(file.keys())
@@ -149,18 +179,43 @@ def read_info(path: Path) -> WeightsInfo:
                 f"{path}: weight format {data['format']} is newer than this popos reads ({FORMAT})",
                 "Upgrade popos.",
             )
-        return WeightsInfo.model_validate(data)
-    except (ValueError, TypeError) as error:
+        info = WeightsInfo.model_validate(data)
+    except (ValueError, TypeError, RecursionError) as error:
         what = str(error)
         if isinstance(error, ValidationError):  # its own text has several lines and a link
             first = error.errors()[0]
-            what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise PoposError(f"{path}: its metadata does not describe popos weights: {what}") from None
+            what = ": ".join([".".join(map(str, first["loc"])), first["msg"]][not first["loc"] :])
+        raise PoposError(
+            f"{path}: its metadata does not describe weights that this popos can run: {what}",
+            "Upgrade popos, or take the file from its source again.",
+        ) from None
+    scheme = info.landmark_scheme(str(path))
+    if info.uncertainty and len(info.uncertainty.landmarks) != scheme.landmarks:
+        raise PoposError(
+            f"{path}: calibrated for {len(info.uncertainty.landmarks)} landmarks, but its scheme "
+            f"{scheme.name!r} has {scheme.landmarks}"
+        )
+    return info
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors, floating ones as float32."""
-    return {k: v.float() if v.is_floating_point() else v for k, v in _read_tensors(path).items()}
+    """All tensors, floating ones as float32. Raises PoposError where one cannot be a network's."""
+    state = {}
+    for name, tensor in _read_tensors(path).items():
+        if not (tensor.is_floating_point() or name.endswith(".num_batches_tracked")):
+            raise PoposError(f"{path}: {name} is of {tensor.dtype}, not of floating numbers")
+        state[name] = tensor.float() if tensor.is_floating_point() else tensor
+    check_values(path, state)
+    return state
+
+
+def check_values(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Raises PoposError for a value with which a network computes nothing."""
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise PoposError(f"{path}: {name} has NaN or infinite values", "Take another file.")
+        if name.endswith(".running_var") and (tensor < 0).any():
+            raise PoposError(f"{path}: {name} has negative values, which no variance has")
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -175,19 +230,19 @@ def read_weights(path: Path) -> tuple[Landmarker, Codec, WeightsInfo, Scheme]:
     """Model (eval mode, CPU, float32), its codec, metadata and scheme."""
     info = read_info(path)
     scheme = info.landmark_scheme(str(path))
-    try:
-        codec, model = info.build_codec(), info.build_model(scheme.landmarks)
-    except ValueError as error:
-        raise PoposError(f"{path}: this popos cannot run these weights: {error}", "Upgrade popos.") from None
     state = read_state(path)
-    bias = state.get("head.3.bias")
-    if bias is not None and bias.numel() != scheme.landmarks:
+    # Before the model is built: landmarks that no tensor has could fill the memory.
+    head = tuple(state["head.3.weight"].shape) if "head.3.weight" in state else "missing"
+    wanted = (scheme.landmarks, info.head_channels, 1, 1)
+    if head != wanted:
         raise PoposError(
-            f"{path}: finds {bias.numel()} landmarks, but its scheme {scheme.name!r} has {scheme.landmarks}"
+            f"{path}: the head's last tensor, head.3.weight, is {head}, but scheme {scheme.name!r} with "
+            f"{scheme.landmarks} landmarks, at resolution {info.resolution}, needs {wanted}"
         )
+    model = info.build_model(scheme.landmarks)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise PoposError(f"{path}: the tensors are not those of its network: {first}") from None
-    return model.eval(), codec, info, scheme
+    return model.eval(), info.build_codec(), info, scheme

@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import UsageError
+from ..errors import PoposError, UsageError
 from .network import broken_off, cannot_write, of_the_disk, pause, refusal, unreachable
 
 T = TypeVar("T")
+# The Hub's rule for each part: letters, digits and ._- but none of the latter at the ends or doubled.
+_PART = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
+REPOSITORY = f"{_PART}/{_PART}"
 # Seconds for the first question, which is put once: without a network the answer should come at once.
 QUICK = 10
 
@@ -42,7 +45,7 @@ def parse_address(source: str, revision: str | None = None) -> Address:
 
     Raises UsageError for anything else.
     """
-    found = re.fullmatch(r"hf://([^/@\s]+/[^/@\s]+)(?:@([^/@\s]+))?/([^@\s]+)(?:@([^@\s]+))?", source)
+    found = re.fullmatch(rf"hf://({REPOSITORY})(?:@([^/@\s]+))?/([^@\s]+)(?:@([^@\s]+))?", source)
     if not found or ".." in found[3].split("/") or found[3].endswith("/"):
         raise UsageError(f"{source}: not hf://owner/repo/file")
     return Address(found[1], found[3], found[2] or found[4] or revision)
@@ -94,9 +97,12 @@ def sha256(path: Path) -> str:
 
 
 def _digest(path: Path, state: hashlib._Hash) -> str:
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            state.update(piece)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                state.update(piece)
+    except OSError as error:
+        raise PoposError(f"{path}: cannot be read: {error.strerror or error}") from None
     return state.hexdigest()
 
 
@@ -109,17 +115,18 @@ def forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def download(address: Address, accept: Callable[[str], None]) -> tuple[Path, str]:
+def download(address: Address, accept: Callable[[str, int | None], None]) -> tuple[Path, str]:
     """Bring a file into the client's cache; its path, and the hash that the Hub told.
 
-    accept(hash) is called before anything is fetched, and may raise. Raises PoposError.
+    accept(hash, bytes) is called before anything is fetched, and may raise. Raises PoposError.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     url = hf_hub_url(address.repository, address.file, revision=address.revision)
     with quiet():
-        told = _patiently(address, lambda: get_hf_file_metadata(url, timeout=QUICK)).etag or ""
-        accept(told)
+        known = _patiently(address, lambda: get_hf_file_metadata(url, timeout=QUICK))
+        told = known.etag or ""
+        accept(told, known.size)
         path = _patiently(
             address, lambda: hf_hub_download(address.repository, address.file, revision=address.revision)
         )

@@ -14,7 +14,7 @@ from .card import Place, model_card
 from .catalog import entry_of, load_catalog
 from .find import BEST, find_weights
 from .format import WeightsInfo, read_weights
-from .hub import quiet
+from .hub import REPOSITORY, quiet
 from .network import first_line, offline
 
 CARD = "README.md"
@@ -33,9 +33,7 @@ class Upload:
 
 def check_place(repository: str, file: str | None) -> None:
     """Raises UsageError for a repository that is not owner/repo, or a file name that the Hub cannot take."""
-    # The Hub's rule for each part: letters, digits and ._- but none of the latter at the ends or doubled.
-    part = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
-    if not re.fullmatch(f"{part}/{part}", repository) or len(repository) > 96 or repository.endswith(".git"):
+    if not re.fullmatch(REPOSITORY, repository) or len(repository) > 96 or repository.endswith(".git"):
         raise UsageError(
             f"{repository}: not a repository OWNER/REPO of the Hub", "Like this: ada/landmarks-wflw"
         )
@@ -105,6 +103,8 @@ def read_results(metrics: Path, weights: str, path: Path, info: WeightsInfo) -> 
 
 def _is_result(result: Any) -> bool:
     if not isinstance(result, dict) or not all(key in result for key in COMMON):
+        return False
+    if not isinstance(result["threshold"], int | float):
         return False
     subsets = result.get("subsets", {})
     parts = [result, *subsets.values()] if isinstance(subsets, dict) else [None]

@@ -42,6 +42,8 @@ def _kind(path: Path) -> tuple[str, str] | None:
     """What a file is by its first bytes, and a hint; None: nothing that we know."""
     if path.is_dir():
         return "a folder", "Name a run's folder or a .safetensors file."
+    if not path.is_file():
+        return "not a file", "Name a run's folder or a .safetensors file."
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -60,6 +62,8 @@ def _kind(path: Path) -> tuple[str, str] | None:
         )
     if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
         return "a web page, not weights: its download was answered with a message", AGAIN
+    if re.match(rb'\s*(\{\s*["}]|\[)', head):
+        return "JSON, not weights: its download may have been answered with a message", AGAIN
     # Protocol buffers have no signature: ONNX begins with its version, then its producer's name.
     if re.match(rb"\x08[\x01-\x20]\x12", head) or path.suffix.lower() == ".onnx":
         return (

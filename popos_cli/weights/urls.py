@@ -11,7 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.error import HTTPError
 
 from filelock import FileLock
@@ -39,14 +39,34 @@ class _Response(Protocol):
     def read(self, amt: int) -> bytes: ...
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a host to another address, but not from https to one that anybody on the way may change."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+        if not newurl.lower().startswith("https://" if req.type == "https" else ("https://", "http://")):
+            raise PoposError(
+                f"{req.full_url}: the host leads to {newurl}, which is not safe",
+                "Open the address in a browser, download the file there, and name its path.",
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def too_long(source: object, size: int, limit: int) -> PoposError:
+    return PoposError(
+        f"{source}: has {size} bytes, but the catalog says {limit}: another file, not taken",
+        "If you trust it, mend its size in the catalog.",
+    )
+
+
 def download(
-    url: str, target: Path, accept: Callable[[Path], None], hash_known: bool, progress: Progress | None
-) -> None:
+    url: str, target: Path, accept: Callable[[Path], None], hash_known: bool, limit: int | None,
+    progress: Progress | None,
+) -> None:  # fmt: skip
     """Bring a file to `target`. Bytes gather in target.part; a later call goes on from there.
 
     accept(path): verifies the whole file, raises PoposError where it is a wrong one, which is removed.
-    hash_known: `accept` would notice a file that is cut or put together of two. Two calls at once, in
-    whichever processes, wait for each other. Raises PoposError.
+    hash_known: `accept` would notice a file that is cut or put together of two. limit: the most bytes.
+    Two calls at once, in whichever processes, wait for each other. Raises PoposError.
     """
     part = target.with_name(f"{target.name}.part")
     try:
@@ -55,7 +75,7 @@ def download(
             if target.exists():  # another process was quicker
                 return
             resumed = part.exists()
-            _complete(url, part, hash_known, progress)
+            _complete(url, part, hash_known, limit, progress)
             try:
                 accept(part)
             except PoposError:
@@ -63,7 +83,7 @@ def download(
                 if not resumed:
                     raise
                 # The beginning came from an earlier call, perhaps from another file of that address.
-                _complete(url, part, hash_known, progress)
+                _complete(url, part, hash_known, limit, progress)
                 _accept_or_discard(part, accept)
             part.replace(target)
             _validator(part).unlink(missing_ok=True)
@@ -89,7 +109,7 @@ def _discard(part: Path) -> None:
     _validator(part).unlink(missing_ok=True)
 
 
-def _complete(url: str, part: Path, hash_known: bool, progress: Progress | None) -> None:
+def _complete(url: str, part: Path, hash_known: bool, limit: int | None, progress: Progress | None) -> None:
     """Fill `part`, over as many connections as it takes. Raises PoposError, or OSError of the disk."""
     failures = received = 0  # tries in a row that brought nothing; bytes of this call
     for _ in range(MOST_CUTS):
@@ -97,7 +117,7 @@ def _complete(url: str, part: Path, hash_known: bool, progress: Progress | None)
         status: int | None = None
         retry_after, unheard = None, False
         try:
-            return _get(url, part, hash_known, progress)
+            return _get(url, part, hash_known, limit, progress)
         except HTTPError as error:
             error.close()
             status, retry_after = error.code, error.headers.get("Retry-After")
@@ -125,14 +145,15 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _get(url: str, part: Path, hash_known: bool, progress: Progress | None) -> None:
+def _get(url: str, part: Path, hash_known: bool, limit: int | None, progress: Progress | None) -> None:
     """One connection: begin, or go on with, `part`. Returns only when it is whole."""
     have, tag = _size(part), _read(_validator(part))
     headers = {"User-Agent": "popos", "Accept-Encoding": "identity"}
     if have and (tag or hash_known):
         headers |= {"Range": f"bytes={have}-", **({"If-Range": tag} if tag else {})}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        opener = urllib.request.build_opener(_Redirects)
+        response = opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address at all
@@ -144,12 +165,15 @@ def _get(url: str, part: Path, hash_known: bool, progress: Progress | None) -> N
         _validator(part).write_text(_tag_of(response), encoding="utf-8")
         with part.open("ab" if start else "wb") as file:
             piece, done = first, start
-            while piece:
+            while piece and not (limit and max(total or 0, done) > limit):
                 file.write(piece)
                 done += len(piece)
                 if progress:
                     progress(done, total)
                 piece = _read_piece(response)
+    if limit and max(total or 0, done) > limit:
+        _discard(part)
+        raise too_long(url, max(total or 0, done), limit)
     if total is not None and done < total:
         raise _Cut
 

@@ -47,6 +47,27 @@ def test_unlabelled_landmarks_do_not_count():
     assert part(features).isfinite().all()
 
 
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("landmarks", (0.0, float("nan")), "finite"),
+        ("landmarks", (float("-inf"), 0.0), "finite"),
+        ("own", (0.0,) * 4, "rows of 5"),
+        ("face", (0.0,) * 6, "rows of 5"),
+        ("own", (0.0, 1e300, 0.0, 0.0, 0.0), "finite"),
+        ("lowest", ((0.0,) * 5,), "rows of 5"),
+        ("highest", ((0.0,) * 5, (0.0,) * 5, (0.0,) * 5), "rows of 5"),
+        ("highest", ((0.0,) * 5, (-1.0,) * 5), "lowest"),
+    ],
+)
+def test_numbers_that_are_no_calibration(field, value, message):
+    row = (0.0,) * 5
+    right = {"landmarks": (1.0, 2.0), "own": row, "face": row, "lowest": (row, row), "highest": (row, row)}
+    Calibration(**right)
+    with pytest.raises(ValueError, match=message):
+        Calibration(**{**right, field: value})
+
+
 def test_nothing_beyond_the_range_seen():
     features, errors, _ = draw(300, seed=3)
     fitted = fit_calibration(features, errors)

@@ -1,5 +1,8 @@
 """Encode and decode as a pair: what holds for any landmark, map, size and dtype."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from popos_cli.core.calibration import FEATURES, Calibration
 from popos_cli.core.codec import Codec
 from popos_cli.core.decoders import DECODERS
 
@@ -34,7 +38,7 @@ def noisy(codec, count, seed, batch=1, noise=0.05):
 
 
 @pytest.mark.parametrize("decoder", EXACT)
-@pytest.mark.parametrize("alignment", ["center", "mmpose"])
+@pytest.mark.parametrize("alignment", ["center", "mmpose", "hrnet"])
 @pytest.mark.parametrize(("resolution", "image_size"), [(r, 256) for r in SIZES] + ODD_SIZES)
 def test_round_trip(decoder, alignment, resolution, image_size):
     codec = Codec(resolution, image_size, decoder=decoder, alignment=alignment)
@@ -59,7 +63,12 @@ def test_encode_follows_its_formula():
 
 
 @pytest.mark.parametrize(
-    "alignment, first, last", [("center", (7.5, 15.5), (247.5, 239.5)), ("mmpose", (0, 0), (240, 224))]
+    "alignment, first, last",
+    [
+        ("center", (7.5, 15.5), (247.5, 239.5)),
+        ("mmpose", (0, 0), (240, 224)),
+        ("hrnet", (8.5, 16.5), (248.5, 240.5)),
+    ],
 )
 def test_alignment_places_the_heatmap_pixels(alignment, first, last):
     codec = Codec((16, 8), (256, 256), alignment=alignment)
@@ -220,6 +229,22 @@ def test_empty_batches(decoder, shape):
         ({"resolution": 16, "image_size": -256}, "positive"),
         ({"resolution": 16, "sigma": 0}, "sigma"),
         ({"resolution": 16, "sigma": float("nan")}, "sigma"),
+        ({"resolution": 16, "sigma": float("inf")}, "sigma"),
+        ({"resolution": 16, "sigma": 1e-300}, "sigma"),
+        ({"resolution": 16, "sigma": 1e30}, "sigma"),
+        ({"resolution": 16.5}, "whole number"),
+        ({"resolution": np.float32(16.5)}, "whole number"),
+        ({"resolution": float("nan")}, "whole number"),
+        ({"resolution": float("inf")}, "whole number"),
+        ({"resolution": (16, 16.5)}, "whole number"),
+        ({"resolution": True}, "whole number"),
+        ({"resolution": np.True_}, "whole number"),
+        ({"resolution": (16, True)}, "whole number"),
+        ({"resolution": "16"}, "whole number"),
+        ({"resolution": None}, "whole number"),
+        ({"resolution": (16, 16, 16)}, "whole number"),
+        ({"resolution": (16,)}, "whole number"),
+        ({"resolution": 16, "image_size": 256.5}, "image_size"),
         ({"resolution": 16, "decoder": "onehot"}, "one-hot"),
         ({"resolution": 16, "alignment": "udp"}, "alignment"),
     ],
@@ -227,6 +252,36 @@ def test_empty_batches(decoder, shape):
 def test_wrong_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Codec(**arguments)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [16.0, np.int64(16), np.uint8(16), np.float32(16), np.array(16), torch.tensor(16), (16, 16), [16, 16.0],
+     (np.int32(16), np.float64(16)), np.array([16, 16])],
+    ids=repr,
+)  # fmt: skip
+def test_a_size_is_whole_pixels_of_any_number_type(size):
+    codec = Codec(size, image_size=np.int64(256))
+    assert codec == Codec(16)
+    assert type(codec.width) is type(codec.image_height) is int
+    assert codec.encode(np.zeros((1, 2, 2))).shape == (1, 2, 16, 16)
+
+
+def test_equal_codecs_are_equal():
+    def calibration(bias):
+        row = (0.0,) * len(FEATURES)
+        return Calibration((bias, 2.0), row, row, (row, row), (row, row))
+
+    plain = {"resolution": 16, "sigma": 1.5, "decoder": "dark", "calibration": calibration(1.0)}
+    codec = Codec(**plain)
+    for same in (Codec(**plain), pickle.loads(pickle.dumps(codec)), copy.deepcopy(codec)):
+        assert same == codec and hash(same) == hash(codec) and len({same, codec}) == 1
+    for change in (
+        {"resolution": 32}, {"resolution": (16, 32)}, {"image_size": 128}, {"sigma": 2.0}, {"decoder": "ml"},
+        {"alignment": "mmpose"}, {"calibration": None}, {"calibration": calibration(1.5)},
+    ):  # fmt: skip
+        assert Codec(**{**plain, **change}) != codec
+    assert codec != repr(codec)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (1, 16, 16), (1, 1, 16, 8), (1, 1, 8, 16)])

@@ -20,7 +20,7 @@ from popos_cli.core.geometry import (
 
 quick = settings(deadline=None, max_examples=50, derandomize=True)
 places = st.tuples(st.floats(-500, 5000), st.floats(-500, 5000))
-alignments = st.sampled_from(["center", "mmpose"])
+alignments = st.sampled_from(["center", "mmpose", "hrnet"])
 
 
 def dot(size, place, spread):
@@ -72,7 +72,7 @@ def test_matrices_come_in_batches():
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("rotation", [0.0, 33.0, -120.0])
-@pytest.mark.parametrize("alignment", ["center", "mmpose"])
+@pytest.mark.parametrize("alignment", ["center", "mmpose", "hrnet"])
 @pytest.mark.parametrize("side", [60.0, 100.0, 180.0])
 def test_pixels_and_points_move_alike(flip, rotation, alignment, side):
     place = np.array([93.3, 71.8])
@@ -138,7 +138,7 @@ def test_outside_is_black_and_the_picture_untouched():
     assert (crop[33:60, 33:60] == 200).all() and (image == 200).all()
 
 
-@pytest.mark.parametrize("alignment", ["center", "mmpose"])
+@pytest.mark.parametrize("alignment", ["center", "mmpose", "hrnet"])
 def test_flip_mirrors_about_the_crops_middle(alignment):
     center, side, points = np.array([70.3, 55.0]), 90.0, np.random.default_rng(0).uniform(0, 120, (9, 2))
     plain = transform(points, crop_matrix(center, side, 128, alignment, 15.0))

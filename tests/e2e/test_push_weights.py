@@ -69,7 +69,7 @@ def test_dry_run_shows_the_card_and_asks_nobody(popos, trained):
     told = popos("push-weights", trained, "ada/faces", "--dry-run").ok()
     machine = popos("push-weights", trained, "ada/faces", "--dry-run", "--json").ok().json
     assert told.out == machine["card"]
-    assert told.out.startswith("---\nlicense: unknown\n")
+    assert told.out.startswith("---\n") and "\nlicense: unknown\n" in told.out
     assert machine["commit"] is None
     assert (machine["file"], machine["size"]) == (
         "synthetic-4-1.safetensors", (trained / "best.safetensors").stat().st_size,

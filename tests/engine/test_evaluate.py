@@ -1,6 +1,7 @@
 """The way back from heatmaps to the picture, and the flip test."""
 
 import numpy as np
+import pytest
 import torch
 
 from popos_cli.core.codec import Codec
@@ -36,6 +37,27 @@ def test_in_mmpose_alignment_the_shift_by_one_pixel_leaves_one_crop_pixel():
     difference = codec.decode(back).points - inner
     assert torch.allclose(difference[..., 0], torch.ones(3, 68).double(), atol=0.05)
     assert torch.allclose(difference[..., 1], torch.zeros(3, 68).double(), atol=0.05)
+
+
+@pytest.mark.parametrize("alignment", ["center", "hrnet"])
+def test_both_views_of_the_flip_test_give_the_same_point(alignment):
+    codec = Codec(64, alignment=alignment)
+
+    class FindsTheDot(torch.nn.Module):
+        """The heatmap of the brightest spot's centre."""
+
+        def forward(self, images):
+            light = images[:, 0] / images[:, 0].sum((1, 2), keepdim=True)
+            at = torch.arange(256.0)
+            return codec.encode(
+                torch.stack([(light.sum(1) * at).sum(1), (light.sum(2) * at).sum(1)], 1)[:, None]
+            )
+
+    dot = Codec(256, sigma=3.0).encode(torch.tensor([[[90.3, 140.6]]]))
+    heatmaps = predict_heatmaps(FindsTheDot(), dot.repeat(1, 3, 1, 1), torch.tensor([0]), alignment)
+    torch.testing.assert_close(
+        codec.decode(heatmaps).points, torch.tensor([[[90.3, 140.6]]]), atol=0.01, rtol=0
+    )
 
 
 def test_the_flip_test_averages_both_views():

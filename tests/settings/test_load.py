@@ -350,6 +350,8 @@ def _values(key: str, field: FieldInfo) -> st.SearchStrategy[Any]:
     """Any value that the field's annotation and range allow."""
     if key == "schedule.milestones":
         return st.tuples(*[st.floats(0, 1, exclude_min=True)] * 2)
+    if key == "codec.sigma":
+        return st.just(0.0) | st.floats(0.1, 256)
     if field.annotation is bool:
         return st.booleans()
     if get_origin(field.annotation) is Literal:
@@ -410,6 +412,11 @@ def test_any_settings_can_be_set_one_by_one(settings: TrainSettings) -> None:
 
 
 # The rest
+
+
+@pytest.mark.parametrize("sigma", [-1, 0.05, 1e-300, 257])
+def test_a_sigma_that_no_codec_takes(sigma: float) -> None:
+    assert "codec.sigma" in refusal(sets=[f"codec.sigma={sigma}"]).message
 
 
 def test_settings_are_frozen() -> None:

@@ -1,5 +1,7 @@
 """The model card: every fact is the weights' own, and the front matter is what the Hub reads."""
 
+import re
+
 import pytest
 from huggingface_hub import ModelCard
 
@@ -142,3 +144,58 @@ def test_figures():
         )
     ]
     assert "None were given" in model_card(info(training={}), PLACE, [])
+
+
+BREAKS_OUT = [
+    "x` | y\n\n# Free money\n", "```\n# Free money\n```", "---\nlicense: mit\n---", "<img src=x onerror=y>",
+    "[here](http://evil)", "![i](http://evil)", "| a | b |", "a\x1b[31mb\x00\u202e", "x\ud800",
+    "$x$ **bold** &amp;",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BREAKS_OUT, ids=ascii)
+def test_names_from_the_data_stay_names(bad):
+    """Wherever metadata and results have a free text, it ends neither its line nor its code."""
+    scheme = Scheme(bad, 3, {}, frozenset(), (), None)
+    told = UncertaintyInfo(
+        landmarks=(1.0,) * 3, own=NONE, face=NONE, lowest=(NONE, NONE), highest=(NONE, NONE),
+        dataset=bad, faces=7,
+    )  # fmt: skip
+    settings = {"dataset": bad, "model": {"init": bad, "more": [bad, None]}, bad: 3}
+    results = [{
+        **RESULT, "dataset": bad, "split": bad, "decoder": bad, "normaliser": bad, "averaging": bad,
+        "detector": bad, "subsets": {bad: RESULT["subsets"]["pose"]},
+    }]  # fmt: skip
+    training = {"dataset": bad, "settings": settings, "epoch": bad, "val_nme": float("nan")}
+    own = info(scheme=bad, scheme_definition=scheme.to_dict(), uncertainty=told, training=training)
+    plain = info(scheme="x", scheme_definition=Scheme("x", 3, {}, frozenset(), (), None).to_dict())
+    place = Place("ada/faces", "f.safetensors", bad)
+    card, other = model_card(own, place, results), model_card(plain, place, [RESULT])
+    assert headings(card) == headings(other)
+    assert card.encode().decode() == card and "\x1b" not in card
+    assert front(card)["license"] == "other" and "popos" in front(card)["tags"]
+    for row in (line for line in card.splitlines() if line.startswith("|") and "inter-ocular" not in line):
+        assert len(re.split(r"(?<!\\)\|", row)) in (4, 12)
+    imported = model_card(info(training={"imported": {"file": bad, "sha256": bad}}), PLACE, [])
+    assert headings(imported)[1:] == [h for h in headings(other)[1:] if h != "## Recipe"]
+    for tag in ("<img", "](http"):
+        assert re.search(r"(?<![\\`])" + re.escape(tag), outside_code(card)) is None
+
+
+def outside_code(card):
+    return re.sub(r"(?s)(`+)(?!`).*?(?<!`)\1(?!`)", "", card.partition("\n---\n")[2])
+
+
+def headings(card):
+    """Of the Markdown outside blocks of code, the file's own name aside."""
+    fence, found = "", []
+    for line in card.partition("\n---\n")[2].splitlines():
+        ticks = re.match("`{3,}|", line)[0]
+        if fence:
+            fence = "" if ticks == fence and line == fence else fence
+        elif ticks:
+            fence = ticks
+        elif line.startswith("#"):
+            found.append(re.sub(r"\d+ facial", "facial", line))
+    assert not fence
+    return found

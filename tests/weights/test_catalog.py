@@ -90,16 +90,46 @@ def test_a_catalog_of_ones_own(home, tmp_path):
         ('[mine]\nsource = "x"\nsha256 = "0123456z"', "sha256"),
         ('[mine]\nsource = "x"\nlabel_offset = [1]', "label_offset"),
         ('[mine]\nsource = "x"\nlabel_offset = [1, "2"]', "label_offset"),
+        ('[mine]\nsource = "x"\nlabel_offset = [nan, 0]', "label_offset"),
+        (f'[mine]\nsource = "x"\nlabel_offset = [1{"0" * 400}, 0]', "label_offset"),
+        ('[mine]\nsource = "x"\nsigma = nan', "sigma"),
+        ('[mine]\nsource = "x"\nsigma = inf', "sigma"),
+        ('[mine]\nsource = "x"\nsize = -3', "size"),
+        ('[mine]\nsource = ""', "source"),
+        ('[mine]\nsource = "hf://one-part"', "source"),
+        ('[mine]\nsource = "ftp://host/net.pth"', "source"),
+        ('[mine]\nsource = "a\\u0000b"', "[mine]"),
+        (f"[mine]\nsource = {'[' * 10_000}", "not a readable TOML file"),
+        (f"[mine]\nsize = {'9' * 5000}", "not a readable TOML file"),
+        (b"[mine]\nwhat = '\xff'", "not a readable TOML file"),
+        (None, "cannot read the catalog"),
     ],
+    ids=lambda value: str(value)[:50],
 )
-def test_a_catalog_that_cannot_be_used(home, text, words):
-    path = home / "catalog.toml"
-    path.write_text(text)
+def test_a_catalog_that_cannot_be_used(home, text, words, caplog):
+    """Refused where a flag names it; in POPOS_HOME its good entries are used, and a note names the others."""
+    path, good = home / "catalog.toml", b'\n[good]\nsource = "w.safetensors"\n'
+    if text is None:
+        path.mkdir()
+    else:
+        path.write_bytes((text if isinstance(text, bytes) else text.encode()) + good)
     with pytest.raises(PoposError) as caught:
-        load_catalog()
+        load_catalog(path)
     message = caught.value.message
     assert str(path) in message and words in message
     assert "\n" not in message
+    caplog.clear()
+    whole = "TOML" not in words and text is not None
+    assert ("good" in load_catalog()) == whole and "default" in load_catalog()
+    assert "mine" not in load_catalog()
+    (note,) = [record.getMessage() for record in caplog.records] or [f"passed over: {message}"]
+    assert note == f"passed over: {message}"
+    assert path.exists()  # it is the user's own
+
+
+def test_a_catalog_that_an_editor_of_windows_wrote(home):
+    (home / "catalog.toml").write_bytes(b"\xef\xbb\xbf" + MINE.replace("\n", "\r\n").encode())
+    assert "mine" in load_catalog()
 
 
 def test_a_catalog_that_is_not_there(tmp_path):

@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -317,13 +318,65 @@ def test_an_address_of_nowhere(address):
     assert address in caught.value.message
 
 
-def test_pins_that_cannot_be_read(host, home):
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b'{"a": 1}', b"\xff\xfe", b"[" * 100_000, b"", b"null", None],
+    ids=["torn", "list", "number", "no UTF-8", "deep", "empty", "null", "folder"],
+)
+def test_pins_that_cannot_be_read_are_set_aside(host, home, content, caplog):
     url = host.serve("/net.pth", DATA)
     home.mkdir()
-    (home / "pins.json").write_text("{")
-    with pytest.raises(PoposError, match=r"pins\.json"):
-        fetch(url)
-    assert host.log == []
+    pins = home / "pins.json"
+    if content is None:
+        (pins / "inside").mkdir(parents=True)
+    else:
+        pins.write_bytes(content)
+    assert fetch(url).read_bytes() == DATA
+    assert json.loads(pins.read_text()) == {url: SHA256}
+    (aside,) = home.glob("pins.json.*.broken")
+    assert content is None or aside.read_bytes() == content
+    (note,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert str(pins) in note and aside.name in note
+
+
+def refuse_pages(path):
+    if path.read_bytes()[:1] in b"<{":
+        raise PoposError(f"{path}: a page")
+
+
+@pytest.mark.parametrize("page", [b'{"error": "busy"}', b"<p>Sign in</p>"])
+def test_a_page_with_status_200_is_not_pinned(host, home, page):
+    """The host is mended, and the name works."""
+    url = host.serve("/net.pth", page)
+    error = refusal(url, f"{url}: a page", check=refuse_pages)
+    assert ".part" not in error.message
+    assert left(home) == [] and not (home / "pins.json").exists()
+    host.serve("/net.pth", DATA)
+    assert fetch(url, check=refuse_pages).read_bytes() == DATA
+    assert json.loads((home / "pins.json").read_text()) == {url: SHA256}
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_the_catalogs_size_bounds_a_download(host, home, lengths):
+    host.lengths = lengths
+    url = host.serve("/net.pth", DATA)
+    refusal(entry(url, size=len(DATA) // 2), url, "but the catalog says 500000")
+    assert left(home) == []
+    assert fetch(entry(url, size=len(DATA))).read_bytes() == DATA
+
+
+def test_a_redirect(host, home):
+    """Followed, but not to another kind of address, nor from https to http."""
+    url = host.serve("/net.pth", DATA)
+    assert fetch(entry(host.serve("/old.pth", b"", location=url))).read_bytes() == DATA
+    for place, words in (("ftp://127.0.0.1/net.pth", "leads to"), ("file:///etc/passwd", "302")):
+        there = host.serve(f"/{place[:3]}.pth", b"", location=place)
+        refusal(entry(there), there, words)
+    handler = urls._Redirects()
+    request = urllib.request.Request("https://example.org/a.pth")
+    with pytest.raises(PoposError, match="not safe"):
+        handler.redirect_request(request, None, 302, "Found", {}, "http://example.org/a.pth")
+    assert handler.redirect_request(request, None, 302, "Found", {}, "https://b.org/a.pth").host == "b.org"
 
 
 def test_a_file_of_ones_own(tmp_path):
@@ -462,6 +515,17 @@ def test_the_hub_fails_for_good(hub, client):
 def test_no_hub(hub, client):
     hub.stop()
     client.refusal("hf://me/nets/net.safetensors", "cannot be reached", "refused")
+
+
+def test_the_catalogs_size_bounds_a_file_of_the_hub(hub, client):
+    source = hub.put("me/nets", "net.safetensors", DATA)
+    code = FETCH.replace("fetch(sys.argv[1])", f"fetch(Entry('net', 'face', '', '', {source!r}, size=1000))")
+    code = code.replace("import resource", "from popos_cli.weights.catalog import Entry\nimport resource")
+    call = subprocess.run(
+        [sys.executable, "-c", code, source, "0"], env=client.environment, capture_output=True, text=True
+    )
+    assert call.returncode == 1 and "has 1000000 bytes, but the catalog says 1000" in call.stderr
+    assert client.whole_files() == [] and "GET" not in asked(hub)
 
 
 def test_a_wrong_hash_from_the_hub(hub, client, home):

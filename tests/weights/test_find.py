@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import os
+import re
 
 import pytest
 import torch
@@ -15,7 +18,8 @@ from popos_cli.core.model import Landmarker
 from popos_cli.data.home import remember
 from popos_cli.errors import PoposError, UsageError
 from popos_cli.weights import find
-from popos_cli.weights.find import face_weights, find_weights, initial_state, trained_on
+from popos_cli.weights.catalog import Entry
+from popos_cli.weights.find import face_weights, find_weights, initial_state, trained_on, weights_here
 from popos_cli.weights.foreign import import_checkpoint
 from popos_cli.weights.format import WeightsInfo, read_info, save_weights
 
@@ -139,6 +143,66 @@ def test_own_runs_then_downloads_then_bundled(home, host, tmp_path, ours, foreig
     assert names == [str(run), "club", "mine", url, "default", "small"]
     downloaded.write_bytes(data[:-1] + b"x")  # no longer what was pinned
     assert url not in [name for name, _, _ in face_weights()]
+
+
+@pytest.mark.parametrize("poison", ["deep", "folder", "pipe", "page", "scheme", "nan"])
+def test_a_broken_file_among_the_weights_is_named_and_passed_over(home, ours, poison, caplog):
+    (home / "weights").mkdir()
+    path = home / "weights/bad.safetensors"
+    info = read_info(ours)
+    state = {"x": torch.zeros(1)}
+    if poison == "folder":
+        path.mkdir()
+    elif poison == "pipe":
+        os.mkfifo(path)
+    elif poison == "page":
+        path.write_text('{"error": "busy"}')
+    else:
+        change = {"scheme": {"scheme": "nobody's"}, "nan": {"crop": {"padding": float("nan")}}, "deep": {}}
+        text = "[" * 100_000 if poison == "deep" else json.dumps({**info.model_dump(), **change[poison]})
+        save_file(state, path, {"popos": text})
+    (home / "weights/good.safetensors").write_bytes(ours.read_bytes())
+    (home / "pins.json").write_text('{"no address": "00"}')
+    assert [name for name, _, _ in face_weights()] == ["good", "default", "small"]
+    notes = [record.getMessage() for record in caplog.records]
+    assert len(notes) == 2 and str(path) in notes[0] and "no address" in notes[1]
+    assert all(note.startswith("passed over: ") and "\n" not in note for note in notes)
+    assert [name for name, found in weights_here() if isinstance(found, PoposError)] == ["bad", "no address"]
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "net.pth"])
+@pytest.mark.parametrize("page", [b'{"error": "busy"}', b"<html>Sign in</html>", b"", b"busy"])
+def test_an_error_page_is_not_taken_for_weights(home, host, ours, name, page):
+    """Its name works as soon as the host has the file."""
+    url = host.serve(f"/{name}", page)
+    with pytest.raises(PoposError) as caught:
+        find_weights(url)
+    assert url in caught.value.message and "\n" not in caught.value.message
+    assert not (home / "pins.json").exists() and not (home / "weights").exists()
+    if name == "w.safetensors":
+        host.serve("/w.safetensors", ours.read_bytes())
+        assert find_weights(url).read_bytes() == ours.read_bytes()
+
+
+def test_a_checkpoint_of_another_network_is_not_pinned(home, host, foreign):
+    file = io.BytesIO()
+    torch.save({"fc.weight": torch.zeros(3, 3)}, file)
+    url = host.serve("/net.pth", file.getvalue())
+    with pytest.raises(PoposError, match="another network"):
+        find_weights(url)
+    host.serve("/net.pth", foreign)
+    assert read_info(find_weights(url)).scheme == "cofw"
+
+
+@pytest.mark.parametrize("kind, form", [("detector", "onnx"), ("backbone", "timm")])
+def test_an_error_page_is_no_detector_nor_backbone(home, host, kind, form):
+    url = host.serve("/x.bin", b'{"error": "busy"}')
+    with pytest.raises(PoposError, match=re.escape(url)):
+        find.obtain(Entry("x", kind, "", "", url, format=form))
+    assert not (home / "pins.json").exists()
+    if kind == "detector":
+        host.serve("/x.bin", b"\x08\x08\x12\x07pytorch")
+        assert find.obtain(Entry("x", kind, "", "", url, format=form)).is_file()
 
 
 def test_training_starts_from_the_backbone(home, tmp_path, monkeypatch):

@@ -1,15 +1,20 @@
-"""mmpose's and POPoS's checkpoints become our weights, with the codec that they were trained for."""
+"""Checkpoints of mmpose, POPoS and HRNet become our weights, with the codec that they were trained for."""
 
 import hashlib
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
-from layouts import checkpoint, mmpose_0, mmpose_1, network, popos_fork
+from layouts import checkpoint, hrnet, mmpose_0, mmpose_1, network, popos_fork
 from safetensors import safe_open
+from torch.masked import masked_tensor
 
+from popos_cli.core.codec import Codec
 from popos_cli.errors import PoposError, UsageError
 from popos_cli.weights.foreign import Hints, import_checkpoint, known_hints, read_foreign
 from popos_cli.weights.format import read_info, read_weights
+from popos_cli.weights.layouts import FIRST_BRANCH
 
 TINY = 'name = "tiny"\nlandmarks = 5\neye_corners = [0, 1]\n'
 
@@ -97,6 +102,132 @@ def test_a_data_parallel_prefix_and_a_bare_state_dict(tmp_path, popos_4):
     torch.save(state, tmp_path / "c.pth")
     import_checkpoint(tmp_path / "c.pth", tmp_path / "w.safetensors")
     same_heatmaps(tmp_path / "w.safetensors", popos_4)
+
+
+def prefixed(state, prefix):
+    return OrderedDict((prefix + name, tensor) for name, tensor in state.items())
+
+
+def other(state):
+    return {name: tensor + 1 for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda state: prefixed(state, "_orig_mod."),
+        lambda state: {"state_dict": prefixed(state, "module._orig_mod.")},
+        lambda state: {"state_dict": prefixed(state, "_orig_mod.module.")},
+        lambda state: {n.replace("backbone.", "backbone._orig_mod."): t for n, t in state.items()},
+        lambda state: {"state_dict": prefixed(state, "model.") | {"loss.weight": torch.zeros(3)}, "epoch": 3},
+        lambda state: {"state_dict": prefixed(state, "net.model.")},
+        lambda state: {"model": state, "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}}},
+        lambda state: {"model_state_dict": state, "loss": torch.tensor(0.1)},
+        lambda state: {"ema": state},
+        lambda state: {"ema": {"module": state, "updates": 3}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"n_averaged": torch.tensor(5), **prefixed(state, "module.")},
+        lambda state: {"state_dict": state | {f"ema_{n.replace('.', '_')}": t + 1 for n, t in state.items()}},
+        lambda state: {"state_dict": state, "ema_state_dict": prefixed(other(state), "module.")},
+        lambda state: {"state_dict_ema": other(state), "state_dict": state},
+    ],
+    ids=["compiled", "DDP of compiled", "compiled DDP", "a compiled part", "Lightning", "deeper prefix",
+         "model", "model_state_dict", "ema", "ema.module", "model.state_dict", "torch's average",
+         "mmcv's average", "mmengine's average", "timm's average"],
+)  # fmt: skip
+def test_wherever_the_network_lies_and_whatever_its_names_begin_with(tmp_path, popos_4, data):
+    torch.save(data(popos_fork(popos_4)), tmp_path / "c.pth")
+    found, expected = read_foreign(tmp_path / "c.pth").state, popos_4.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_second_network_that_is_left_out_is_named(tmp_path, popos_4):
+    state = popos_fork(popos_4)
+    torch.save({"state_dict": state, "ema_state_dict": other(state)}, tmp_path / "c.pth")
+    assert "ema_state_dict" in read_foreign(tmp_path / "c.pth").remarks[0]
+
+
+@pytest.mark.parametrize(
+    "data, told",
+    [
+        (lambda state: {"model": state, "ema": other(state)}, ("model, ema", "several")),
+        (lambda state: prefixed(state, "student.") | prefixed(state, "teacher."), ("student, teacher",)),
+        (lambda state: {"state_dict": state | prefixed(state, "ema.")}, ("state_dict, state_dict.ema",)),
+        (lambda state: state | prefixed(other(state), "module."), ("several tensors of one name",)),
+    ],
+)
+def test_of_several_networks_none_is_picked(tmp_path, popos_4, data, told):
+    torch.save(data(popos_fork(popos_4)), tmp_path / "c.pth")
+    message = refusal(tmp_path / "c.pth").message
+    assert all(words in message for words in told), message
+
+
+def test_hrnets_own_names(tmp_path, mmpose_64):
+    """Bilinear fusion, two-hot, sigma and alignment are those of HRNet-Facial-Landmark-Detection."""
+    source = tmp_path / "HR18-WFLW.pth"
+    torch.save(hrnet(mmpose_64), source)
+    info = import_checkpoint(source, tmp_path / "w.safetensors")
+    same_heatmaps(tmp_path / "w.safetensors", mmpose_64)
+    assert (info.fusion, info.stem_norm, info.resolution, info.scheme) == ("bilinear", "own", 64, "wflw")
+    assert (info.codec.sigma, info.codec.decoder, info.codec.alignment) == (1.5, "two-hot", "hrnet")
+    assert read_foreign(source, Hints(sigma=2.0, label_offset=(1.0, 1.0))).remarks == ()
+    message = refusal_of(source, Hints(resolution=32))
+    assert "64-pixel heatmaps alone" in message and "--resolution 32" in message
+
+
+def test_hrnets_own_names_of_300w(tmp_path, mmpose_64):
+    """Its file has the prefix of DataParallel; its sigma is another."""
+    state = {n: t[:68] if n.startswith("head.3.") else t for n, t in hrnet(mmpose_64).items()}
+    torch.save({"state_dict": prefixed(state, "module."), "epoch": 60}, tmp_path / "HR18-300W.pth")
+    foreign = read_foreign(tmp_path / "HR18-300W.pth")
+    assert (foreign.layout, foreign.info.scheme, foreign.info.codec.sigma) == ("hrnet", "300w", 1.0)
+    assert torch.equal(foreign.state["backbone.conv1.weight"], mmpose_64.backbone.conv1.weight)
+    assert any("--label-offset 0.5,1" in remark for remark in foreign.remarks)
+
+
+def test_a_point_of_hrnets_crop_lies_where_its_heatmap_has_it(tmp_path):
+    """HRNet's code cuts the picture from `upper` to `lower`, whole pixels, and puts pixel j of the crop on
+    (j + .5) / 256 of that. Its target's peak is pixel i for a landmark from i to i + 1, in 64ths of the
+    face's square."""
+    rng = np.random.default_rng(0)
+    side = rng.uniform(100, 500, 20_000)
+    center = rng.uniform(300, 700, 20_000)
+    point = center + side * rng.uniform(-0.4, 0.4, 20_000)
+    upper, lower = (np.floor(center + side * (end / 256 - 0.5)) + 1 for end in (-1, 255))
+    in_crop = (point + 0.5 - upper) / (lower - upper) * 256 - 0.5
+    peak = np.floor((point - center) / side * 64 + 32)
+    codec = Codec(64, alignment="hrnet")
+    ours = codec.to_crop(torch.from_numpy(peak)[:, None].expand(-1, 2))[:, 0].numpy()
+    assert abs((in_crop - ours).mean()) < 0.05  # center: 1, mmpose: 2.5
+
+
+def test_our_own_names_without_our_metadata_are_refused(tmp_path):
+    """Whether such a network is ours ("nearest", "center") or another's nobody can tell."""
+    torch.save({"model": network(29, 4).state_dict()}, tmp_path / "last.pth")
+    assert "popos' own tensors" in refusal(tmp_path / "last.pth").message
+
+
+@pytest.mark.parametrize(
+    "kind, change",
+    [
+        ("sparse", lambda t: t.to_sparse()),
+        ("sparse", lambda t: t.flatten(1).to_sparse_csr()),
+        ("empty (meta)", lambda t: t.to("meta")),
+        ("quantized", lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8)),
+        ("complex64", lambda t: t.to(torch.complex64)),
+        ("int8", lambda t: t.to(torch.int8)),
+        ("bool", lambda t: t > 0),
+        ("nested", lambda t: torch.nested.nested_tensor([t[0], t[1, :2]])),
+        ("MaskedTensor", lambda t: masked_tensor(t, t > 0)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_of_other_kinds_are_named(tmp_path, popos_4, kind, change):
+    state, name = popos_fork(popos_4), f"backbone.{FIRST_BRANCH}"
+    torch.save({"state_dict": {**state, name: change(state[name])}}, tmp_path / "c.pth")
+    message = refusal(tmp_path / "c.pth").message
+    assert kind in message and (name in message or kind == "MaskedTensor")
 
 
 def test_half_precision_and_missing_counters(tmp_path, popos_4):
@@ -269,6 +400,8 @@ def test_tensors_that_are_missing_wrong_or_too_many_are_named(tmp_path, popos_4)
         (Hints(resolution=7), "--resolution 7"),
         (Hints(sigma=0.0), "--sigma 0"),
         (Hints(sigma=float("nan")), "--sigma nan"),
+        (Hints(sigma=1e-300), "--sigma 1e-300"),
+        (Hints(sigma=float("inf")), "--sigma inf"),
         (Hints(decoder="darc"), "'darc'"),
     ],
 )

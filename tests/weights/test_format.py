@@ -1,12 +1,14 @@
 """A weight file read back, and every way in which a file may be refused."""
 
 import json
+import os
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from popos_cli.core.calibration import FEATURES
 from popos_cli.core.model import Landmarker
 from popos_cli.core.schemes import SCHEMES, Scheme
 from popos_cli.errors import PoposError
@@ -141,7 +143,106 @@ def test_metadata_that_does_not_fit_is_refused(saved, info, change):
     refusal(saved)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "7"])
+ROW = [0.0] * len(FEATURES)
+CALIBRATION = {
+    "landmarks": [1.0] * 29, "own": ROW, "face": ROW, "lowest": [ROW, ROW], "highest": [ROW, ROW],
+    "dataset": "mine", "faces": 9,
+}  # fmt: skip
+NAN, INF, HUGE = float("nan"), float("inf"), 1e300
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"crop": {"padding": value}} for value in (0, -1.25, NAN, INF, HUGE, True, "1.25", None)),
+        *({"codec": {"sigma": value}} for value in (0, 1e-300, NAN, INF, 1e30, True, "2")),
+        *({"label_offset": value} for value in ([NAN, 0], [0, INF], [HUGE, 0], [1], [1, 2, 3], [True, 0])),
+        *({"image_size": value} for value in (0, -256, 8192, 1 << 20, 1024, 16, 256.5, True)),
+        *({"resolution": value} for value in (0, -4, 3, 6, 128, 256, 2, 4.5, True, 10**30)),
+        *({"normalisation": {"std": value}} for value in ([0, 1, 1], [1, 1], [NAN] * 3, [1e-30] * 3)),
+        *({"normalisation": {"mean": value}} for value in ([NAN, 0, 0], [INF] * 3, [HUGE] * 3, [0] * 4)),
+        *({"stages": value} for value in (0, 1, 5, "4", 2.5)),
+        *({"format": value} for value in (0, -1, True, 1.5, NAN)),
+        *({"uncertainty": {**CALIBRATION, "landmarks": value}} for value in ([1.0] * 5, [], [NAN] * 29)),
+        *({"uncertainty": {**CALIBRATION, key: ROW[1:]}} for key in ("own", "face", "lowest", "highest")),
+        *({"uncertainty": {**CALIBRATION, "own": [value, *ROW[1:]]}} for value in (NAN, INF, HUGE, None)),
+        {"uncertainty": {**CALIBRATION, "lowest": [[1.0] * 5, ROW]}},
+        {"uncertainty": {**CALIBRATION, "faces": 0}},
+        {"uncertainty": []},
+        {"training": [1]},
+        {"fusion": "cubic"},
+        {"stem_norm": None},
+    ],
+    ids=lambda change: str(change)[:60],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused_before_anything_is_built(saved, info, change, monkeypatch):
+    monkeypatch.setattr(WeightsInfo, "build_model", lambda *_: pytest.fail("was built"))
+    rewrite(saved, {**info.model_dump(), **change})
+    refusal(saved)
+    refusal(saved, read_info)
+
+
+def embedded(**change):
+    definition = {**OWN.to_dict(), "name": "cofw", "landmarks": 29, **change}
+    return {"scheme_definition": definition}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        embedded(landmarks=10**9), embedded(landmarks=0), embedded(landmarks=28), embedded(threshold=NAN),
+        embedded(threshold=0), embedded(groups={"a": [29]}), embedded(groups={"a": [-1]}),
+        embedded(flip_pairs=[[0, 99]]), embedded(flip_pairs=[[0, 1], [1, 2]]), embedded(eye_corners=[0]),
+        embedded(eye_corners=[0, 1e9]), embedded(groups=3), embedded(name="another"), {"scheme": ""},
+    ],
+    ids=lambda change: str(change)[:80],
+)  # fmt: skip
+def test_a_scheme_that_cannot_be_is_refused_before_anything_is_built(saved, info, change, monkeypatch):
+    monkeypatch.setattr(WeightsInfo, "build_model", lambda *_: pytest.fail("was built"))
+    rewrite(saved, {**info.model_dump(), **change})
+    refusal(saved)
+
+
+def test_what_was_always_written_is_still_read(saved, info):
+    """Whole numbers where floats may be, keys left out, and a calibration."""
+    rewrite(saved, {"resolution": 4, "scheme": "cofw", "label_offset": [1, 0], "crop": {"padding": 2}})
+    read = read_weights(saved)[2]
+    assert (read.label_offset, read.crop.padding, read.codec.sigma) == ((1.0, 0.0), 2.0, 2.0)
+    rewrite(saved, {**info.model_dump(), "uncertainty": CALIBRATION})
+    assert len(read_weights(saved)[1].calibration.landmarks) == 29
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("head.3.bias", lambda t: t * torch.nan, "NaN"),
+        ("backbone.conv1.weight", lambda t: t.index_fill(0, torch.tensor(3), torch.inf), "NaN or infinite"),
+        ("backbone.bn1.running_mean", lambda t: t.double() + 1e300, "infinite"),
+        ("backbone.bn1.running_var", lambda t: -t, "negative"),
+        ("backbone.conv1.weight", lambda t: t.to(torch.int8), "int8"),
+        ("backbone.conv1.weight", lambda t: t.to(torch.complex64), "complex64"),
+        ("head.3.bias", lambda t: t > 0, "bool"),
+        ("head.3.weight", lambda t: t[:5].clone(), "(5, 54, 1, 1)"),
+        ("head.3.weight", lambda t: t[:, :0].clone(), "(29, 0, 1, 1)"),
+        ("backbone.bn1.weight", lambda t: t[:1].clone(), "backbone.bn1.weight"),
+    ],
+)
+def test_tensors_that_no_network_has_are_named(saved, info, name, change, words):
+    state = read_state(saved)
+    save_file({**state, name: change(state[name])}, saved, {"popos": info.model_dump_json()})
+    message = refusal(saved)
+    assert name in message and words in message
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    refusal(tmp_path / "pipe.safetensors", read_info)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1, 2]", "null", "7", "[" * 100_000, '{"training": ' * 50_000, "{\"format\": 1e999}"],
+    ids=lambda text: text[:20],
+)  # fmt: skip
 def test_metadata_that_is_no_description_is_refused(saved, text):
     rewrite(saved, text)
     refusal(saved)

@@ -1,0 +1,42 @@
+"""Broken bookkeeping and weight files in POPOS_HOME spoil no command: they are named, the rest is used."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def poisoned(home):
+    """A weight file, a catalog and a list of hashes that cannot be read."""
+    (home / "weights").mkdir(parents=True)
+    for name in ("bad", "mmpose-wflw"):
+        (home / f"weights/{name}.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0" + b"[" * 16)
+    (home / "catalog.toml").write_text('[mine]\nsource = "a.safetensors"\nsigma = "wide"\n')
+    (home / "pins.json").write_text("[" * 100_000)
+    return home
+
+
+def test_listings_name_what_is_broken(popos, poisoned):
+    told = popos("doctor", "--json").ok()
+    by_name = {entry["name"]: entry for entry in told.json["weights"]}
+    assert "bad.safetensors" in by_name["bad"]["error"] and by_name["default"]["resolution"] == 16
+    told = popos("download-weights", "--json").ok()
+    here = {entry["name"]: entry["here"] for entry in told.json["weights"]}
+    assert (here["default"], here["mmpose-wflw"]) == (True, False) and "mine" not in here
+    assert "mmpose-wflw.safetensors" in told.err
+    assert list(poisoned.glob("pins.json.*.broken")) and (poisoned / "catalog.toml").exists()
+
+
+def test_evaluate_and_predict_go_on(popos, synthetic, poisoned, astronaut):
+    told = popos("evaluate", "--workers", "0", "--no-flip-test", "--json").ok()
+    assert told.json["results"][0]["weights"] == "default"
+    assert "bad.safetensors" in told.err
+    assert popos("predict", astronaut, "--json").ok().json["images"][0]["faces"]
+
+
+def test_a_poisoned_file_by_its_name(popos, poisoned, astronaut):
+    for weights in ("bad", "mmpose-wflw", poisoned / "weights/bad.safetensors"):
+        failed = popos("predict", astronaut, "--weights", weights, "--json")
+        assert failed.code == 1 and ".safetensors" in json.loads(failed.out)["error"]["message"]
