@@ -443,7 +443,7 @@ def test_the_table_counts_people(popos, folder):
 
 
 def test_other_meanings_of_labels_are_flags(popos, labelled, folder):
-    """Normalised ones are refused without theirs; orientations are two, and for a benchmark labels are known."""
+    """Normalised ones are refused without theirs; a benchmark's are known."""
     index = popos("prepare-data", "custom", folder).ok() and read_index("faces")
     rows = table(labelled)
     for row, size in zip(rows[1:], index.size, strict=True):
