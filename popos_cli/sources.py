@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import PoposError, UsageError
+from .exif import orientation, without_orientation
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
@@ -25,16 +26,27 @@ def _torn(data: bytes) -> bool:
     return data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]
 
 
-def read_bgr(path: Path, upright: bool) -> NDArray[np.uint8]:
-    """BGR (H, W, 3) uint8, OpenCV's own order; otherwise as `read_image`."""
+def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise PoposError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def exif_orientation(path: Path) -> int:
+    """1 (as stored) to 8, as `exif.orientation`. Raises PoposError where the file cannot be read."""
+    return orientation(_read(path))
+
+
+def read_bgr(path: Path, upright: bool) -> NDArray[np.uint8]:
+    """BGR (H, W, 3) uint8, OpenCV's own order; otherwise as `read_image`."""
+    data = _read(path)
     if not data:
         raise PoposError(f"{path}: the file is empty")
     if _torn(data):
         raise PoposError(f"{path}: the image is truncated", "Copy or download it again.")
+    if not upright:
+        data = without_orientation(data)
     flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -49,7 +61,7 @@ def read_image(path: Path, upright: bool) -> NDArray[np.uint8]:
     """RGB (H, W, 3) uint8; grey, palette and alpha pictures are converted.
 
     upright=True applies the EXIF orientation (a picture as a person sees it), False keeps the
-    stored pixels, which is what datasets' labels refer to. Raises PoposError naming the file.
+    stored pixels, which is what most datasets' labels refer to. Raises PoposError naming the file.
     """
     return cv2.cvtColor(read_bgr(path, upright), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ EXAMPLES = (
 BENCHMARKS = ("300w", "wflw", "cofw", "aflw", "coco-face")
 VALIDATION = 0.1  # share of the people
 BENCHMARK_VALIDATION = 0.05  # of the training pictures: no benchmark has a validation part of its own
+LONGEST_NAME = 200  # bytes; file systems take 255, endings and temporary names among them
+MOST_NAMED = 10  # bad rows that are named one by one
 
 
 def prepare_data(
@@ -81,6 +84,17 @@ def prepare_data(
             show_default="1 for .pts, else 0",
         ),
     ] = None,
+    normalised: Annotated[
+        bool,
+        typer.Option("--normalised", help="custom: labels are in 0..1, shares of width and height."),
+    ] = False,
+    orientation: Annotated[
+        str,
+        typer.Option(
+            help="Pixels that labels refer to where EXIF turns a picture: stored (as in the file) or upright "
+            "(as a person sees it; labelme)."
+        ),
+    ] = "stored",
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Benchmarks: go on with the part that is there.")
     ] = False,
@@ -109,18 +123,23 @@ def prepare_data(
     """
     one_of(dataset, ("custom", "synthetic", *BENCHMARKS), "dataset")
     one_of(crop_format, ("jpeg", "png"), "--crop-format")
+    one_of(orientation, ("stored", "upright"), "--orientation")
     none = val_fraction == 0 and dataset in BENCHMARKS
     if val_fraction is not None and not 0 < val_fraction < 1 and not none:
         raise UsageError(f"--val-fraction {val_fraction}: must lie between 0 and 1")
     if dataset in BENCHMARKS:
-        for flag, value in (("--scheme", scheme), ("--split-by", split_by), ("--base", base)):
+        custom = {
+            "--scheme": scheme, "--split-by": split_by, "--base": base, "--normalised": normalised or None
+        }  # fmt: skip
+        for flag, value in custom.items():
             if value is not None:
                 raise UsageError(f"{flag} is not for {dataset}, whose labels are known")
     from ..core.schemes import find_scheme
     from ..data.index import index_path, refuse_replacing
 
     left_out: list[Any] = []
-    own = root.resolve().stem if root.is_file() else root.resolve().name
+    place = Path(os.path.abspath(root))  # a link keeps its own name
+    own = place.stem if root.is_file() else place.name
     label = _checked(name or (own if dataset == "custom" else dataset))
     if not force:  # before the work; and again at the end of it
         refuse_replacing(index_path(label), str(root.resolve()))
@@ -128,14 +147,17 @@ def prepare_data(
     if dataset in BENCHMARKS:
         index, left_out = _import_benchmark(
             dataset, root, label, allow_partial=allow_partial, skip_bad=skip_bad,
-            val_fraction=val_fraction, seed=seed,
+            val_fraction=val_fraction, seed=seed, upright=orientation == "upright",
         )  # fmt: skip
     elif dataset == "synthetic":
         from ..data.benchmarks.synthetic import prepare_synthetic
 
         index = prepare_synthetic(root, count, find_scheme(scheme or "300w"), seed or 0, label, share)
     else:
-        options = {"split_by": split_by, "val_fraction": share, "seed": seed, "base": base}
+        options = {
+            "split_by": split_by, "val_fraction": share, "seed": seed, "base": base, "normalised": normalised,
+            "upright": orientation == "upright",
+        }  # fmt: skip
         index, left_out = _import_custom(root, find_scheme(scheme or "300w"), label, skip_bad, options)
     index, path, crops = _keep(index, root, _command(context), force, crop_format if cache_crops else None)
     _report(index, path, crops, len(left_out), json)
@@ -151,7 +173,7 @@ def _command(context: typer.Context) -> str:
         if name in ("json", "force") or source is None or source.name != "COMMANDLINE":
             continue
         if name in ("root", "scheme") and value is not None and Path(value).exists():
-            value = Path(value).resolve()
+            value = os.path.abspath(value)
         flag = parameter.opts[0]
         words += ([flag] if flag.startswith("-") else []) + ([] if value is True else [str(value)])
     return shlex.join(words)
@@ -176,7 +198,7 @@ def _keep(
 
 def _import_benchmark(
     dataset: str, root: Path, name: str, *, allow_partial: bool, skip_bad: bool = False,
-    val_fraction: float | None = None, seed: int | None = None,
+    val_fraction: float | None = None, seed: int | None = None, upright: bool = False,
 ) -> tuple[Index, list[Any]]:  # fmt: skip
     """The benchmark's index and what was left out, each named on stderr. Raises PoposError.
 
@@ -197,23 +219,32 @@ def _import_benchmark(
             console.stderr.print(f"{'   ' * line.depth + line.name:24}{expected:>8}{line.found:>8}{mark}")
     for remark in labels.remarks:
         console.note(remark)
-    for bad in labels.bad:
-        console.note(str(bad))
+    _name_bad(labels.bad)
     if not allow_partial:
         check_counts(dataset, root, labels, counts)
     if labels.missing:
         console.note(told_missing(labels))
     with console.progress_bar("checking pictures") as (bar, task):
-        index, undecodable, odd = build_index(
+        index, left_out, odd, turned = build_index(
             dataset, labels, name=name, skip_bad=skip_bad, partial=wrong or bool(labels.missing),
             val_fraction=BENCHMARK_VALIDATION if val_fraction is None else val_fraction, seed=seed or 0,
+            upright=upright,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
-    for bad in undecodable:
-        console.note(f"left out: {bad}")
+    _name_bad(left_out, "left out: ")
+    if turned:
+        console.note(turned)
     for bad in odd[:5]:
         console.note(f"warning: {bad}" + (f" ({len(odd)} such pictures)" if len(odd) > 1 else ""))
-    return index, [*labels.bad, *undecodable]
+    return index, [*labels.bad, *left_out]
+
+
+def _name_bad(rows: list[Any], prefix: str = "") -> None:
+    """The first of the bad rows on stderr, and how many more there are."""
+    for bad in rows[:MOST_NAMED]:
+        console.note(f"{prefix}{bad}")
+    if len(rows) > MOST_NAMED:
+        console.note(f"{prefix}and {len(rows) - MOST_NAMED} more")
 
 
 def prepare_remembered(dataset: str) -> bool:
@@ -247,16 +278,17 @@ def _cache_crops(index: Index, crop_format: str) -> Path:
 def _import_custom(
     root: Path, scheme: Scheme, name: str, skip_bad: bool, options: dict[str, Any]
 ) -> tuple[Index, list[Any]]:
-    """The good faces and the bad rows, each of which is named on stderr. Raises PoposError."""
+    """The good faces and the bad rows, the first of which are named on stderr. Raises PoposError."""
     from ..data.benchmarks.custom import prepare_custom
 
     with console.progress_bar("checking pictures") as (bar, task):
-        index, bad = prepare_custom(
+        index, bad, remarks = prepare_custom(
             root, scheme, name, **options,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
-    for problem in bad:
-        console.note(str(problem))
+    _name_bad(bad)
+    for remark in remarks:
+        console.note(remark)
     if index is None:
         first = f", first: {bad[0]}" if bad else ""
         raise PoposError(
@@ -267,7 +299,7 @@ def _import_custom(
         raise PoposError(
             f"{root}: {len(bad)} of {len(bad) + len(index)} rows are bad (first: {bad[0]}); "
             "nothing was written",
-            "Mend them, or leave them out with --skip-bad.",
+            f"Mend them, or leave them out: popos prepare-data custom {root} --skip-bad.",
         )
     return index, bad
 
@@ -292,13 +324,10 @@ def _report(index: Index, path: Path, crops: Path | None, skipped: int, json: bo
     if json:
         console.print_json(report)
         return
-    rows = [[s, str(n), str(len(set(index.image[index.split == s])))] for s, n in splits.items()]
-    for n, subset in enumerate(index.subsets):
-        faces = index.subset[:, n]
-        rows.append([f"test: {subset}", str(int(faces.sum())), str(len(set(index.image[faces])))])
-    console.print_table(
-        f"{index.name}: {len(index)} faces, scheme {index.scheme.name}", ["split", "faces", "pictures"], rows
-    )
+    rows = [_counts(index, split, index.split == split) for split in splits]
+    rows += [_counts(index, f"test: {subset}", index.subset[:, n]) for n, subset in enumerate(index.subsets)]
+    title = f"{index.name}: {len(index)} faces, scheme {index.scheme.name}"
+    console.print_table(title, ["split", "faces", "pictures", "people"], rows)
     if skipped:
         console.stdout.print(f"left out: {skipped} bad rows or pictures")
     if outside.any():
@@ -312,8 +341,16 @@ def _report(index: Index, path: Path, crops: Path | None, skipped: int, json: bo
     console.note(f"next: popos train --dataset {index.name} --resolution 16")
 
 
+def _counts(index: Index, title: str, rows: Any) -> list[str]:
+    """Faces, pictures and people (groups; empty where nobody says who is who) among these rows."""
+    people = set(index.group[rows]) - {""}
+    return [title, str(int(rows.sum())), str(len(set(index.image[rows]))), str(len(people) or "")]
+
+
 def _checked(name: str) -> str:
     """A dataset name that is a plain file name."""
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise UsageError(f"--name {name[:20]}...: longer than {LONGEST_NAME} bytes")
     if not name or name.startswith((".", "-")) or any(c in name for c in "/\\:\0") or name != name.strip():
         raise UsageError(
             f"--name {name!r}: cannot be used as a dataset's name", "Use letters, digits, - and _."

@@ -8,6 +8,7 @@ MATCHED_PARTS, which agree.
 from __future__ import annotations
 
 import itertools
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError, did_you_mean
 
 Normaliser = Literal["inter-ocular", "box"]
+MOST_LANDMARKS = 10_000  # a network of more would take all memory before anything else is found wrong
 
 
 @dataclass(frozen=True)
@@ -92,19 +94,26 @@ class Scheme:
                 hint = did_you_mean(key, known).rstrip() or f"Known: {', '.join(sorted(known))}."
                 raise UsageError(f"{where}: unknown key {key!r} in a landmark scheme", hint)
         try:
-            corners = data.get("eye_corners")
+            pairs, corners = _of(list, data, "flip_pairs", []), _of(list, data, "eye_corners", [])
+            groups = _of(dict, data, "groups", {})
+            (landmarks,) = _whole([data["landmarks"]], "landmarks")
+            threshold = data.get("threshold", 0.10)
+            if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+                raise TypeError(f"threshold must be a number, not {threshold!r}")
+            if not isinstance(data["name"], str) or not data["name"]:
+                raise TypeError(f"name must be text, not {data['name']!r}")
             scheme = cls(
-                name=str(data["name"]),
-                landmarks=int(data["landmarks"]),
-                groups={k: tuple(int(i) for i in v) for k, v in data.get("groups", {}).items()},
-                closed=frozenset(data.get("closed", ())),
-                flip_pairs=tuple((int(a), int(b)) for a, b in data.get("flip_pairs", ())),
-                eye_corners=(int(corners[0]), int(corners[1])) if corners else None,
-                threshold=float(data.get("threshold", 0.10)),
+                name=data["name"],
+                landmarks=landmarks,
+                groups={name: _whole(indices, f"groups.{name}") for name, indices in groups.items()},
+                closed=frozenset(_of(list, data, "closed", [])),
+                flip_pairs=tuple(_pair(pair, "flip_pairs") for pair in pairs),
+                eye_corners=_pair(corners, "eye_corners") if corners else None,
+                threshold=float(threshold),
             )
         except KeyError as error:
             raise UsageError(f"{where}: the scheme has no {error.args[0]!r}") from None
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
+        except (TypeError, OverflowError) as error:
             raise UsageError(f"{where}: not a landmark scheme: {error}") from None
         problem = scheme._problem()
         if problem:
@@ -116,15 +125,49 @@ class Scheme:
         used = [*swapped, *(self.eye_corners or ()), *(i for g in self.groups.values() for i in g)]
         if self.landmarks < 1:
             return f"landmarks must be at least 1, not {self.landmarks}"
+        if self.landmarks > MOST_LANDMARKS:
+            return f"landmarks must be at most {MOST_LANDMARKS}"
         if any(not 0 <= i < self.landmarks for i in used):
             return f"an index lies outside 0..{self.landmarks - 1}"
         if len(set(swapped)) != len(swapped):
             return "a landmark stands in two flip pairs"
+        if self.eye_corners and self.eye_corners[0] == self.eye_corners[1]:
+            return "eye_corners must be two landmarks"
+        if empty := [name for name, indices in self.groups.items() if not indices]:
+            return f"group {empty[0]!r} has no landmarks"
         if not self.closed <= set(self.groups):
             return f"closed names no group: {', '.join(sorted(self.closed - set(self.groups)))}"
-        if not self.threshold > 0:
+        if not 0 < self.threshold < math.inf:
             return f"threshold must be above 0, not {self.threshold}"
         return None
+
+
+def _of(kind: type, data: dict[str, Any], key: str, otherwise: Any) -> Any:
+    """A list or a table of the scheme's file. Raises TypeError."""
+    value = data.get(key)
+    if value is None:
+        return otherwise
+    if not isinstance(value, kind):
+        raise TypeError(f"{key} must be a {_KINDS[kind]}, not {value!r}")
+    return value
+
+
+_KINDS: dict[type, str] = {list: "list", dict: "table"}
+
+
+def _whole(values: Any, what: str) -> tuple[int, ...]:
+    """Whole numbers: neither 5.0 nor true nor "5". Raises TypeError."""
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        shown = values[0] if isinstance(values, list) and len(values) == 1 else values
+        raise TypeError(f"{what} must be whole numbers, not {shown!r}")
+    return tuple(values)
+
+
+def _pair(values: Any, what: str) -> tuple[int, int]:
+    pair = _whole(values, what)
+    if len(pair) != 2:
+        raise TypeError(f"{what}: {list(pair)} is not two landmarks")
+    return pair[0], pair[1]
 
 
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:
@@ -224,16 +267,18 @@ def find_scheme(name: str) -> Scheme:
     """A built-in scheme by name, or the one that a TOML file describes. Raises UsageError."""
     if name in SCHEMES:
         return SCHEMES[name]
-    if not name.endswith(".toml"):
+    if not name.lower().endswith(".toml"):
         raise UsageError(
             f"unknown landmark scheme {name!r}",
             f"{did_you_mean(name, SCHEMES)}Known: {', '.join(SCHEMES)}, "
             "or a .toml file that describes your own.",
         )
     try:
-        data = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+        data = tomllib.loads(Path(name).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"{name}: no such scheme file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise UsageError(f"{name}: not a readable TOML file: lists in lists without end") from None
+    except (OSError, ValueError) as error:  # no UTF-8, no TOML, a number of more than 4300 digits
         raise UsageError(f"{name}: not a readable TOML file: {error}") from None
     return Scheme.from_dict(data, name)

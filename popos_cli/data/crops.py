@@ -147,10 +147,11 @@ def _names(index: Index, ending: str) -> list[str]:
     for image, content in photos.items():
         if not content:  # not known
             photos[image] = _bytes_in(index.root / image)
+    turned = ["upright"] if index.notes.get("orientation") == "upright" else []
     columns = index.image.tolist(), index.center.tolist(), index.side.tolist()
     names = []
     for image, center, side in zip(*columns, strict=True):
-        text = repr((VERSION, REGION, WIDEST, QUALITY, image, photos[image], center, side))
+        text = repr((VERSION, REGION, WIDEST, QUALITY, image, photos[image], center, side, *turned))
         names.append(f"{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.{ending}")
     return names
 

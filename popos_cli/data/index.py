@@ -4,8 +4,8 @@ Pixels stay where they are; the file holds, for F faces of K landmarks,
 
     meta         JSON text: format, name, scheme (plain data), root, source, coordinate_offset, ...
     image        (F,) text, path below root
-    size         (F, 2) int32, width and height of the stored picture
-    points       (F, K, 2) float64, x then y, 0-based pixel centres of the stored picture
+    size         (F, 2) int32, width and height of the picture as it is read
+    points       (F, K, 2) float64, x then y, 0-based pixel centres of that picture
     visible      (F, K) uint8, 0 not labelled (NaN), 1 labelled but occluded, 2 visible
     center, side (F, 2), (F,) float64, the square around the face before any padding, image pixels
     split        (F,) text, "train", "val", "test", or "private" (300W's later test set)
@@ -15,6 +15,9 @@ Pixels stay where they are; the file holds, for F faces of K landmarks,
     rect         (F, 4) float64, the official detection box x, y, w, h, NaN where there is none
     stamp        (F, 3) int64, the picture file's size in bytes, time of change in ns, and a hash of its
                  content; zeros where that is not known (indexes of earlier versions)
+
+A picture is read by `Index.read_bgr`, which knows whether labels refer to its stored pixels or to what its
+EXIF orientation makes of them.
 """
 
 from __future__ import annotations
@@ -113,10 +116,13 @@ class Index:
         return chosen
 
     def read_bgr(self, face: int) -> NDArray[np.uint8]:
-        """The picture of a face, BGR (H, W, 3). Raises PoposError where it cannot be read, or is not the
-        one that the dataset was prepared from."""
+        """The picture of a face, BGR (H, W, 3), turned as its labels have it. Raises PoposError where it
+        cannot be read, or is not the one that the dataset was prepared from."""
         image = str(self.image[face])
-        picture = read_bgr(self.root / image, upright=False)
+        meant = self.notes.get("orientation")
+        # What was prepared before this was noted: stored pixels, but a TIFF as OpenCV turned it.
+        upright = meant == "upright" or (meant is None and image.lower().endswith((".tif", ".tiff")))
+        picture = read_bgr(self.root / image, upright)
         if picture.shape[1::-1] != tuple(self.size[face]) or self.is_changed(face):
             raise self.refuse_changed(image)
         return picture

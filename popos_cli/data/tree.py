@@ -21,14 +21,15 @@ class Tree:
     """Every folder below some roots, listed once: folder -> names of the files in it.
 
     Symbolic links to folders are followed; each real folder is listed once, as what it is where that
-    lies below the root, else as the first link to it. Hidden folders are passed by.
+    lies below the root, else as the first link to it. Passed by: hidden folders, and the `._` files that
+    macOS leaves beside others in archives and on foreign disks.
     """
 
     listing: dict[Path, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def below(cls, *roots: Path) -> Tree:
-        """A root may also be a file, which is then all there is."""
+    def below(cls, *roots: Path, depth: int | None = DEPTH) -> Tree:
+        """A root may also be a file, which is then all there is. depth: levels that are searched."""
         listing: dict[Path, list[str]] = {}
         seen: set[str] = set()
         for root in roots:
@@ -43,8 +44,8 @@ class Tree:
                         folders.clear()
                         continue
                     seen.add(real)
-                    listing[path] = sorted(files)
-                    deep = len(path.parts) - len(root.parts) >= DEPTH
+                    listing[path] = sorted(name for name in files if not name.startswith("._"))
+                    deep = depth is not None and len(path.parts) - len(root.parts) >= depth
                     folders[:] = [] if deep else sorted(f for f in folders if not f.startswith("."))
                     pending += [path / f for f in folders if (path / f).is_symlink()]
         return cls(listing)

@@ -162,6 +162,27 @@ def _find(tmp_path, **changes) -> Scheme:
         ({"groups": {"all": [0, 7]}}, "outside 0..2"),
         ({"closed": ["mouth"]}, "mouth"),
         ({"threshold": 0.0}, "above 0"),
+        ({"threshold": float("inf")}, "above 0"),
+        ({"threshold": True}, "threshold must be a number"),
+        ({"threshold": "0.1"}, "threshold must be a number"),
+        ({"landmarks": 5.9}, "landmarks must be whole numbers, not 5.9"),
+        ({"landmarks": 3.0}, "landmarks must be whole numbers, not 3.0"),
+        ({"landmarks": True}, "landmarks must be whole numbers, not True"),
+        ({"landmarks": "3"}, "landmarks must be whole numbers, not '3'"),
+        ({"landmarks": 2**62}, "at most 10000"),
+        ({"flip_pairs": [[0, 1.5]]}, "whole numbers"),
+        ({"flip_pairs": [[False, True]]}, "whole numbers"),
+        ({"flip_pairs": "02"}, "flip_pairs must be a list"),
+        ({"eye_corners": [0, 1, 2]}, "not two landmarks"),
+        ({"eye_corners": [1, 1]}, "two landmarks"),
+        ({"eye_corners": {"left": 0}}, "eye_corners must be a list"),
+        ({"groups": {"all": "012"}}, r"groups\.all must be whole numbers"),
+        ({"groups": {"all": [0.0]}}, r"groups\.all must be whole numbers"),
+        ({"groups": {"none": []}}, "'none' has no landmarks"),
+        ({"groups": [[0, 1]]}, "groups must be a table"),
+        ({"closed": "all"}, "closed must be a list"),
+        ({"name": 300}, "name must be text"),
+        ({"name": ""}, "name must be text"),
     ],
 )
 def test_a_wrong_scheme_file_is_refused_by_name(tmp_path, changes, message) -> None:
@@ -183,7 +204,24 @@ def test_missing_key_is_named(tmp_path) -> None:
         find_scheme(str(path))
 
 
-@pytest.mark.parametrize("content", [None, b"landmarks = [", b"\xff\xfe\x00"])
+def test_a_byte_order_mark_is_no_part_of_a_scheme(tmp_path) -> None:
+    """Windows' editors write one; and some call the file .TOML."""
+    path = tmp_path / "OWN.TOML"
+    path.write_bytes(b"\xef\xbb\xbf" + b'name = "own"\r\nlandmarks = 3\r\n')
+    assert find_scheme(str(path)) == Scheme("own", 3, {}, frozenset(), (), None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"landmarks = [",
+        b"\xff\xfe\x00",
+        b"landmarks = " + b"[" * 100_000,
+        b"landmarks = " + b"1" * 5000,
+    ],
+    ids=["missing", "open", "no text", "deep", "long"],
+)
 def test_unreadable_scheme_file(tmp_path, content) -> None:
     path = tmp_path / "broken.toml"
     if content is not None:

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from popos_cli.data.crops import open_crops
+from popos_cli.data.dataset import FaceDataset
 from popos_cli.data.index import index_path, read_index
 
 FACES = 8
@@ -343,7 +346,7 @@ def test_coco_visibility_crowds_and_bad_annotations(popos, tmp_path, labelled):
 def test_points_outside_the_picture_are_kept_and_counted(popos, labelled, folder):
     rows = table(labelled)
     rows[1][1] = "-0.6"  # x of point 0, left of the first pixel's edge
-    rows[3][2 * 8 + 2] = "100000"  # y of point 8
+    rows[3][2 * 8 + 2] = "700"  # y of point 8, more than twice the picture below it
     rows[3][1] = "-0.4"  # still inside the first pixel
     write_csv(folder / "labels.csv", rows)
     document = popos("prepare-data", "custom", folder, "--json").ok().json
@@ -351,7 +354,7 @@ def test_points_outside_the_picture_are_kept_and_counted(popos, labelled, folder
     assert document["skipped"] == 0
     points = read_index("faces").points
     assert points[0, 0, 0] == -0.6
-    assert points[2, 8, 1] == 100_000
+    assert points[2, 8, 1] == 700
     text = popos("prepare-data", "custom", folder).ok().out
     assert "2 points of 2 faces lie outside" in text
 
@@ -415,3 +418,77 @@ def test_names_that_exist_are_replaced_whole(popos, tmp_path, labelled, folder):
     assert (len(index), index.root) == (3, other)
     shutil.rmtree(other)
     assert popos("train", "--dataset", "faces", "--dry-run").code == 0  # settings need no pictures
+
+
+def test_many_bad_rows_are_counted_not_listed(popos, labelled, folder):
+    """Ten by name, in both ways to end."""
+    rows = [[f"gone_{n}.png", *table(labelled)[1][1:]] for n in range(25)]
+    write_csv(folder / "labels.csv", [*table(labelled), *rows])
+    for flags in ((), ("--skip-bad",)):
+        result = popos("prepare-data", "custom", folder, *flags)
+        assert result.code == (0 if flags else 1)
+        named = [line for line in result.err.splitlines() if line.startswith("labels.csv:")]
+        assert [line.partition(":")[2].partition(":")[0] for line in named] == [str(n) for n in range(10, 20)]
+        assert "and 15 more" in result.err.splitlines()
+    assert len(read_index("faces")) == FACES
+
+
+def test_the_table_counts_people(popos, folder):
+    text = (
+        popos("prepare-data", "custom", folder, "--split-by", r"^(\w+)_\d", "--val-fraction", "0.5").ok().out
+    )
+    lines = [line.split() for line in text.splitlines()]
+    assert ["split", "faces", "pictures", "people"] in lines
+    assert ["train", "4", "4", "2"] in lines and ["val", "4", "4", "2"] in lines
+
+
+def test_other_meanings_of_labels_are_flags(popos, labelled, folder):
+    """Normalised ones are refused without theirs; a benchmark's are known."""
+    index = popos("prepare-data", "custom", folder).ok() and read_index("faces")
+    rows = table(labelled)
+    for row, size in zip(rows[1:], index.size, strict=True):
+        row[1:] = (np.array(row[1:], float).reshape(-1, 2) / size).ravel().tolist()
+    write_csv(folder / "labels.csv", rows)
+    refused = popos("prepare-data", "custom", folder)
+    assert refused.code == 1 and "popos expects pixels" in refused.errors[0] and "--normalised" in refused.err
+    popos("prepare-data", "custom", folder, "--normalised").ok()
+    assert_same_faces(read_index("faces"), index)
+    assert popos("prepare-data", "300w", folder, "--normalised").code == 2
+    assert popos("prepare-data", "custom", folder, "--orientation", "exif").code == 2
+    assert popos("prepare-data", "custom", folder, "--name", "x" * 300).code == 2
+
+
+def test_a_linked_root_has_the_links_name(popos, tmp_path, folder):
+    (tmp_path / "mine").symlink_to(folder)
+    (tmp_path / "theirs.csv").symlink_to(folder / "labels.csv")
+    assert popos("prepare-data", "custom", tmp_path / "mine", "--json").ok().json["dataset"] == "mine"
+    assert popos("prepare-data", "custom", tmp_path / "theirs.csv", "--json").ok().json["dataset"] == "theirs"
+    assert_same_faces(read_index("mine"), read_index("theirs"))
+
+
+def test_pictures_turned_by_exif(popos, tmp_path, labelled):
+    """Labels made on what a person sees: said, and right with the flag, also in training's crops."""
+    put_pictures(tmp_path / "faces", labelled)
+    exif = Image.Exif()
+    exif[0x0112] = 8  # stored turned by a quarter to the right
+    for name in NAMES:
+        stored = Image.open(tmp_path / "faces" / name).transpose(Image.Transpose.ROTATE_270)
+        stored.save(tmp_path / "faces" / name, exif=exif)
+    write_csv(tmp_path / "faces/labels.csv", table(labelled))
+    result = popos("prepare-data", "custom", tmp_path / "faces").ok()
+    assert "8 pictures (first: ann_1.png) with an EXIF orientation" in result.err
+    flags = ("--orientation", "upright", "--cache-crops", "--crop-format", "png")
+    popos("prepare-data", "custom", tmp_path / "faces", *flags).ok()
+    index = read_index("faces")
+    put_pictures(tmp_path / "plain", labelled)
+    write_csv(tmp_path / "plain/labels.csv", table(labelled))
+    popos("prepare-data", "custom", tmp_path / "plain").ok()
+    assert_same_faces(index, read_index("plain"))
+    crops = open_crops(index)
+    for face in range(FACES):
+        plain = FaceDataset(read_index("plain"), 256, 1.25, "center")[face]["image"].numpy()
+        for source in (None, crops):
+            found = FaceDataset(index, 256, 1.25, "center", crops=source)[face]["image"].numpy()
+            assert np.abs(found.astype(int) - plain).mean() < (
+                2 if source else 0.01
+            )  # a large face is cached smaller

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...core.geometry import tight_square
 from ...errors import PoposError
-from ...sources import read_image
+from ...sources import exif_orientation, read_bgr
 from ..archives import unpack_missing
 from ..home import extracted_folder
 from ..index import Index
@@ -22,8 +22,9 @@ from ..tree import Tree
 from . import aflw, coco_face, cofw, w300, wflw
 from .converted import read_hrnet, read_mmpose
 from .custom import split_groups
-from .labels import Bad, Label, Labels
+from .labels import Bad, Label, Labels, out_of_reach
 from .protocol import BENCHMARKS, Benchmark
+from .turned import turned_remark
 
 RAW: dict[str, ModuleType] = {"300w": w300, "wflw": wflw, "cofw": cofw, "aflw": aflw, "coco-face": coco_face}
 # A download of 20,000 photos may have a few that do not decode (one, in a public run on AFLW).
@@ -80,7 +81,7 @@ def find_labels(
 
 def _look(labels: Labels) -> Labels:
     """The labels with those apart whose picture is not there; each picture is asked for once."""
-    there = {image for image in {face.image for face in labels.faces} if image.is_file()}
+    there = {image for image in {face.image for face in labels.faces} if os.path.isfile(image)}
     return replace(
         labels,
         faces=[face for face in labels.faces if face.image in there],
@@ -121,7 +122,8 @@ def check_counts(name: str, root: Path, labels: Labels, counts: Sequence[Count])
         what.append(told_missing(labels))
     raise PoposError(
         f"{root}: {name} is not complete: {'; '.join(what[:4])}; nothing was written",
-        f"Put the rest below {root}, or go on with what is there: --allow-partial.",
+        f"Put the rest below {root}, or go on with what is there: popos prepare-data {name} {root} "
+        "--allow-partial.",
     )
 
 
@@ -133,31 +135,42 @@ def told_missing(labels: Labels) -> str:
 
 def build_index(
     dataset: str, labels: Labels, *, name: str, skip_bad: bool, partial: bool, val_fraction: float = 0.0,
-    seed: int | None = None, advance: Callable[[int, int], None] | None = None,
-) -> tuple[Index, list[Bad], list[Bad]]:  # fmt: skip
-    """The index of the faces whose picture decodes, the pictures that do not, and those of another size
-    than their labels say.
+    seed: int | None = None, upright: bool = False, advance: Callable[[int, int], None] | None = None,
+) -> tuple[Index, list[Bad], list[Bad], str | None]:  # fmt: skip
+    """The index of the faces whose picture decodes; what was left out: pictures that do not, and faces that
+    lie far outside theirs; pictures of another size than their labels say; and a remark on pictures that
+    their EXIF orientation turns.
 
-    labels: as `find_labels` gives them. val_fraction: share of the training pictures that becomes split
-    "val" (0: none, as the papers have it), all faces of a picture together; the last by name, or drawn with
-    `seed`: names of benchmarks go by source and event, whose last would be no sample. `advance` is told
+    labels: as `find_labels` gives them. upright: they were made on the pictures as EXIF turns them.
+    val_fraction: share of the training pictures that becomes split "val" (0: none, as the papers have it),
+    all faces of a picture together; the last by name, or drawn with `seed`: names of benchmarks go by source
+    and event, whose last would be no sample. `advance` is told
     (pictures decoded, pictures in all). Raises PoposError for bad labels (unless skip_bad), for more than
     five undecodable pictures (unless skip_bad), and where no training or no test face is left.
     """
+    leave_out = f"popos prepare-data {dataset} ROOT --skip-bad"
     if labels.bad and not skip_bad:
         raise PoposError(
             f"{dataset}: {len(labels.bad)} of {len(labels.bad) + _labelled(labels)} labels are bad "
             f"(first: {labels.bad[0]}); nothing was written",
-            "Download the labels again, or leave the bad ones out with --skip-bad.",
+            f"Download the labels again, or leave the bad ones out: {leave_out}",
         )
-    sizes, undecodable = _decode({face.image for face in labels.faces}, advance)
+    sizes, turned, undecodable = _decode({face.image for face in labels.faces}, upright, advance)
     if len(undecodable) > MOST_UNDECODABLE and not skip_bad:
         raise PoposError(
             f"{dataset}: {len(undecodable)} pictures cannot be decoded (first: {undecodable[0]}); "
             "nothing was written",
-            "Unpack or download them again, or leave them out with --skip-bad.",
+            f"Unpack or download them again, or leave them out: {leave_out}",
         )
-    kept = [face for face in labels.faces if face.image in sizes]
+    decoded = [face for face in labels.faces if face.image in sizes]
+    far = _far(decoded, sizes)
+    if far and not skip_bad:
+        raise PoposError(
+            f"{dataset}: {len(far)} of {len(decoded)} labels lie far outside their picture (first: "
+            f"{next(iter(far.values()))}); nothing was written",
+            f"Download the labels again, or leave these out: {leave_out}",
+        )
+    kept = [face for number, face in enumerate(decoded) if number not in far]
     if not kept:
         raise PoposError(f"{dataset}: no face is left; nothing was written")
     benchmark = BENCHMARKS[dataset]
@@ -169,7 +182,7 @@ def build_index(
     if val_fraction and len(set(train)) > 1:  # a part of a benchmark may have none to spare
         held = split_groups(train, val_fraction, seed)
         splits[[s == "train" and i in held for i, s in zip(images, splits, strict=True)]] = "val"
-    whole = [] if labels.bad or labels.missing or undecodable else sorted(labels.whole)
+    whole = [] if labels.bad or labels.missing or undecodable or far else sorted(labels.whole)
     no_rect = np.full(4, np.nan)
     index = Index(
         name=name,
@@ -191,6 +204,7 @@ def build_index(
             "benchmark": dataset, "importer": labels.kind, "coordinate_base": labels.base,
             "crop": labels.crop, "partial": partial, "whole": whole, "skipped": len(labels.bad),
             "undecodable": [bad.source for bad in undecodable],
+            "orientation": "upright" if upright else "stored",
         },
     )  # fmt: skip
     odd = {
@@ -198,29 +212,41 @@ def build_index(
         for face in kept
         if face.size not in (None, sizes[face.image])
     }
-    return index, undecodable, list(odd.values())
+    looked = ((f, f.image, turned[f.image], sizes[f.image]) for f in kept)
+    remark = turned_remark([(str(i), o, f.points, f.visible, size) for f, i, o, size in looked], upright)
+    return index, [*undecodable, *far.values()], list(odd.values()), remark
+
+
+def _far(faces: Sequence[Label], sizes: Mapping[Path, tuple[int, int]]) -> dict[int, Bad]:
+    """Which faces lie far outside their picture."""
+    far = {}
+    for number, face in enumerate(faces):
+        square = face.square or tight_square(face.points)
+        if wrong := out_of_reach(face.points, face.visible, square, sizes[face.image]):
+            far[number] = Bad(face.source, wrong)
+    return far
 
 
 def _decode(
-    images: set[Path], advance: Callable[[int, int], None] | None
-) -> tuple[dict[Path, tuple[int, int]], list[Bad]]:
-    """(width, height) of each picture that decodes, and those that do not."""
+    images: set[Path], upright: bool, advance: Callable[[int, int], None] | None
+) -> tuple[dict[Path, tuple[int, int]], dict[Path, int], list[Bad]]:
+    """(width, height) and EXIF orientation of each picture that decodes, and those that do not."""
     paths = sorted(images)
 
-    def size(path: Path) -> tuple[int, int] | Bad:
+    def look(path: Path) -> tuple[tuple[int, int], int] | Bad:
         try:
-            height, width = read_image(path, upright=False).shape[:2]
+            height, width = read_bgr(path, upright).shape[:2]
+            return (width, height), exif_orientation(path)
         except PoposError as error:
             return Bad(str(path), error.message.removeprefix(f"{path}: "))
-        return width, height
 
-    sizes, undecodable = {}, []
+    sizes, turned, undecodable = {}, {}, []
     with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter lock
-        for number, (path, outcome) in enumerate(zip(paths, pool.map(size, paths), strict=True)):
+        for number, (path, outcome) in enumerate(zip(paths, pool.map(look, paths), strict=True)):
             if isinstance(outcome, Bad):
                 undecodable.append(outcome)
             else:
-                sizes[path] = outcome
+                sizes[path], turned[path] = outcome
             if advance:
                 advance(number + 1, len(paths))
-    return sizes, undecodable
+    return sizes, turned, undecodable

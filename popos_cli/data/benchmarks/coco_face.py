@@ -18,6 +18,7 @@ from ...core.schemes import W300
 from ...errors import PoposError
 from ..archives import Archive
 from ..tree import Tree
+from .files import shown, to_numbers
 from .labels import Bad, Label, Labels
 
 # Split -> COCO's word for it.
@@ -115,7 +116,7 @@ def _read_faces(path: Path, split: str) -> Iterator[tuple[int, Label] | Bad | in
             continue
         of_faces += "face_kpts" in annotation
         if annotation.get("face_valid") and not annotation.get("iscrowd"):
-            face = _face(f"{path.name}#{annotation.get('id')}", split, annotation)
+            face = _face(f"{path.name}#{shown(annotation.get('id'))}", split, annotation)
             if face is not None:
                 yield face
     if not of_faces:
@@ -127,11 +128,10 @@ def _read_faces(path: Path, split: str) -> Iterator[tuple[int, Label] | Bad | in
 def _face(source: str, split: str, annotation: dict[str, Any]) -> tuple[int, Label] | Bad | None:
     """None where no point is labelled (all are zeros): nothing could be wrong there."""
     image = annotation.get("image_id")
-    if not isinstance(image, int):
-        return Bad(source, f"its image_id is {image!r}")
-    try:
-        values, box = (np.array(annotation.get(key, []), np.float64) for key in ("face_kpts", "face_box"))
-    except (TypeError, ValueError):
+    if not isinstance(image, int) or not 0 <= image < 10**12:
+        return Bad(source, f"its image_id is {shown(image)}")
+    values, box = (to_numbers(annotation.get(key, [])) for key in ("face_kpts", "face_box"))
+    if values is None or box is None:
         return Bad(source, "face_kpts or face_box has something that is no number")
     if values.shape != (3 * W300.landmarks,):
         return Bad(source, f"face_kpts has {values.size} numbers instead of {3 * W300.landmarks}")

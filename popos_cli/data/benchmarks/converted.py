@@ -19,7 +19,7 @@ from ...core.geometry import Floats
 from ...errors import PoposError
 from ..tree import Pictures, Tree
 from . import w300
-from .files import find_pictures, is_inside, read_coco, read_text, to_floats
+from .files import find_pictures, is_inside, read_coco, read_text, shown, to_floats, to_numbers
 from .labels import Bad, Label, Labels, flaw
 from .protocol import Benchmark
 
@@ -152,10 +152,11 @@ def _base(benchmark: Benchmark) -> int:
 
 
 def _mmpose_rows(path: Path, benchmark: Benchmark) -> _Rows:
-    names, annotations = read_coco(path)
+    coco = read_coco(path)
     outcomes = []
-    for number, annotation in enumerate(annotations):
-        outcome = _mmpose_row(f"{path.name}#{annotation.get('id', number)}", annotation, names, benchmark)
+    for number, annotation in enumerate(coco.annotations):
+        source = f"{path.name}#{shown(annotation.get('id', number))}"
+        outcome = _mmpose_row(source, annotation, coco.files, benchmark)
         if outcome is not None:
             outcomes.append(outcome)
     return outcomes
@@ -180,7 +181,7 @@ def _mmpose_row(
     image = annotation.get("image_id")
     name = names.get(image) if isinstance(image, (int, str)) else None
     if name is None:
-        return Bad(source, f"image_id {image} is not among the images")
+        return Bad(source, f"image_id {shown(image)} is not among the images")
     table = table.reshape(-1, 3)
     labelled = table[:, 2] > 0
     visible = np.where(labelled, 2, 0).astype(np.uint8)
@@ -198,11 +199,8 @@ def _mmpose_row(
 
 def _numbers(values: Any) -> Floats | None:
     """Finite float64 numbers, None for anything else."""
-    try:
-        numbers = np.array(values, np.float64)
-    except (TypeError, ValueError):
-        return None
-    return numbers if np.isfinite(numbers).all() else None
+    numbers = to_numbers(values)
+    return numbers if numbers is not None and np.isfinite(numbers).all() else None
 
 
 def _cofw_box(annotation: Mapping[str, Any]) -> dict[str, Any] | str:
@@ -229,7 +227,7 @@ def _aflw_box(annotation: Mapping[str, Any]) -> dict[str, Any] | str:
 
 
 def _wrong(name: str, points: Floats, visible: NDArray[np.uint8]) -> str | None:
-    return flaw(points, visible) if is_inside(name) else f"{name!r} is not the name of a picture"
+    return flaw(points, visible) if is_inside(name) else f"{shown(name)} is not the name of a picture"
 
 
 def _hrnet_rows(path: Path, benchmark: Benchmark) -> _Rows:

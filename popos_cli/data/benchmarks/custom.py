@@ -1,178 +1,118 @@
-"""Anybody's own faces -> index: from a CSV, a folder of .pts files, or COCO-keypoints JSON.
-
-CSV: header `image,x0,y0,x1,y1,...`, one face a row. .pts: one text file beside each picture, of
-the same stem, as 300W has them. COCO: `images`, `annotations` with `keypoints` [x, y, v, ...].
-"""
+"""Anybody's own faces -> index: from a CSV, a folder of .pts files, or COCO-keypoints JSON."""
 
 from __future__ import annotations
 
-import csv
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...core.geometry import Floats, tight_square
 from ...core.schemes import Scheme
 from ...errors import PoposError, UsageError
-from ...sources import SUFFIXES, images_in, read_image
+from ...sources import exif_orientation, read_bgr
 from ..index import Index
-from .files import is_number, read_coco, read_text
-from .labels import Bad, flaw
-from .pts import read_pts
+from .files import shown
+from .label_files import Found, read_labels
+from .labels import Bad, Row, flaw, out_of_reach
+from .turned import turned_remark
+
+# Pixels; a smaller face is none, and all labels in 0..1 span less.
+SMALLEST = 2
 
 
 @dataclass(frozen=True)
-class Row:
-    """A face as its label file has it: points (K, 2) in the file's base, visible (K,) 0, 1 or 2."""
+class Face:
+    """A row whose picture is there: points (K, 2), 0-based pixels of the picture as it is read; size: width
+    and height; square: centre and side; turned: the picture's EXIF orientation."""
 
-    source: str
-    image: str
+    row: Row
+    path: Path
+    size: tuple[int, int]
     points: Floats
-    visible: NDArray[np.uint8]
+    square: tuple[Floats, float]
+    turned: int
 
 
 @dataclass(frozen=True)
-class Labels:
-    """rows and bad rows in file order; `folders`: where image paths may start, first match wins."""
+class Frame:
+    """What label coordinates mean. base: the first pixel's centre; normalised: shares of the picture's width
+    and height; upright: of the picture as its EXIF orientation has it."""
 
-    rows: list[Row | Bad]
-    folders: list[Path]
     base: int
+    normalised: bool = False
+    upright: bool = False
+
+    def pixels(self, values: Floats, size: tuple[int, int]) -> Floats:
+        """(..., 2) x, y in 0-based pixels."""
+        return (values * size if self.normalised else values) - self.base
 
 
-def read_labels(root: Path, scheme: Scheme) -> Labels:
-    """Find what kind of labels ROOT holds and read them. Raises PoposError or UsageError."""
-    if not root.exists():
-        raise PoposError(f"{root}: no such file or folder")
-    if root.is_file():
-        label_file = root
-    else:
-        csvs, jsons = sorted(root.glob("*.csv")), sorted(root.glob("*.json"))
-        candidates = csvs or jsons
-        if len(candidates) > 1:
-            names = ", ".join(p.name for p in candidates[:5])
-            raise PoposError(
-                f"{root}: {len(candidates)} label files ({names}), but one is expected",
-                "Name the file itself instead of the folder.",
-            )
-        if not candidates:
-            return _read_pts(root, scheme)
-        label_file = candidates[0]
-    folders = [label_file.parent, label_file.parent / "images"]
-    if label_file.suffix.lower() == ".csv":
-        return Labels(list(_read_csv(label_file, scheme)), folders, base=0)
-    if label_file.suffix.lower() == ".json":
-        return Labels(list(_read_coco(label_file, scheme)), folders, base=0)
-    raise PoposError(
-        f"{label_file}: not a label file that popos knows",
-        "Give a .csv, a COCO-keypoints .json, or a folder of pictures with .pts files.",
-    )
-
-
-def _read_csv(path: Path, scheme: Scheme) -> Iterator[Row | Bad]:
-    lines = csv.reader(read_text(path).splitlines())
-    header = next(lines, None)
-    if not header:
-        raise PoposError(f"{path}: the file is empty", "Expected a header: image,x0,y0,x1,y1,...")
-    width = 1 + 2 * scheme.landmarks
-    if header[0].strip().lower() != "image" or len(header) != width:
-        raise PoposError(
-            f"{path}:1: {len(header)} columns starting with {header[0]!r}; scheme {scheme.name!r} "
-            f"needs {width}: image and {scheme.landmarks} x,y pairs",
-            "Check --scheme, and that the first line is image,x0,y0,x1,y1,...",
-        )
-    everywhere = np.full(scheme.landmarks, 2, np.uint8)
-    for cells in lines:
-        source = f"{path.name}:{lines.line_num}"
-        if not cells:
-            continue
-        if len(cells) != width:
-            yield Bad(source, f"{len(cells)} columns instead of {width}")
-            continue
-        try:
-            points = np.array(cells[1:], dtype=np.float64).reshape(-1, 2)
-        except ValueError:
-            wrong = next(i for i, cell in enumerate(cells[1:]) if not is_number(cell))
-            yield Bad(source, f"column {header[wrong + 1]}: {cells[wrong + 1]!r} is not a number")
-            continue
-        yield Row(source, cells[0].strip(), points, everywhere)
-
-
-def _read_pts(root: Path, scheme: Scheme) -> Labels:
-    """Pictures below `root` with a .pts file beside them; 1-based, as ibug's tools write them."""
-    files = sorted(root.rglob("*.pts"))
-    if not files:
-        raise PoposError(
-            f"{root}: found no .csv, no .json and no .pts file",
-            "ROOT is a CSV, a COCO-keypoints JSON, a folder with one of them, or a folder of "
-            "pictures with .pts files.",
-        )
-    pictures = {p.with_suffix(""): p for p in images_in(root)}
-    return Labels([_pts_row(f, root, pictures, scheme) for f in files], [root], base=1)
-
-
-def _pts_row(path: Path, root: Path, pictures: dict[Path, Path], scheme: Scheme) -> Row | Bad:
-    source = str(path.relative_to(root))
-    try:
-        points = read_pts(path, scheme.landmarks)
-    except ValueError as error:
-        return Bad(source, str(error))
-    picture = pictures.get(path.with_suffix(""))
-    if picture is None:
-        return Bad(source, f"no picture {path.stem} with one of {' '.join(sorted(SUFFIXES))} beside it")
-    visible = np.full(scheme.landmarks, 2, np.uint8)
-    return Row(source, str(picture.relative_to(root)), points, visible)
-
-
-def _read_coco(path: Path, scheme: Scheme) -> Iterator[Row | Bad]:
-    names, annotations = read_coco(path)
-    for number, annotation in enumerate(annotations):
-        source = f"{path.name}#{annotation.get('id', number)}"
-        values = annotation.get("keypoints")
-        if values is not None and not isinstance(values, list):
-            yield Bad(source, "its keypoints are no list")
-            continue
-        if annotation.get("iscrowd") or not values or not any(values):
-            continue  # a crowd or a person without labelled points is no face
-        if len(values) != 3 * scheme.landmarks:
-            yield Bad(source, f"{len(values)} keypoint values instead of {3 * scheme.landmarks}")
-            continue
-        image = names.get(annotation.get("image_id"))
-        if image is None:
-            yield Bad(source, f"image_id {annotation.get('image_id')} is not among the images")
-            continue
-        try:
-            table = np.array(values, dtype=np.float64).reshape(-1, 3)
-        except (TypeError, ValueError):
-            yield Bad(source, "a keypoint is not a number")
-            continue
-        visible = np.clip(np.nan_to_num(table[:, 2]), 0, 2).astype(np.uint8)
-        points = np.where(visible[:, None] > 0, table[:, :2], np.nan)
-        yield Row(source, image, points, visible)
-
-
-def _check(row: Row, folders: Sequence[Path]) -> tuple[Path, tuple[int, int]] | Bad:
-    """The picture's path and (width, height), or what is wrong with the face."""
-    if wrong := flaw(row.points, row.visible):
-        return Bad(row.source, wrong)
-    found = next((f / row.image for f in folders if (f / row.image).is_file()), None)
+def _check(row: Row, folders: Sequence[Path], frame: Frame) -> Face | Bad:
+    """The face with its picture, or what is wrong with it."""
+    found = next((f / row.image for f in folders if os.path.isfile(f / row.image)), None)
     if not row.image or found is None:
-        return Bad(row.source, f"image {row.image!r} not found below {folders[0]}")
+        return Bad(row.source, f"image {shown(row.image)} not found below {folders[0]}")
     try:
-        height, width = read_image(found, upright=False).shape[:2]
+        height, width = read_bgr(found, frame.upright).shape[:2]
     except PoposError as error:
         return Bad(row.source, error.message)
-    return found, (width, height)
+    size = (width, height)
+    points = frame.pixels(row.points, size)
+    boxed = row.box is not None and not row.visible.all()
+    if wrong := flaw(points, row.visible, boxed):
+        return Bad(row.source, wrong)
+    square = _box_square(row, points, frame, size) if boxed else _tight_square(points)
+    if isinstance(square, str):
+        return Bad(row.source, square)
+    if wrong := out_of_reach(points, row.visible, square, size):
+        return Bad(row.source, wrong)
+    return Face(row, found, size, points, square, exif_orientation(found))
 
 
-def _below(path: Path, root: Path) -> str:
-    """`path` from `root` on; a label file may also name pictures elsewhere, by their full path."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+def _tight_square(points: Floats) -> tuple[Floats, float] | str:
+    """Around the points, or what is wrong with them."""
+    span = float(np.nanmax(np.nanmax(points, axis=0) - np.nanmin(points, axis=0)))
+    if span < SMALLEST:
+        return f"the face is {span:.2g} pixels wide: its labels seem to be in 0..1"
+    return tight_square(points)
+
+
+def _box_square(row: Row, points: Floats, frame: Frame, size: tuple[int, int]) -> tuple[Floats, float] | str:
+    """Around the box, for a face whose labelled points do not show how large it is; or what is wrong."""
+    assert row.box is not None
+    low = frame.pixels(row.box[:2], size)
+    high = frame.pixels(row.box[:2] + row.box[2:], size)
+    labelled = points[row.visible > 0]
+    if not ((labelled >= low - 1) & (labelled <= high + 1)).all(1).any():
+        wrong = f"its bbox {', '.join(f'{v:g}' for v in row.box)} (x, y, w, h) holds none of its points"
+        return f"{wrong}: it seems to be in 0..1" if row.box.max() < SMALLEST else wrong
+    return (low + high) / 2, float((high - low).max())
+
+
+def together(groups: Sequence[str], pictures: Sequence[Path]) -> list[str]:
+    """The groups (F,), where those that have a picture file in common become one, named as the first.
+
+    A file is the same under two spellings and through links.
+    """
+    parent = {group: group for group in groups}
+
+    def first(group: str) -> str:
+        while parent[group] != group:
+            group = parent[group]
+        return group
+
+    owner: dict[object, str] = {}
+    for group, picture in zip(groups, pictures, strict=True):
+        stat = picture.stat()
+        file = (stat.st_dev, stat.st_ino) if stat.st_ino else os.path.realpath(picture)
+        mine, theirs = first(group), first(owner.setdefault(file, group))
+        parent[mine] = theirs
+    return [first(group) for group in groups]
 
 
 def split_groups(groups: Sequence[str], fraction: float, seed: int | None) -> set[str]:
@@ -193,6 +133,17 @@ def split_groups(groups: Sequence[str], fraction: float, seed: int | None) -> se
     return set(names[-count:])
 
 
+def _person_pattern(split_by: str | None) -> re.Pattern[str] | None:
+    """Raises UsageError for a pattern without group 1."""
+    try:
+        pattern = re.compile(split_by) if split_by else None
+    except re.error as error:
+        raise UsageError(f"--split-by {split_by!r}: not a regular expression: {error}") from None
+    if pattern and pattern.groups < 1:
+        raise UsageError(f"--split-by {split_by!r} has no group", r"Put the person in brackets: '^(.*)_\d+'.")
+    return pattern
+
+
 def prepare_custom(
     root: Path,
     scheme: Scheme,
@@ -202,68 +153,98 @@ def prepare_custom(
     val_fraction: float = 0.1,
     seed: int | None = None,
     base: int | None = None,
+    normalised: bool = False,
+    upright: bool = False,
     advance: Callable[[int, int], None] | None = None,
-) -> tuple[Index | None, list[Bad]]:
-    """Read labels and pictures below `root`; the index of the good faces and the bad labels.
+) -> tuple[Index | None, list[Bad], list[str]]:
+    """Read labels and pictures below `root`; the index of the good faces, the bad labels, and remarks.
 
     split_by: a regular expression searched in each image path, group 1 is the person; without it
     each picture is its own group. base: 0 or 1, the coordinate of the first pixel's centre in the
-    label files (None: 1 for .pts, else 0). `advance` is told (faces checked, faces in all). The
-    index is None where too few faces are good. Raises UsageError for a pattern without group 1.
+    label files (None: 1 for .pts, else 0). normalised: labels are shares of the picture's width and height.
+    upright: labels were made on the pictures as their EXIF orientation turns them. `advance` is told (faces
+    checked, faces in all). The index is None where too few faces are good. Raises PoposError; UsageError
+    for a pattern without group 1.
     """
-    try:
-        pattern = re.compile(split_by) if split_by else None
-    except re.error as error:
-        raise UsageError(f"--split-by {split_by!r}: not a regular expression: {error}") from None
-    if pattern and pattern.groups < 1:
-        raise UsageError(f"--split-by {split_by!r} has no group", r"Put the person in brackets: '^(.*)_\d+'.")
-    labels = read_labels(root.resolve(), scheme)
-    offset = labels.base if base is None else base
-    kept: list[tuple[Row, Path, tuple[int, int], str]] = []
+    pattern = _person_pattern(split_by)
+    labels = read_labels(root, scheme)
+    if not normalised:
+        _refuse_normalised(root, labels)
+    frame = Frame(base if base is not None else 0 if normalised else labels.base, normalised, upright)
+    kept: list[Face] = []
+    people: list[str] = []
     bad: list[Bad] = []
     with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter lock
         checked = pool.map(
-            lambda row: row if isinstance(row, Bad) else _check(row, labels.folders), labels.rows
+            lambda row: row if isinstance(row, Bad) else _check(row, labels.folders, frame), labels.rows
         )
-        for number, (row, outcome) in enumerate(zip(labels.rows, checked, strict=True)):
+        for number, outcome in enumerate(checked, start=1):
             if advance:
-                advance(number + 1, len(labels.rows))
-            if isinstance(outcome, Bad) or isinstance(row, Bad):
-                bad.append(outcome if isinstance(outcome, Bad) else row)  # type: ignore[arg-type]
+                advance(number, len(labels.rows))
+            if isinstance(outcome, Bad):
+                bad.append(outcome)
                 continue
+            row = outcome.row
             match = pattern.search(row.image) if pattern else None
             if pattern and not (match and match[1]):
                 bad.append(Bad(row.source, f"--split-by finds no person in {row.image!r}"))
                 continue
-            kept.append((row, *outcome, match[1] if match else row.image))
-    groups = [group for *_, group in kept]
+            kept.append(outcome)
+            people.append(match[1] if match else row.image)
+    remarks = [*labels.remarks, *_remarks(kept, upright)]
+    groups = together(people, [face.path for face in kept])
     if not kept or (bad and len(set(groups)) < 2):  # the bad labels are what is wrong, not the split
-        return None, bad
-    points = np.stack([row.points for row, *_ in kept]) - offset
-    squares = [tight_square(p) for p in points]
+        return None, bad, remarks
     validation = split_groups(groups, val_fraction, seed)
     common = labels.folders[0]
     index = Index(
         name=name,
-        scheme=scheme,
+        scheme=labels.scheme,
         root=common,
-        image=np.array([_below(path, common) for _, path, _, _ in kept]),
-        size=np.array([size for _, _, size, _ in kept], np.int32),
-        points=points,
-        visible=np.stack([row.visible for row, *_ in kept]),
-        center=np.stack([center for center, _ in squares]),
-        side=np.array([side for _, side in squares]),
+        image=np.array([_below(face.path, common) for face in kept]),
+        size=np.array([face.size for face in kept], np.int32),
+        points=np.stack([face.points for face in kept]),
+        visible=np.stack([face.row.visible for face in kept]),
+        center=np.stack([face.square[0] for face in kept]),
+        side=np.array([face.square[1] for face in kept]),
         split=np.array(["val" if group in validation else "train" for group in groups]),
         group=np.array(groups),
-        source=np.array([row.source for row, *_ in kept]),
+        source=np.array([face.row.source for face in kept]),
         subset=np.zeros((len(kept), 0), bool),
         rect=np.full((len(kept), 4), np.nan),
         notes={
             "importer": "custom",
-            "labels": str(root),
-            "coordinate_base": offset,
+            "labels": str(root.resolve()),
+            "coordinate_base": frame.base,
             "split_by": split_by,
             "skipped": len(bad),
+            "orientation": "upright" if upright else "stored",
         },
     )
-    return index, bad
+    return index, bad, remarks
+
+
+def _refuse_normalised(root: Path, labels: Found) -> None:
+    """Raises PoposError where all labels lie in 0..1 or close by."""
+    rows = [row.points for row in labels.rows if isinstance(row, Row) and row.visible.any()]
+    values = np.concatenate(rows) if rows else np.array([SMALLEST])
+    low, high = np.nanmin(values), np.nanmax(values)
+    if -1 < low < high < SMALLEST:
+        raise PoposError(
+            f"{root}: all coordinates lie between {low:.3g} and {high:.3g}, but popos expects pixels",
+            "Where they are shares of the picture's width and height, add --normalised.",
+        )
+
+
+def _remarks(faces: Sequence[Face], upright: bool) -> list[str]:
+    partly = sum(face.row.box is None and not face.row.visible.all() for face in faces)
+    turned = turned_remark(
+        ((face.row.image, face.turned, face.points, face.row.visible, face.size) for face in faces), upright
+    )
+    lacking = f"faces that lack some points and have no box, so cropped around the others: {partly}"
+    return [*([lacking] if partly else []), *([turned] if turned else [])]
+
+
+def _below(path: Path, root: Path) -> str:
+    """`path` from `root` on; a label file may also name pictures elsewhere, by their full path."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

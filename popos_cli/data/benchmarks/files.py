@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,12 +18,40 @@ from ...sources import SUFFIXES
 from ..tree import Pictures, Tree
 
 
+@dataclass(frozen=True)
+class Coco:
+    """A COCO-keypoints JSON: the pictures' file names by their id, the annotations, and the different lists
+    of names that its categories give to keypoints."""
+
+    files: dict[Any, str]
+    annotations: list[dict[str, Any]]
+    keypoint_names: list[tuple[str, ...]]
+
+
 def read_text(path: Path) -> str:
     """A label file's text, its lines ending in "\\n". Raises PoposError."""
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PoposError(f"{path}: cannot be read as text: {error}") from None
+    except OSError as error:
+        raise PoposError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise PoposError(f"{path}: cannot be read as text: {error}", "Save it as UTF-8.") from None
+
+
+def shown(value: Any) -> str:
+    """A value from a file as a message shows it, at most 60 characters."""
+    try:
+        text = repr(value) if isinstance(value, str) else str(value)
+    except (ValueError, RecursionError):  # an integer of more than 4300 digits; lists in lists in lists
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def some(names: Iterable[str]) -> str:
+    """The first of many names, and how many there are."""
+    every = list(names)
+    more = f" ... ({len(every)} in all)" if len(every) > 6 else ""
+    return ", ".join(shown(name).strip("'\"") for name in every[:6]) + more
 
 
 def is_number(text: str) -> bool:
@@ -33,39 +62,65 @@ def is_number(text: str) -> bool:
     return True
 
 
-def to_floats(cells: Sequence[str], first: int = 1) -> Floats:
-    """(n,) float64, all finite. `first`: what the message calls cells[0]. Raises ValueError."""
+def to_numbers(values: Any) -> Floats | None:
+    """float64, of any shape, NaN for null; None where something is no number."""
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError, RecursionError):  # 10**400 overflows
+        return None
+
+
+def to_floats(cells: Sequence[str], first: int = 1, missing: bool = False) -> Floats:
+    """(n,) float64, all finite, or NaN with `missing`. `first`: what the message calls cells[0]. Raises
+    ValueError."""
     try:
         values = np.array(cells, dtype=np.float64)
-        finite = np.isfinite(values)
-        if finite.all():
+        right = np.isfinite(values) | (missing & np.isnan(values))
+        if right.all():
             return values
-        wrong = int(np.flatnonzero(~finite)[0])
+        wrong = int(np.flatnonzero(~right)[0])
     except ValueError:
         wrong = next(place for place, cell in enumerate(cells) if not is_number(cell))
-        raise ValueError(f"column {wrong + first}: {cells[wrong]!r} is not a number") from None
-    raise ValueError(f"column {wrong + first}: {cells[wrong]!r} is NaN or infinite")
+        raise ValueError(f"column {wrong + first}: {shown(cells[wrong])} is not a number") from None
+    raise ValueError(f"column {wrong + first}: {shown(cells[wrong])} is NaN or infinite")
 
 
-def read_coco(path: Path) -> tuple[dict[Any, str], list[dict[str, Any]]]:
-    """The file names of a COCO-keypoints JSON by image id, and its annotations. Raises PoposError."""
+def read_coco(path: Path) -> Coco:
+    """Raises PoposError."""
     try:
         data = json.loads(read_text(path))
         if not isinstance(data, dict):
             raise TypeError("its top level is no object")
-        names = {image["id"]: str(image["file_name"]) for image in data["images"]}
+        files: dict[Any, str] = {}
+        for image in data["images"]:
+            name = str(image["file_name"])
+            if files.setdefault(image["id"], name) != name:
+                raise TypeError(f"two images have the id {shown(image['id'])}")
         annotations: list[dict[str, Any]] = list(data["annotations"])
         if not all(isinstance(annotation, dict) for annotation in annotations):
             raise TypeError("an annotation is no object")
     except json.JSONDecodeError as error:
         raise PoposError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise PoposError(f"{path}: not JSON that can be read: lists in lists without end") from None
+    except ValueError as error:  # an integer of more than 4300 digits
+        raise PoposError(f"{path}: not JSON that can be read: {error}") from None
     except (KeyError, TypeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise PoposError(
             f"{path}: not COCO keypoints: {what}",
             "Expected images (id, file_name) and annotations (image_id, keypoints).",
         ) from None
-    return names, annotations
+    return Coco(files, annotations, _keypoint_names(data.get("categories")))
+
+
+def _keypoint_names(categories: Any) -> list[tuple[str, ...]]:
+    lists = [one.get("keypoints") for one in _list(categories) if isinstance(one, dict)]
+    return list(dict.fromkeys(tuple(map(str, _list(names))) for names in lists if _list(names)))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def is_inside(name: str) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.geometry import Floats
+
+REACH = 3  # sizes of the picture that a point may lie outside of it
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,62 @@ class Bad:
         return f"{self.source}: {self.reason}"
 
 
-def flaw(points: Floats, visible: NDArray[np.uint8]) -> str | None:
-    """What keeps labelled points (K, 2) from being a face, None where nothing does."""
+@dataclass(frozen=True)
+class Row:
+    """A face of somebody's own data, before its picture is looked for.
+
+    points (K, 2) as the file has them, NaN where not labelled; visible (K,) 0, 1 or 2; box: x, y, w, h
+    of the whole face in the same frame, None where the file has none.
+    """
+
+    source: str
+    image: str
+    points: Floats
+    visible: NDArray[np.uint8]
+    box: Floats | None = None
+
+
+def to_visible(values: Any) -> NDArray[np.uint8]:
+    """(K,) 0, 1 or 2 from COCO's v: 0 not labelled, 1 occluded, 2 visible. Other values above 0 are the
+    confidence that some tools write there: labelled."""
+    v = np.nan_to_num(np.asarray(values, np.float64))
+    return np.where(v > 0, np.where(v == 1, 1, 2), 0).astype(np.uint8)
+
+
+def flaw(points: Floats, visible: NDArray[np.uint8], boxed: bool = False) -> str | None:
+    """What keeps labelled points (K, 2) from being a face, None where nothing does. boxed: a box says how
+    large the face is, so that one point is enough."""
     labelled = points[visible > 0]
     if not np.isfinite(labelled).all():
-        return "a coordinate is NaN or infinite"
-    if len(labelled) < 2 or not np.ptp(labelled, axis=0).max() > 0:
+        wrong = np.flatnonzero((visible > 0) & ~np.isfinite(points).all(1))[0]
+        return f"a coordinate is NaN or infinite (landmark {wrong})"
+    if not len(labelled):
+        return "the face has no size: no point is labelled"
+    if not boxed and not np.ptp(labelled, axis=0).max() > 0:
         return "the face has no size: its points coincide"
+    return None
+
+
+def out_of_reach(
+    points: Floats, visible: NDArray[np.uint8], square: tuple[Floats, float], size: tuple[int, int]
+) -> str | None:
+    """What of a face lies so far from its picture (width, height) that it cannot be meant: a point, or the
+    square that it is cropped to (centre and side). None where nothing does.
+
+    Points somewhat outside are real: a face that the picture's border cuts off.
+    """
+    reach = REACH * max(size)
+    low, high = -reach, np.array(size) + reach
+    picture = f"more than {REACH} times its size outside its picture of {size[0]} x {size[1]} pixels"
+    beyond = (visible > 0) & ~((points >= low) & (points <= high)).all(1)
+    if beyond.any():
+        landmark = int(np.flatnonzero(beyond)[0])
+        x, y = points[landmark]
+        return f"landmark {landmark} at {x:g}, {y:g} lies {picture}"
+    center, side = square
+    corners = np.stack([center - side / 2, center + side / 2])
+    if not ((corners >= low) & (corners <= high)).all():
+        return f"its box, {side:g} wide around {center[0]:g}, {center[1]:g}, lies {picture}"
     return None
 
 

@@ -17,8 +17,9 @@ class MalformedPts(ValueError):
         self.line = line
 
 
-def read_pts(path: Path, landmarks: int) -> Floats:
-    """Points (landmarks, 2), x then y, as the file has them. Raises MalformedPts.
+def read_pts(path: Path, landmarks: int | None = None, missing: bool = False) -> Floats:
+    """Points (landmarks, 2), or as many as there are, x then y, as the file has them; with `missing` some
+    may be NaN. Raises MalformedPts.
 
     What stands before the braces is not looked at: its spaces and version numbers vary.
     """
@@ -41,18 +42,18 @@ def read_pts(path: Path, landmarks: int) -> Floats:
         cells += pair
         lines.append(number)
     try:
-        points = to_floats(cells).reshape(-1, 2)
+        points = to_floats(cells, missing=missing).reshape(-1, 2)
     except ValueError:
-        raise _first_flaw(cells, lines) from None
-    if len(points) != landmarks:
+        raise _first_flaw(cells, lines, missing) from None
+    if landmarks is not None and len(points) != landmarks:
         raise MalformedPts(f"{len(points)} points instead of {landmarks}")
     return points
 
 
-def _first_flaw(cells: list[str], lines: list[int]) -> MalformedPts:
+def _first_flaw(cells: list[str], lines: list[int], missing: bool) -> MalformedPts:
     for place, line in enumerate(lines):
         try:
-            to_floats(cells[2 * place : 2 * place + 2])
+            to_floats(cells[2 * place : 2 * place + 2], missing=missing)
         except ValueError as error:
             return MalformedPts(str(error), line)
     raise AssertionError("each line is all right by itself")

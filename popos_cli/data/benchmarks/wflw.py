@@ -16,7 +16,7 @@ import numpy as np
 from ...core.schemes import WFLW
 from ..archives import Archive
 from ..tree import Tree
-from .files import find_pictures, is_inside, read_text, to_floats
+from .files import find_pictures, is_inside, read_text, shown, to_floats
 from .labels import Bad, Label, Labels, flaw
 
 # In the order of the attributes.
@@ -111,9 +111,9 @@ def _label(cells: list[str], fields: int, split: str, source: str) -> Label | Ba
     if wrong := flaw(points, visible):
         return Bad(source, wrong)
     if not ((attributes == 0) | (attributes == 1)).all():
-        return Bad(source, f"its attributes are {' '.join(cells[_POINTS + 4 : -1])}, not each 0 or 1")
+        return Bad(source, f"its attributes are {shown(' '.join(cells[_POINTS + 4 : -1]))}, not each 0 or 1")
     if not is_inside(cells[-1]):
-        return Bad(source, f"{cells[-1]!r} is not the name of a picture")
+        return Bad(source, f"{shown(cells[-1])} is not the name of a picture")
     test = split == "test"
     return Label(
         image=Path(cells[-1]),
