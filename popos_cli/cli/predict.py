@@ -91,7 +91,7 @@ def predict(
             if folder:
                 _write(folder, names[path], image, faces, predictor.scheme, {**report, "images": [document]})
             if not json:
-                _print_faces(path, faces, predictor.scheme)
+                _print_faces(document["source"], faces, predictor.scheme)
         except Exception as error:
             # Whatever it is, it is this picture's trouble: the others, and what has been found, are not lost.
             if debugging() and not isinstance(error, PoposError):
@@ -190,9 +190,9 @@ def _write(
     save_picture(canvas, folder / f"{name}{OVERLAY}")
 
 
-def _print_faces(path: Path, faces: list[Face], scheme: Scheme) -> None:
+def _print_faces(source: str, faces: list[Face], scheme: Scheme) -> None:
     count = "no face found" if not faces else f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
-    console.stdout.print(f"{path}: {count}")
+    console.stdout.print(f"{source}: {count}")
     for number, face in enumerate(faces, start=1):
         x, y, w, h = face.box
         console.stdout.print(

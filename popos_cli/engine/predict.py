@@ -17,6 +17,7 @@ from torch import Tensor
 from ..core.codec import Decoded
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
 from ..detect import Detection
+from ..errors import PoposError
 from ..weights.detectors import load_detector
 from ..weights.find import find_weights, pick_inference_device
 from ..weights.format import read_weights
@@ -127,7 +128,8 @@ class Predictor:
 
         `boxes` (M, 4): tight landmark boxes x, y, w, h in pixel edges instead of the detector's,
         in the caller's order (for a list of images: a list of such arrays). Raises ValueError for
-        another shape or type, and for boxes outside the image or many times larger than it.
+        another shape or type, and for boxes outside the image or many times larger than it; PoposError
+        where the network's heatmaps are not finite.
         """
         if isinstance(images, np.ndarray):
             return self._predict([images], [boxes])[0]
@@ -178,4 +180,6 @@ class Predictor:
         crops = np.stack([warp(p, m, size) for p, m in zip(pictures, matrices, strict=True)])
         batch = to_model_input(torch.from_numpy(crops).permute(0, 3, 1, 2), self.device)
         heatmaps = predict_heatmaps(self.model, batch, flip_index, alignment)
+        if not heatmaps.isfinite().all():
+            raise PoposError(f"{self.path}: these weights give heatmaps that are not finite")
         return decode_to_image(self.codec, heatmaps, matrices, self.info.label_offset)
