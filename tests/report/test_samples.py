@@ -111,9 +111,9 @@ def test_the_cross_lies_on_its_pixel(index, tmp_path):
 
 
 def test_pictures_have_their_colours(index):
-    """The photo, the crop and a crop as it is trained on, without changes of colour."""
+    """The photo and the crop; those behind them are as training changes them."""
     page = draw_faces(index, [look_at(0, *datasets(index, Augment()))])
-    for column in (0, 1, 2):
+    for column in (0, 1):
         assert page[LEGEND + TILE // 2, column * TILE + TILE // 2].tolist() == [120, 90, 60]
 
 
