@@ -11,6 +11,7 @@ import typer
 
 from ..errors import PoposError, UsageError, debugging
 from . import console
+from .failures import explained
 from .options import DEVICE, FLIP_HELP, JSON, one_of, parse_box
 
 if TYPE_CHECKING:
@@ -128,8 +129,7 @@ def _text(text: str) -> str:
 
 
 def _bug(path: Path, error: Exception) -> str:
-    first = (str(error).strip() or "no message").splitlines()[0]
-    return f"{path}: {type(error).__name__}: {first} (POPOS_DEBUG=1 shows the full report)"
+    return f"{path}: {explained(error).message} (POPOS_DEBUG=1 shows the full report)"
 
 
 def _create(folder: Path) -> None:

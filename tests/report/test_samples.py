@@ -114,7 +114,7 @@ def test_pictures_have_their_colours(index):
     """The photo and the crop; those behind them are as training changes them."""
     page = draw_faces(index, [look_at(0, *datasets(index, Augment()))])
     for column in (0, 1):
-        assert page[LEGEND + TILE // 2, column * TILE + TILE // 2].tolist() == [120, 90, 60]
+        assert page[LEGEND + TILE // 2, column * TILE + TILE // 2 + 30].tolist() == [120, 90, 60]
 
 
 def test_the_detail_is_of_a_corner_that_is_labelled():
