@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import cv2
@@ -26,9 +28,19 @@ class Detection:
 
 
 class Detector(Protocol):
+    """May be shared by threads, and pickled."""
+
     name: str
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]: ...
+
+
+def search_scale(image: NDArray[np.uint8], size: int) -> float:
+    """The factor, at most 1, that a picture is made smaller by before the search, whose cost grows with the
+    area: its longer side becomes `size`, or its area that of a 16:9 picture of this width, if that is more.
+    """
+    height, width = image.shape[:2]
+    return float(min(max(size / max(height, width), size * math.sqrt(9 / 16 / (height * width))), 1))
 
 
 class Haar:
@@ -42,27 +54,31 @@ class Haar:
     name = "haar"
     SHIFT_DOWN = 0.165
     SIDE = 0.89
-    # The longer side is brought down to this before the search; its cost grows with the area.
     SEARCH_SIZE = 1280
     SMALLEST = 30  # pixels of the searched picture; the cascade's own window is 24
 
     def __init__(self) -> None:
         folder: str = cv2.data.haarcascades  # type: ignore[attr-defined]
         path = Path(folder) / "haarcascade_frontalface_default.xml"
+        self.lock = Lock()  # the cascade keeps the picture that it searches
         self.cascade = cv2.CascadeClassifier(str(path))
         if self.cascade.empty():
             raise PoposError(f"{path}: OpenCV's face cascade is missing", "Reinstall opencv-python>=4.10,<5.")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Haar, ()
+
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        scale = min(self.SEARCH_SIZE / max(grey.shape), 1.0)
+        scale = search_scale(image, self.SEARCH_SIZE)
         if min(grey.shape) * scale < self.SMALLEST:  # and OpenCV refuses to make a side of 0 pixels
             return []
         if scale < 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        found = self.cascade.detectMultiScale(
-            grey, scaleFactor=1.1, minNeighbors=3, minSize=(self.SMALLEST, self.SMALLEST)
-        )
+        with self.lock:
+            found = self.cascade.detectMultiScale(
+                grey, scaleFactor=1.1, minNeighbors=3, minSize=(self.SMALLEST, self.SMALLEST)
+            )
         boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4) / scale
         return [self._detection(box) for box in without_overlaps(boxes)]
 
@@ -75,7 +91,8 @@ class Haar:
 def without_overlaps(boxes: Floats, most: float = 0.3) -> Floats:
     """Boxes (M, 4) largest first, without those that overlap a larger one by IoU > `most` or lie
     inside it: a cascade finds mouths and noses within faces."""
-    order = np.argsort(-boxes[:, 2] * boxes[:, 3], kind="stable")
+    # Of equals the upper left one: the order in which a cascade finds them depends on OpenCV's threads.
+    order = np.lexsort((boxes[:, 0], boxes[:, 1], -boxes[:, 2] * boxes[:, 3]))
     kept: list[Floats] = []
     for box in boxes[order]:
         middle = box[:2] + box[2:] / 2
@@ -109,6 +126,8 @@ class YuNet:
 
     def __init__(self, model: Path) -> None:
         """Raises PoposError for a file that is no YuNet."""
+        self.model = model
+        self.lock = Lock()  # the network keeps the size that it was set to
         logging: Any = getattr(cv2.utils, "logging", cv2)  # where OpenCV 4.13 has moved it to
         level = logging.getLogLevel()
         logging.setLogLevel(0)  # OpenCV prints pages about a file that it cannot read
@@ -127,17 +146,22 @@ class YuNet:
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Detection]:
         for size in self.SEARCH_SIZES:
-            scale = min(size / max(image.shape[:2]), 1.0)
+            scale = search_scale(image, size)
             if found := yunet_detections(self._search(image, scale), scale):
                 break
         return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return YuNet, (self.model,)
 
     def _search(self, image: NDArray[np.uint8], scale: float) -> Floats:
         """Rows (M, 15) of the picture made smaller by `scale`, in its pixels."""
         width, height = (max(round(side * scale), 1) for side in image.shape[1::-1])
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else image
-        self.network.setInputSize((width, height))
-        _, rows = self.network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+        with self.lock:
+            self.network.setInputSize((width, height))
+            _, rows = self.network.detect(small)
         return np.zeros((0, 15)) if rows is None else np.asarray(rows, dtype=np.float64)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import glob
+import json
+import os
+import stat
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -11,47 +15,69 @@ from numpy.typing import NDArray
 
 from .errors import PoposError, UsageError
 from .exif import orientation, without_orientation
+from .headers import HEAD, examine, foreign
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-
-
-def _torn(data: bytes) -> bool:
-    """Whether a JPEG or PNG stops before its end mark; OpenCV would fill the rest with grey.
-
-    The last end-of-image must follow the last start-of-scan: a thumbnail has marks of its own.
-    """
-    if data.startswith(b"\xff\xd8"):
-        # Looking for the start of the scan goes back over all the pixels; mostly the end is the end.
-        return not data.endswith(b"\xff\xd9") and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
-    return data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+)
+# Pictures that OpenCV does not read. In a folder they are named, each with what to do, not passed over.
+UNREADABLE = frozenset({".heic", ".heif", ".hif", ".jxl"})
+OVERLAY = "_landmarks.jpg"  # `popos predict` draws NAME_landmarks.jpg beside NAME.json
+# A picture takes three bytes a pixel. A file of 100 kB can hold a thousand million of them.
+MAX_PIXELS = 300_000_000
 
 
-def _read(path: Path) -> bytes:
+def max_pixels() -> int:
+    """The most pixels that a picture may have: POPOS_MAX_PIXELS, or `MAX_PIXELS`. Raises UsageError."""
+    given = os.environ.get("POPOS_MAX_PIXELS") or str(MAX_PIXELS)
+    if not given.isdecimal():
+        raise UsageError(f"POPOS_MAX_PIXELS={given}: must be a whole number of pixels")
+    return int(given)
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a file that may be a picture. Raises PoposError."""
     try:
-        return path.read_bytes()
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would wait for a writer
+            raise PoposError(f"{path}: a pipe, socket or device, not a file")
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            if what := foreign(head):
+                raise PoposError(f"{path}: {what}")
+            data = head + file.read()
     except OSError as error:
         raise PoposError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    if not data:
+        raise PoposError(f"{path}: the file is empty")
+    return data
 
 
 def exif_orientation(path: Path) -> int:
     """1 (as stored) to 8, as `exif.orientation`. Raises PoposError where the file cannot be read."""
-    return orientation(_read(path))
+    return orientation(_read_file(path))
 
 
 def read_bgr(path: Path, upright: bool) -> NDArray[np.uint8]:
     """BGR (H, W, 3) uint8, OpenCV's own order; otherwise as `read_image`."""
-    data = _read(path)
-    if not data:
-        raise PoposError(f"{path}: the file is empty")
-    if _torn(data):
+    data = _read_file(path)
+    pixels, torn = examine(data)
+    if pixels > (most := max_pixels()):
+        raise PoposError(
+            f"{path}: {pixels} pixels, more than the limit of {most} (set POPOS_MAX_PIXELS to allow them)"
+        )
+    if torn:
         raise PoposError(f"{path}: the image is truncated", "Copy or download it again.")
     if not upright:
         data = without_orientation(data)
     flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:  # more pixels than OpenCV's limit, for one
+    except cv2.error as error:  # more pixels than OpenCV's own limit, for one
         raise PoposError(f"{path}: cannot be decoded: {error.err}") from None
+    if image is None and pixels:
+        raise PoposError(f"{path}: an image that is damaged, or that OpenCV {cv2.__version__} cannot read")
     if image is None:
         raise PoposError(f"{path}: not an image that OpenCV can read")
     return image  # type: ignore[return-value]
@@ -61,34 +87,75 @@ def read_image(path: Path, upright: bool) -> NDArray[np.uint8]:
     """RGB (H, W, 3) uint8; grey, palette and alpha pictures are converted.
 
     upright=True applies the EXIF orientation (a picture as a person sees it), False keeps the
-    stored pixels, which is what most datasets' labels refer to. Raises PoposError naming the file.
+    stored pixels, which is what most datasets' labels refer to. Of an animation it is the first frame.
+    Raises PoposError naming the file: also for one that is torn, or has more than `max_pixels()`.
     """
-    return cv2.cvtColor(read_bgr(path, upright), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    image = read_bgr(path, upright)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)  # type: ignore[return-value]
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The pictures below a folder, sorted by path."""
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    return sorted(files)
+def images_in(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+    """What is called a picture below a folder and the folders that are linked there, sorted by path.
+
+    A folder that cannot be listed is among them: reading it will say why.
+    """
+    found: list[Path] = []
+    pending: list[tuple[Path, tuple[str, ...]]] = [(folder, ())]
+    while pending:
+        place, above = pending.pop()
+        real = os.path.realpath(place)
+        if real in above:  # a link back to where we come from
+            continue
+        try:
+            names = os.listdir(place)
+        except OSError:
+            found.append(place)
+            continue
+        for name in names:
+            path = place / name
+            if os.path.isdir(path):
+                pending.append((path, (*above, real)))
+            elif path.suffix.lower() in suffixes and not name.startswith("._"):  # macOS's notes on a file
+                found.append(path)
+    return sorted(found)
+
+
+def written_by_predict(document: Path) -> bool:
+    """Whether this file is a JSON document of `popos predict`."""
+    try:
+        content = json.loads(document.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"images", "weights", "scheme"} <= content.keys()
+
+
+def _is_overlay(path: Path) -> bool:
+    """Whether `popos predict` drew this picture: the JSON that it wrote lies beside it."""
+    stem = path.name.removesuffix(OVERLAY)
+    return stem != path.name and written_by_predict(path.with_name(f"{stem}.json"))
 
 
 def expand(sources: list[str]) -> list[Path]:
     """What the user named, as files: an image, a folder (searched below) or a glob.
 
-    A named file is kept even if it does not exist or is no picture: reading it will say so.
-    Raises UsageError for a folder or a pattern with no picture.
+    A named file is kept even if it does not exist or is no picture: reading it will say so. In folders
+    and globs the overlays of `popos predict` are left out. Raises UsageError for an empty name, and for
+    a folder or a pattern with no picture.
     """
     paths: list[Path] = []
     for source in sources:
+        if not source:
+            raise UsageError("a source has an empty name", "The current folder is called '.'")
         path = Path(source)
-        if path.is_dir():
-            found = images_in(path)
+        if os.path.isdir(path):
+            found = [p for p in images_in(path, SUFFIXES | UNREADABLE) if not _is_overlay(p)]
             if not found:
                 raise UsageError(
                     f"{source}: no picture below this folder", "Known endings: " + " ".join(sorted(SUFFIXES))
                 )
-        elif glob.has_magic(source) and not path.exists():
-            found = [p for p in map(Path, sorted(glob.glob(source, recursive=True))) if p.is_file()]
+        elif glob.has_magic(source) and not os.path.lexists(path):
+            matches = map(Path, sorted(glob.glob(source, recursive=True)))
+            found = [p for p in matches if not os.path.isdir(p) and not _is_overlay(p)]
             if not found:
                 raise UsageError(f"{source}: the pattern matches no file")
         else:

@@ -1,6 +1,9 @@
 """Haar on the two sample photos; what YuNet's rows become; each one's rule from box to square."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -39,6 +42,38 @@ def test_a_large_picture_is_searched_at_a_smaller_scale(haar):
     assert large.side / 4 == pytest.approx(small.side, rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["haar", "yunet"])
+def test_threads_share_a_detector_and_processes_get_it(name):
+    """Eight threads, fifty calls each, pictures of many sizes: as one after another, to the bit."""
+    if name == "yunet" and not real_yunet():
+        pytest.skip("popos download-weights yunet has not been run here")
+    detector = YuNet(real_yunet()) if name == "yunet" else Haar()
+    photos = [read_image(PHOTOS / photo, upright=True) for photo in NOSES]
+    pictures = [cv2.resize(p, (size, size + 7)) for p in photos for size in (120, 150, 190, 230)]
+    pictures.append(np.full((80, 60, 3), 127, np.uint8))
+
+    def rows(found):
+        return [(*d.box, d.score, *d.center, d.side) for d in found]
+
+    alone = [rows(detector(picture)) for picture in pictures]
+    assert sum(map(len, alone)) >= 6
+    numbers = [n % len(pictures) for n in range(400)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda n: rows(detector(pictures[n])), numbers))
+    assert together == [alone[n] for n in numbers]
+    again = pickle.loads(pickle.dumps(detector))
+    assert [rows(again(picture)) for picture in pictures] == alone
+
+
+def test_haar_weighs_red_more_than_blue(haar):
+    """A face in red over its negative in blue: the faces of its brightness are found."""
+    grey = cv2.cvtColor(read_image(PHOTOS / "astronaut.jpg", upright=True), cv2.COLOR_RGB2GRAY)
+    image = np.dstack([grey, np.zeros_like(grey), 255 - grey])
+    bright = np.round(0.299 * image[..., 0] + 0.114 * image[..., 2]).astype(np.uint8)
+    (expected,) = haar(np.dstack([bright] * 3))
+    assert [d.box.tolist() for d in haar(image)] == [expected.box.tolist()]
+
+
 def test_nothing_in_an_even_picture_or_a_tiny_one(haar):
     assert haar(np.full((200, 300, 3), 127, np.uint8)) == []
     assert haar(np.zeros((1, 1, 3), np.uint8)) == []
@@ -48,6 +83,10 @@ def test_boxes_inside_or_over_a_larger_one_go_and_the_rest_are_sorted_by_area():
     face, mouth, twin, other = [0, 0, 100, 100], [30, 60, 30, 30], [10, 10, 95, 95], [200, 0, 120, 120]
     kept = without_overlaps(np.array([mouth, twin, face, other], dtype=float))
     assert kept.tolist() == [other, face]
+    # Whatever the order in which threads find them.
+    same = [[200, 90, 50, 50], [0, 90, 50, 50], [100, 0, 50, 50], [99, 0, 50, 50]]
+    assert without_overlaps(np.array(same, float)).tolist() == [same[n] for n in (3, 1, 0)]
+    assert without_overlaps(np.array(same[::-1], float)).tolist() == [same[n] for n in (3, 1, 0)]
     assert without_overlaps(np.zeros((0, 4))).shape == (0, 4)
 
 
@@ -84,6 +123,7 @@ class Searched:
     def __init__(self, monkeypatch, sizes, rows):
         self.asked = []
         self.detector = YuNet.__new__(YuNet)
+        self.detector.lock = Lock()
         monkeypatch.setattr(self.detector, "network", self, raising=False)
         self.sizes, self.rows = sizes, rows
 
@@ -92,6 +132,7 @@ class Searched:
 
     def detect(self, picture):
         assert picture.shape[1::-1] == self.asked[-1]
+        assert not picture[..., 1:].any()  # the tests' pictures are blue, which comes first in OpenCV's order
         found = self.asked[-1] in self.sizes
         return 1, np.array(self.rows, np.float32) if found else None
 
@@ -101,11 +142,12 @@ class Searched:
     [
         ((300, 200), [(200, 300), (200, 300)]),
         ((600, 900), [(640, 427), (320, 213)]),
-        ((1, 5000), [(640, 1), (320, 1)]),
+        ((400, 3600), [(1440, 160), (720, 80)]),  # a panorama: as many pixels as one of 640 x 360
+        ((1, 5000), [(5000, 1), (5000, 1)]),
     ],
 )
 def test_a_picture_without_faces_is_searched_again_at_a_smaller_scale(monkeypatch, picture, sizes):
-    image = np.zeros((*picture, 3), np.uint8)
+    image = np.full((*picture, 3), (0, 0, 200), np.uint8)
     nothing = Searched(monkeypatch, [], [])
     assert nothing.detector(image) == []
     assert nothing.asked == sizes

@@ -1,7 +1,12 @@
 """Pictures from files: what is read, what is refused, and what a user's word expands to."""
 
+import json
 import os
+import socket
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,8 +67,6 @@ def test_exif_orientation_is_applied_only_upright(tmp_path, quarters, orientatio
 
 
 def save_16_bit_colour(picture, path):
-    import cv2
-
     cv2.imwrite(str(path), picture[..., ::-1].astype(np.uint16) * 257)
 
 
@@ -149,7 +152,14 @@ def test_a_trailer_after_the_picture_is_no_reason_to_refuse(tmp_path, quarters):
     [
         (b"", "empty"),
         (b"This is no picture.\nNot at all.\n", "not an image"),
-        (b"\xff\xd8\xff\xda\xff\xd9", "not an image"),
+        (b"\xff\xd8\xff\xda\xff\xd9", "truncated"),
+        (b"\xff\xd8\xff\xd9", "not an image"),
+        (b"\x89PNG\r\n", "truncated"),
+        (b"BM" + bytes(60), "not an image"),
+        (b"GIF89a\x10\0\x10\0" + bytes(20), "damaged"),
+        (b"\0\0\0\x18ftypmp42" + bytes(40), "a video; extract its frames"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "a HEIC picture, which OpenCV cannot read; convert it"),
+        (b"<html>404</html>", "a web page"),
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path, content, message):
@@ -161,6 +171,84 @@ def test_what_is_no_picture_is_refused(tmp_path, content, message):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "missing.jpg")
     assert "directory" in refusal(tmp_path)
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(tmp_path / "socket.jpg"))
+        for name in ("pipe.jpg", "link.jpg", "device.jpg", "socket.jpg"):
+            assert "pipe, socket or device" in refusal(tmp_path / name)
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    assert "symbolic links" in refusal(tmp_path / "loop.jpg")
+    assert "too long" in refusal(tmp_path / ("x" * 300))
+
+
+def png_of(width, height):
+    """A PNG of one bit a pixel, all black: 8,000 pixels in a byte of the file."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = zlib.compress(bytes((width // 8 + 1) * height), 9) if width * height < 1e6 else b""
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def one_bit_png(path, width, height):
+    path.write_bytes(png_of(width, height))
+
+
+def large_jpeg(path, width, height):
+    """What the header says; the pixels are another picture's."""
+    data = bytearray(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    path.write_bytes(data)
+
+
+def large_tiff(path, width, height):
+    data = b"II*\0" + struct.pack("<IH", 8, 2)
+    data += struct.pack("<HHII", 256, 4, 1, width) + struct.pack("<HHIHH", 257, 3, 1, height, 0)
+    path.write_bytes(data + bytes(8))
+
+
+@pytest.mark.parametrize("write", [one_bit_png, large_jpeg, large_tiff])
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch, write):
+    """Whatever its file's size: 32,000 x 32,000 black pixels take 124 kB there and 3 GB here."""
+    path = tmp_path / "large.png"
+    write(path, 32_000, 32_000)
+    monkeypatch.setattr(cv2, "imdecode", None)  # would be called
+    message = refusal(path)
+    assert "1024000000 pixels" in message and "POPOS_MAX_PIXELS" in message
+
+
+def test_the_limit_can_be_set(tmp_path, monkeypatch):
+    path = tmp_path / "picture.png"
+    one_bit_png(path, 64, 20)
+    monkeypatch.setenv("POPOS_MAX_PIXELS", "1279")
+    assert "1280 pixels, more than the limit of 1279" in refusal(path)
+    monkeypatch.setenv("POPOS_MAX_PIXELS", "1280")
+    assert read_image(path, upright=True).shape == (20, 64, 3)
+    monkeypatch.setenv("POPOS_MAX_PIXELS", "many")
+    with pytest.raises(UsageError, match="POPOS_MAX_PIXELS=many"):
+        read_image(path, upright=True)
+
+
+@pytest.mark.parametrize("ending", ["gif", "avif", "jp2", "jfif", "jpe"])
+def test_pictures_of_newer_and_older_endings(tmp_path, quarters, ending):
+    """Of an animation it is the first frame."""
+    path = tmp_path / f"picture.{ending}"
+    if not cv2.haveImageWriter("picture." + {"jfif": "jpg"}.get(ending, ending)):
+        pytest.skip(f"this OpenCV does not read .{ending}")
+    form = {"gif": "GIF", "avif": "AVIF", "jp2": "JPEG2000"}.get(ending, "JPEG")
+    more = {"save_all": True, "append_images": [Image.fromarray(255 - quarters)]} if ending == "gif" else {}
+    Image.fromarray(quarters).save(path, form, **more)
+    assert expand([str(tmp_path)]) == [path]
+    image = read_image(path, upright=True)
+    assert abs(image[5::10, 10::20].astype(int) - quarters[5::10, 10::20]).max() < 12
 
 
 @pytest.fixture
@@ -198,11 +286,47 @@ def test_a_named_file_is_kept_whatever_it_is(tree):
     assert names(["odd[1].jpg"], tree) == ["odd[1].jpg"]
 
 
-@pytest.mark.parametrize("source", ["empty", "deep/*.png", "deep/d.*"])
+def test_linked_folders_are_searched_and_a_link_back_is_not(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "e.jpg").write_text("")
+    (elsewhere / "back").symlink_to(tree)
+    (tree / "deep" / "there").symlink_to(elsewhere)
+    (tree / "deep" / "up").symlink_to("..")
+    assert names(["."], tree) == ["a.PNG", "b.jpg", "deep/c.webp", "deep/there/e.jpg"]
+
+
+def test_nothing_that_is_called_a_picture_is_passed_over(tree):
+    """Reading it will say what is wrong with it."""
+    (tree / "deep" / "gone.jpg").symlink_to("nowhere")
+    (tree / "deep" / "phone.HEIC").write_text("")
+    os.mkfifo(tree / "deep" / "pipe.png")
+    (tree / "deep" / "._c.webp").write_text("")  # macOS's notes on c.webp
+    (tree / "deep" / "clip.mp4").write_text("")
+    found = ["deep/c.webp", "deep/gone.jpg", "deep/phone.HEIC", "deep/pipe.png"]
+    assert names(["deep"], tree) == found
+    assert names(["deep/[cgp]*.[jJHwp]*"], tree) == found
+
+
+def test_own_overlays_are_left_out_and_a_users_pictures_are_not(tree):
+    document = json.dumps({"images": [], "weights": "default", "scheme": "300w"})
+    for name in ("b", "deep/x"):
+        (tree / f"{name}_landmarks.jpg").write_text("")
+        (tree / f"{name}.json").write_text(document)
+    # A user's: nothing beside it; the labels of another program; the original.
+    for name in ("my_landmarks.jpg", "a_landmarks.jpg", "x_landmarks.png", "_landmarks.jpg"):
+        (tree / name).write_text("")
+    (tree / "a.json").write_text('{"imagePath": "a_landmarks.jpg"}')
+    mine = ["_landmarks.jpg", "a.PNG", "a_landmarks.jpg", "b.jpg", "deep/c.webp", "my_landmarks.jpg"]
+    assert names(["."], tree) == [*mine, "x_landmarks.png"]
+    assert names(["**/*.jpg"], tree) == [m for m in mine if m.endswith("jpg")]
+    assert names(["b_landmarks.jpg"], tree) == ["b_landmarks.jpg"]  # named
+
+
+@pytest.mark.parametrize("source", ["empty", "deep/*.png", "deep/d.*", ""])
 def test_what_holds_no_picture_is_a_usage_error(tree, source):
     with pytest.raises(UsageError) as caught:
         expand(["b.jpg", source])
-    assert source in str(caught.value)
+    assert source in str(caught.value) and (source or "empty name" in str(caught.value))
     assert caught.value.exit_code == 2
 
 

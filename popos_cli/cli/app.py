@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may not be here, and figures go to files
     if not debugging():  # torch reads it at import: no stack frames of its C++ on the terminal
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # nor what OpenCV thinks of a damaged picture
     # Of a command that torchrun or srun runs many times, one speaks to the program that reads stdout.
     first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
     try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, debugging
 from . import console
+from .failures import explained
 from .options import DEVICE, FLIP_HELP, JSON, one_of, parse_box
 
 if TYPE_CHECKING:
@@ -62,86 +65,134 @@ def predict(
     boxes = [parse_box(text) for text in box or []]
     if boxes and whole_image:
         raise UsageError("--box and --whole-image exclude each other")
-    from ..sources import expand, read_image
+    from ..sources import expand, max_pixels
 
+    max_pixels()  # a wrong setting is found now
     paths = expand(sources)
     if boxes and len(paths) != 1:
         raise UsageError(f"--box is for one picture, but {len(paths)} were named")
-    from ..engine.predict import Predictor, whole_image_box
+    from ..engine.predict import Predictor
 
     predictor = Predictor(weights, device, detector, flip_test)
     if predictor.codec.calibration is None:
         console.note(f"{weights}: its uncertainty is not calibrated (see popos calibrate --help)")
     folder = out if json else out or DEFAULT_OUT
-    names = _output_names(paths)
-    documents = []
+    if folder:
+        _create(folder)
+    names = _output_names(paths, folder)
+    report: dict[str, Any] = {"images": [], "weights": weights, "scheme": predictor.scheme.name}
+    failed = 0
     for path in paths:
+        document: dict[str, Any] = {"source": _text(str(path)), "frame": 0, "faces": []}
+        report["images"].append(document)
         try:
-            image = read_image(path, upright=True)
-        except PoposError as error:
-            documents.append({"source": str(path), "frame": 0, "faces": [], "error": error.message})
-            console.note(f"error: {error.message}")
-            continue
-        given = whole_image_box(image, predictor.info.crop.padding) if whole_image else boxes or None
-        faces = predictor(image, given)  # type: ignore[arg-type]
-        height, width = image.shape[:2]
-        document = {
-            "source": str(path), "frame": 0, "width": width, "height": height,
-            "faces": [face.to_dict() for face in faces],
-        }  # fmt: skip
-        documents.append(document)
-        if folder:
-            _write(folder, names[path], image, faces, predictor, _report([document], predictor, weights))
-        if not json:
-            _print_faces(path, faces, predictor.scheme)
+            image, faces = _faces(path, predictor, whole_image, boxes)
+            height, width = image.shape[:2]
+            document |= {"width": width, "height": height, "faces": [face.to_dict() for face in faces]}
+            if folder:
+                _write(folder, names[path], image, faces, predictor.scheme, {**report, "images": [document]})
+            if not json:
+                _print_faces(document["source"], faces, predictor.scheme)
+        except Exception as error:
+            # Whatever it is, it is this picture's trouble: the others, and what has been found, are not lost.
+            if debugging() and not isinstance(error, PoposError):
+                raise
+            failed += 1
+            document["error"] = _text(error.message if isinstance(error, PoposError) else _bug(path, error))
+            console.note(f"error: {document['error']}")
     if json:
-        console.print_json(_report(documents, predictor, weights))
-    elif folder and any("error" not in d for d in documents):
+        console.print_json(report)
+    elif folder and failed < len(paths):
         console.note(f"overlays and JSON: {folder}")
-    if any("error" in d for d in documents):
+    if failed:
         raise typer.Exit(1)
 
 
-def _report(documents: list[dict[str, Any]], predictor: Predictor, weights: str) -> dict[str, Any]:
-    return {"images": documents, "weights": weights, "scheme": predictor.scheme.name}
+def _faces(
+    path: Path, predictor: Predictor, whole_image: bool, boxes: list[tuple[float, float, float, float]]
+) -> tuple[NDArray[np.uint8], list[Face]]:
+    """The picture and the faces in it. Raises PoposError also for boxes that are not in it."""
+    from ..engine.predict import whole_image_box
+    from ..sources import read_image
+
+    image = read_image(path, upright=True)
+    given = whole_image_box(image, predictor.info.crop.padding) if whole_image else boxes or None
+    try:
+        return image, predictor(image, given)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise PoposError(f"{path}: {error}") from None
 
 
-def _output_names(paths: list[Path]) -> dict[Path, str]:
-    """A file stem for each picture; pictures of one stem get their ending or a number added."""
+def _text(text: str) -> str:
+    """`text` as every reader of JSON takes it: bytes of a file's name that are no UTF-8 become \\udcNN."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _bug(path: Path, error: Exception) -> str:
+    return f"{path}: {explained(error).message} (POPOS_DEBUG=1 shows the full report)"
+
+
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PoposError(
+            f"cannot write {folder}: {error.strerror or error}", "Choose a folder you may write to."
+        ) from None
+
+
+def _output_names(paths: list[Path], folder: Path | None) -> dict[Path, str]:
+    """A file stem for each picture; one that another picture, or a file of the user's, has gets a number."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
+    numbers: Counter[str] = Counter()  # the last number of each stem: 8,000 of one stem are no search
     for path in paths:
-        name, number = path.stem, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{path.stem}-{number}"
+        stem = _shortened(path.stem)
+        name = ""
+        while not name or name.lower() in taken or (folder and _is_anothers(folder, name)):
+            numbers[stem.lower()] += 1
+            number = numbers[stem.lower()]
+            name = stem if number == 1 else f"{stem}-{number}"
         taken.add(name.lower())
         names[path] = name
     return names
 
 
+def _shortened(stem: str) -> str:
+    """At most 200 bytes, of the 255 that a file's name may have: an ending, and more while it is written."""
+    encoded = os.fsencode(stem)
+    return stem if len(encoded) <= 200 else encoded[:200].decode("utf-8", "ignore")
+
+
+def _is_anothers(folder: Path, name: str) -> bool:
+    """Whether files of this name are there that `popos predict` did not write."""
+    from ..sources import OVERLAY, written_by_predict
+
+    document = folder / f"{name}.json"
+    there = document.exists() or (folder / f"{name}{OVERLAY}").exists()
+    return there and not written_by_predict(document)
+
+
 def _write(
-    folder: Path, name: str, image: NDArray[np.uint8], faces: list[Face], predictor: Predictor,
+    folder: Path, name: str, image: NDArray[np.uint8], faces: list[Face], scheme: Scheme,
     report: dict[str, Any],
 ) -> None:  # fmt: skip
-    import cv2
-
-    from ..data.home import replacing, write_json
+    from ..data.home import write_json
     from ..report.overlay import draw_box, draw_points
+    from ..report.sheet import save_picture
+    from ..sources import OVERLAY
 
+    write_json(folder / f"{name}.json", report)
     canvas = image.copy()
     for face in faces:
         draw_box(canvas, face.box)
-        draw_points(canvas, face.points, predictor.scheme.edges)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
-    with replacing(folder / f"{name}_landmarks.jpg") as temporary:
-        temporary.write_bytes(encoded.tobytes())
-    write_json(folder / f"{name}.json", report)
+        draw_points(canvas, face.points, scheme.edges)
+    save_picture(canvas, folder / f"{name}{OVERLAY}")
 
 
-def _print_faces(path: Path, faces: list[Face], scheme: Scheme) -> None:
+def _print_faces(source: str, faces: list[Face], scheme: Scheme) -> None:
     count = "no face found" if not faces else f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
-    console.stdout.print(f"{path}: {count}")
+    console.stdout.print(f"{source}: {count}")
     for number, face in enumerate(faces, start=1):
         x, y, w, h = face.box
         console.stdout.print(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Alignment = Literal["center", "mmpose", "hrnet"]
 ALIGNMENTS: tuple[Alignment, ...] = ("center", "mmpose", "hrnet")
+_LONGEST = 32_766  # pixels a side that OpenCV's warpAffine takes
 Floats = NDArray[np.floating]
 
 
@@ -86,13 +87,14 @@ def warp(image: NDArray[np.uint8], matrix: Floats, image_size: int) -> NDArray[n
     """Cut the crop (image_size, image_size, 3) out of `image` (H, W, 3); outside is black.
 
     Shrinking by more than two is done on an image that `cv2.INTER_AREA` has halved first (as often
-    as needed): bilinear sampling alone would skip pixels and alias.
+    as needed): bilinear sampling alone would skip pixels and alias. `image` may be of any size.
     """
     scale = float(np.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])))
+    short, long = sorted(image.shape[:2])
     times = 0
-    while scale <= 0.5 and min(image.shape[:2]) >> times >= 2:
+    while scale <= 0.5 and (short >> times >= 2 or long >> times > _LONGEST):
         scale, times = scale * 2, times + 1
-    if times:
+    if times or long > _LONGEST:
         image, matrix = _halved(image, matrix, image_size, times)
         if not image.size:
             return np.zeros((image_size, image_size, 3), np.uint8)

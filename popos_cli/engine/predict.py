@@ -17,6 +17,7 @@ from torch import Tensor
 from ..core.codec import Decoded
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
 from ..detect import Detection
+from ..errors import PoposError
 from ..weights.detectors import load_detector
 from ..weights.find import find_weights, pick_inference_device
 from ..weights.format import read_weights
@@ -63,8 +64,39 @@ def whole_image_box(image: NDArray[np.uint8], padding: float) -> Floats:
     return np.array([[(width - side) / 2, (height - side) / 2, side, side]])
 
 
+# A box so many times the picture's longer side is a mistake: little of a face could be seen in it.
+LARGEST_BOX = 10
+
+
+def checked_boxes(boxes: Any, image: NDArray[np.uint8]) -> Floats:
+    """A caller's boxes as (M, 4) float64. Raises ValueError that names the row for other shapes, and for
+    boxes that cannot be around a face of this image."""
+    given = np.asarray(boxes, dtype=np.float64)
+    if given.shape == (0,):
+        return given.reshape(0, 4)
+    if given.ndim != 2 or given.shape[1] != 4:
+        raise ValueError(f"boxes must be of shape (M, 4), x, y, w, h of each face, not {given.shape}")
+    height, width = image.shape[:2]
+    for row, (x, y, w, h) in enumerate(given):
+        if not (np.isfinite(given[row]).all() and w > 0 and h > 0):
+            wrong = "must be finite, with w and h above 0"
+        elif max(w, h) <= 1:
+            wrong = "must be in pixels; multiply boxes in 0..1 by the picture's width and height"
+        elif x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            wrong = f"lies outside the picture of {width} x {height} pixels"
+        elif max(w, h) > LARGEST_BOX * max(width, height):
+            wrong = f"is more than {LARGEST_BOX} times as large as the picture of {width} x {height} pixels"
+        else:
+            continue
+        raise ValueError(f"box {row + 1} ({x:g}, {y:g}, {w:g}, {h:g}) {wrong}")
+    return given
+
+
 class Predictor:
     """Finds faces and their landmarks.
+
+    Threads may share one: calls at the same time give to the bit what they give one after another (the
+    detector's part of them waits in turn). It can be pickled, weights included, for other processes.
 
     weights: anything that `find_weights` takes. device: None for a GPU where there is one, else
     the CPU. detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded.
@@ -96,21 +128,24 @@ class Predictor:
 
         `boxes` (M, 4): tight landmark boxes x, y, w, h in pixel edges instead of the detector's,
         in the caller's order (for a list of images: a list of such arrays). Raises ValueError for
-        another shape or type.
+        another shape or type, and for boxes outside the image or many times larger than it; PoposError
+        where the network's heatmaps are not finite.
         """
         if isinstance(images, np.ndarray):
             return self._predict([images], [boxes])[0]
-        return self._predict(list(images), list(boxes) if boxes is not None else [None] * len(images))
+        boxes = [None] * len(images) if boxes is None else list(boxes)
+        if len(boxes) != len(images):
+            raise ValueError(f"{len(images)} images, but boxes for {len(boxes)}")
+        return self._predict(list(images), boxes)
 
     def _detections(self, image: NDArray[np.uint8], boxes: Floats | None) -> list[Detection]:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"an image must be an array, RGB uint8 (H, W, 3), not {type(image).__name__}")
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"an image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
         if boxes is None:
             return self.detector(image)
-        given = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        if not (np.isfinite(given).all() and (given[:, 2:] > 0).all()):
-            raise ValueError("a box must be finite x, y, w, h with w and h above 0")
-        return [Detection(box, None, *edges_to_square(box)) for box in given]
+        return [Detection(b, None, *edges_to_square(b)) for b in checked_boxes(boxes, image)]
 
     def _predict(self, images: list[NDArray[np.uint8]], boxes: list[Floats | None]) -> list[list[Face]]:
         found = [self._detections(i, b) for i, b in zip(images, boxes, strict=True)]
@@ -145,4 +180,6 @@ class Predictor:
         crops = np.stack([warp(p, m, size) for p, m in zip(pictures, matrices, strict=True)])
         batch = to_model_input(torch.from_numpy(crops).permute(0, 3, 1, 2), self.device)
         heatmaps = predict_heatmaps(self.model, batch, flip_index, alignment)
+        if not heatmaps.isfinite().all():
+            raise PoposError(f"{self.path}: these weights give heatmaps that are not finite")
         return decode_to_image(self.codec, heatmaps, matrices, self.info.label_offset)

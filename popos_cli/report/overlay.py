@@ -15,7 +15,7 @@ BOX = (80, 160, 255)
 
 
 def fixed(point: Floats) -> tuple[int, int]:
-    x, y = np.clip(np.nan_to_num(point), -30_000, 30_000) * (1 << SUBPIXEL_BITS)
+    x, y = np.clip(np.nan_to_num(point), -1_000_000, 1_000_000) * (1 << SUBPIXEL_BITS)
     return round(float(x)), round(float(y))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..data.home import replacing
 
 Picture = NDArray[np.uint8]
+_LONGEST_JPEG = 65_500
 _CAPTION, _LINE = 18, 13  # pixels of height: of a caption of one line, and of each line more
 
 
@@ -39,7 +40,12 @@ def ascii_only(text: str) -> str:
 
 
 def save_picture(picture: Picture, path: Path) -> None:
-    """Write RGB (H, W, 3) uint8 in the format of the path's ending, whole or not at all."""
+    """Write RGB (H, W, 3) uint8 in the format of the path's ending, whole or not at all. A JPEG whose longer
+    side would be above 65,500 pixels, which it cannot have, is made that small."""
+    if path.suffix == ".jpg" and max(picture.shape) > _LONGEST_JPEG:
+        scale = _LONGEST_JPEG / max(picture.shape)
+        width, height = (max(int(side * scale), 1) for side in picture.shape[1::-1])
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     assert done, path
     with replacing(path) as temporary:

@@ -25,7 +25,7 @@ from .presets import RECIPES
 from .schema import TrainSettings
 
 PREFIX = "POPOS_"
-NOT_SETTINGS = ("POPOS_HOME", "POPOS_DEBUG")
+NOT_SETTINGS = ("POPOS_HOME", "POPOS_DEBUG", "POPOS_MAX_PIXELS")
 
 # The sources, highest first, and how a user would call what gave a key: a flag, a variable, a file.
 Origins = dict[Source, Callable[[str], str]]

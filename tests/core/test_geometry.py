@@ -124,6 +124,38 @@ def test_a_shrunk_crop_beside_the_picture_is_black():
         assert not warp(image, crop_matrix(np.array(place), 300.0, 64), 64).any()
 
 
+@pytest.mark.parametrize("tall", [False, True])
+@pytest.mark.parametrize(("side", "rotation"), [(60.0, 0.0), (64.0, 33.0), (300.0, -70.0)])
+def test_a_crop_of_a_picture_longer_than_opencv_warps(tall, side, rotation):
+    """The same pixels as from a part of the picture, also at its far end, halved or not."""
+    noise = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
+    left = 38_912  # whole blocks of pixels away
+    wide = np.zeros((512, left + 1024, 3), np.uint8)
+    wide[:, left:] = noise
+    place = np.array([900.0, 240.0])
+    far = np.array([left, 0.0])
+    if tall:
+        wide, noise, place, far = (
+            wide.swapaxes(0, 1).copy(),
+            noise.swapaxes(0, 1).copy(),
+            place[::-1],
+            far[::-1],
+        )
+    crop = warp(wide, crop_matrix(place + far, side, 64, rotation=rotation), 64)
+    expected = warp(noise, crop_matrix(place, side, 64, rotation=rotation), 64)
+    # A position is rounded to 1/32 pixel, of which the last bit may fall otherwise so far out.
+    assert np.mean(crop != expected) < 0.01
+    assert crop.any()
+
+
+@pytest.mark.parametrize("shape", [(40_000, 3), (2, 40_000), (40_000, 40)])
+def test_the_whole_of_a_long_thin_picture_is_warped(shape):
+    image = np.full((*shape, 3), 255, np.uint8)
+    middle = np.array(shape[::-1]) / 2 - 0.5
+    assert warp(image, crop_matrix(middle, 40_000, 64), 64).shape == (64, 64, 3)
+    assert warp(image, crop_matrix(middle, 10, 64), 64)[32, 32].tolist() == [255] * 3
+
+
 def test_composed_matrices_move_one_after_the_other():
     rng = np.random.default_rng(0)
     points, (first, second) = rng.uniform(0, 99, (7, 2)), rng.uniform(-2, 2, (2, 2, 3))

@@ -216,3 +216,11 @@ def test_lips_are_redder_and_brows_darker_than_the_skin(faces: Index) -> None:
         )  # fmt: skip
         assert lip[2] / lip[1] > 1.2 * chin[2] / chin[1], face
         assert brow.mean() < 0.75 * below_brow.mean(), face
+
+
+def test_lips_are_redder_than_the_skin(faces) -> None:
+    """In files as OpenCV reads them: blue, green, red."""
+    for face in range(10):
+        image, points = _picture(faces, face), faces.points[face]
+        lip, chin = _at(image, np.stack([(points[85] + points[94]) / 2, (points[85] + points[16]) / 2]))
+        assert lip[2] / lip[0] > chin[2] / chin[0]

@@ -7,7 +7,9 @@ import torch
 from popos_cli.core.codec import Codec
 from popos_cli.core.geometry import crop_matrix, transform
 from popos_cli.core.schemes import W300
-from popos_cli.engine.evaluate import decode_to_image, flip_back, predict_heatmaps
+from popos_cli.data.benchmarks.synthetic import prepare_synthetic
+from popos_cli.engine.evaluate import decode_to_image, detected_squares, flip_back, predict_heatmaps
+from popos_cli.sources import read_image
 
 FLIP_INDEX = torch.from_numpy(W300.flip_index)
 
@@ -92,3 +94,17 @@ def test_points_return_through_the_inverse_matrix_and_uncertainty_scales_with_it
     # The same crop uncertainty is four times as many source pixels in a crop four times as wide.
     ratio = found.uncertainty[1].mean() / found.uncertainty[0].mean()
     assert 3.5 < ratio < 4.5
+
+
+def test_detectors_get_the_stored_pictures_in_rgb(tmp_path):
+    index = prepare_synthetic(tmp_path / "faces", 2, W300, seed=0)
+    seen = []
+
+    def detector(picture):
+        seen.append(picture.copy())
+        return []
+
+    rows = detected_squares(index, detector)[0]
+    assert rows.size == 0
+    for picture, name in zip(seen, index.image, strict=True):
+        np.testing.assert_array_equal(picture, read_image(index.root / name, upright=False))

@@ -1,4 +1,4 @@
-"""Grey pictures with labels and predictions of known errors."""
+"""Brown pictures with labels and predictions of known errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from popos_cli.core.schemes import Scheme
 from popos_cli.data.index import Index
 from popos_cli.report.evaluated import Evaluated
 
+BROWN = (120, 90, 60)  # red, green, blue
 CORNERS = Scheme("corners", 4, {"ring": (0, 1, 2, 3)}, frozenset({"ring"}), ((0, 1), (2, 3)), (0, 1))
 
 
@@ -35,7 +36,7 @@ def index(tmp_path: Path) -> Index:
     points[2, 2:], visible[2, 2:] = np.nan, 0
     names = ["a.png", "b <i>&.png", "c.png"]
     for name in names:
-        cv2.imwrite(str(tmp_path / name), np.full((200, 200, 3), 90, np.uint8))
+        cv2.imwrite(str(tmp_path / name), np.full((200, 200, 3), BROWN[::-1], np.uint8))
     return Index(
         name="squares", scheme=CORNERS, root=tmp_path, image=np.array(names),
         size=np.full((3, 2), 200, np.int32), points=points, visible=visible,

@@ -34,6 +34,12 @@ def test_truth_and_prediction_lie_where_they_are(evaluate, index):
     assert dots[0] == pytest.approx(dots[1] / 2, rel=0.1)
 
 
+def test_the_picture_has_its_colours(evaluate):
+    page = worst_faces(evaluate([0.03, 0.02, 0.01]))
+    for number in range(3):
+        assert tile(page, number)[160, 160].tolist() == [120, 90, 60]
+
+
 def test_the_legend_shows_both_colours(evaluate):
     strip = worst_faces(evaluate([0.03, 0.02, 0.01]))[:LEGEND]
     assert (strip == TRUTH).all(-1).any()

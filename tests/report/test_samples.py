@@ -110,6 +110,13 @@ def test_the_cross_lies_on_its_pixel(index, tmp_path):
         assert y.mean() == pytest.approx((white.min() + white.max()) / 2, abs=0.25)
 
 
+def test_pictures_have_their_colours(index):
+    """The photo and the crop; those behind them are as training changes them."""
+    page = draw_faces(index, [look_at(0, *datasets(index, Augment()))])
+    for column in (0, 1):
+        assert page[LEGEND + TILE // 2, column * TILE + TILE // 2 + 30].tolist() == [120, 90, 60]
+
+
 def test_the_detail_is_of_a_corner_that_is_labelled():
     scheme = SCHEMES["aflw"]  # no eye corners, but eyes
     points = np.zeros((19, 2))
