@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, PoposWarning, UsageError
 from . import console
 from .options import DEVICE, FLIP_HELP, JSON, one_of, parse_box
 
@@ -69,7 +70,12 @@ def predict(
         raise UsageError(f"--box is for one picture, but {len(paths)} were named")
     from ..engine.predict import Predictor, whole_image_box
 
+    warnings.simplefilter("ignore", PoposWarning)  # this command says it itself, once
     predictor = Predictor(weights, device, detector, flip_test)
+    if flip_test and not predictor.scheme.mirrors:
+        console.note(f"no flip test: {predictor.scheme.no_mirror}")
+    if predictor.rule is None and not (boxes or whole_image):
+        console.note(f"warning: {weights}: {predictor.info.crop_is_a_guess}")
     if predictor.codec.calibration is None:
         console.note(f"{weights}: its uncertainty is not calibrated (see popos calibrate --help)")
     folder = out if json else out or DEFAULT_OUT

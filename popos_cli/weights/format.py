@@ -14,9 +14,11 @@ from safetensors.torch import save
 
 from ..core.calibration import FEATURES, Calibration
 from ..core.codec import Codec
+from ..core.crop_rule import FROM_300W, FROM_LANDMARKS, SAME, CropRule
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
 from ..data.home import replacing
+from ..detect import RULES
 from ..errors import PoposError, UsageError
 from .recognise import refuse_file, refuse_tensors
 
@@ -34,7 +36,12 @@ class CodecInfo(_Part):
 
 
 class CropInfo(_Part):
+    """The network's crop is `padding` times a square. landmarks: where that lies about the tight square of
+    its landmarks; detectors: about the box of each detector. None, or left out: not measured."""
+
     padding: float = 1.25
+    landmarks: CropRule | None = None
+    detectors: dict[str, CropRule] = Field(default_factory=dict)
 
 
 class Normalisation(_Part):
@@ -90,6 +97,28 @@ class WeightsInfo(_Part):
         if self.scheme not in SCHEMES:
             raise PoposError(f"{where}: unknown landmark scheme {self.scheme!r}", "Upgrade popos.")
         return SCHEMES[self.scheme]
+
+    def rule_from_300w(self, detector: str) -> CropRule | None:
+        """From the tight square of 300W's 68 points, which a detector promises, to this network's square:
+        as measured with this detector, else with another, else by the scheme. None where nobody knows."""
+        for name in (detector, *RULES):
+            if name in self.crop.detectors and name in RULES:
+                return RULES[name].inverse().then(self.crop.detectors[name])
+        return FROM_300W.get(self.scheme) if self.scheme_definition is None else None
+
+    @property
+    def crop_is_a_guess(self) -> str:
+        """What to say where `rule_from_300w` does not know."""
+        return (
+            f"these weights do not say where the landmarks of scheme {self.scheme!r} lie in a detector's "
+            "box, so that the crop is a guess (right for 68 points, jaw to brows) and landmarks may be far "
+            "off: measure it with popos calibrate, or give boxes of your own"
+        )
+
+    def around_landmarks(self) -> CropRule:
+        """From the tight square of the landmarks to this network's square."""
+        known = FROM_LANDMARKS.get(self.scheme, SAME) if self.scheme_definition is None else SAME
+        return self.crop.landmarks or known
 
     def build_codec(self) -> Codec:
         codec, told = self.codec, self.uncertainty
