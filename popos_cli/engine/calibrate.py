@@ -44,7 +44,8 @@ def calibrate(
     `target`, which may be `source`.
 
     The faces must be ones that the network was not trained on. `progress` is told the number of
-    pictures of each batch. crop: goes into the file instead of its own. Raises PoposError where no point of them is labelled.
+    pictures of each batch. crop: goes into the file instead of its own. Raises PoposError where no point
+    of them is labelled.
     """
     if not index.visible.any():
         raise PoposError(f"dataset {index.name!r}: none of its validation faces has a labelled point")
@@ -64,8 +65,8 @@ def calibrate(
         progress(len(heatmaps))
     fitted = fit_calibration(torch.cat(features), torch.from_numpy(np.concatenate(errors)))
     uncertainty = UncertaintyInfo(**asdict(fitted), dataset=index.name, faces=len(chosen))
-    found = {"uncertainty": uncertainty, "crop": crop or info.crop}
-    replace_info(source, target, info.model_copy(update=found))
+    changed = {"uncertainty": uncertainty, "crop": crop or info.crop}
+    replace_info(source, target, info.model_copy(update=changed))
     return uncertainty
 
 

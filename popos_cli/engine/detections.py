@@ -43,7 +43,7 @@ def squares_of(
     rule that holds for most of them, but cropped as `predict` would, by the 300w square. Returns rows (M,),
     centres (M, 2) and sides (M,).
     """
-    back = (rule or _measured(index, found) or SAME).inverse()
+    back = (rule or _measured(index, found, least=1) or SAME).inverse()
     rows, squares = [], []
     for face, detections in enumerate(found):
         center, side = back.square(index.center[face], float(index.side[face]))
@@ -75,15 +75,15 @@ def measure_crop(
     return CropInfo(padding=padding, landmarks=_about_landmarks(index), detectors=rules)
 
 
-def _measured(index: Index, found: list[list[Detection]]) -> CropRule | None:
-    """The rule from the 300w square that a detector promises to the index's square; None where it finds too
-    few of the faces, or no rule holds."""
+def _measured(index: Index, found: list[list[Detection]], least: int = LEAST_FACES) -> CropRule | None:
+    """The rule from the 300w square that a detector promises to the index's square; None where it finds fewer
+    than `least` of the faces, or no rule holds."""
     pairs = [
         ((index.center[face], float(index.side[face])), (near.center, near.side))
         for face, detections in enumerate(found)
         if (near := _nearest(detections, index.center[face]))
     ]
-    return median_rule(*zip(*pairs, strict=True)) if len(pairs) >= LEAST_FACES else None
+    return median_rule(*zip(*pairs, strict=True)) if len(pairs) >= least else None
 
 
 def _nearest(detections: list[Detection], center: Floats) -> Detection | None:

@@ -62,8 +62,8 @@ def describe(index: Index) -> dict[str, Any]:
 
 
 def mirror(index: Index) -> dict[str, Any]:
-    """Whether the scheme's flip pairs agree with the labels. known: the scheme has pairs; wrong, lone: landmarks
-    as in `MirrorCheck`; fitting: the pairs that fit best. Null where nobody can tell."""
+    """Whether the scheme's flip pairs agree with the labels. known: the scheme has pairs; wrong, lone:
+    landmarks, as in `MirrorCheck`; fitting: the pairs that fit best. Null where nobody can tell."""
     check = check_mirror(index.points, index.scheme)
     return {
         "known": index.scheme.mirrors,
