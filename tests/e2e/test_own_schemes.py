@@ -18,7 +18,7 @@ from popos_cli.sources import read_image
 from popos_cli.weights.find import find_weights
 from popos_cli.weights.format import CropInfo, read_info, read_state, save_weights
 
-CHOSEN = [36, 45, 30, 48, 54]  # of the 68: outer corners of the eyes, tip of the nose, corners of the mouth
+CHOSEN = [31, 35, 33, 32, 34]  # of the 68: the base of the nose, a fifth of the face
 FIVE = Scheme("five", 5, {}, frozenset(), ((0, 1), (3, 4)), (0, 1))
 TOML = 'name = "five"\nlandmarks = 5\neye_corners = [0, 1]\n'
 HEADER = ["image"] + [f"{axis}{n}" for n in range(5) for axis in "xy"]
@@ -102,13 +102,13 @@ def test_calibrate_measures_the_crop_that_predict_then_makes(
     result = popos("calibrate", "--weights", weights, "--dataset", "five", "--out", "new.safetensors")
     assert "from box to crop" in result.ok().err
     rule = read_info(tmp_path / "new.safetensors").crop.detectors["haar"]
-    assert rule.side == pytest.approx(Haar.SIDE * share, abs=0.08)
+    assert rule.side == pytest.approx(Haar.SIDE * share, rel=0.25)
     measured, said = off(popos, astronaut, "new.safetensors", found[0][1])
     assert "guess" not in said
-    assert measured < 5 < guessed
+    assert measured < 4 < 10 < guessed
     (result,) = popos(*evaluate, "--weights", "new.safetensors").ok().json["results"]
     assert (result["missed"], result["faces"]) == (0, 2)
-    assert result["nme"] < 5
+    assert result["nme"] < 20  # of the nose's width
     # Boxes of the caller's are taken as they are.
     (x, y), side = tight_square(found[0][1][CHOSEN])
     box = np.array([[x + 0.5 - side / 2, y + 0.5 - side / 2, side, side]])
@@ -128,7 +128,7 @@ def test_training_measures_the_crop_and_says_so(popos, pictures, share, tmp_path
     assert "measured from box to crop, for predict: haar" in train(popos).err
     crop = read_info(tmp_path / "run" / "best.safetensors").crop
     assert crop.detectors.keys() == {"haar"}  # YuNet is not here
-    assert crop.detectors["haar"].side == pytest.approx(Haar.SIDE * share, abs=0.08)
+    assert crop.detectors["haar"].side == pytest.approx(Haar.SIDE * share, rel=0.25)
     assert crop.landmarks.side == 1
 
 
