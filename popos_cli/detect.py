@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -12,19 +12,25 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .core.crop_rule import CropRule
 from .core.geometry import Floats, box_iou
 from .errors import PoposError
 
 
 @dataclass(frozen=True)
 class Detection:
-    """box: (x, y, w, h) in pixel edges. score 0..1 or None. center (2,), side: the square around
-    the landmarks that the box promises, in pixel centres, before padding."""
+    """box: (x, y, w, h) in pixel edges. score 0..1 or None. center (2,), side: the square that the box
+    promises, in pixel centres, before padding; a detector's is the tight one around 300W's 68 points."""
 
     box: Floats
     score: float | None
     center: Floats
     side: float
+
+    def of(self, rule: CropRule) -> Detection:
+        """The same face with another square, which `rule` makes of this one."""
+        center, side = rule.square(self.center, self.side)
+        return replace(self, center=center, side=side)
 
 
 class Detector(Protocol):
@@ -184,3 +190,5 @@ def yunet_detections(rows: Floats, scale: float) -> list[Detection]:
 
 
 DETECTORS = (Haar.name, YuNet.name)
+# From a box to the tight square around 300W's 68 points. (The size of Haar's square boxes is their width.)
+RULES = {kind.name: CropRule((0.0, kind.SHIFT_DOWN), kind.SIDE) for kind in (Haar, YuNet)}

@@ -31,3 +31,7 @@ class UsageError(PoposError):
     """A wrong flag, value or name, found before any work. The command line exits with 2."""
 
     exit_code = 2
+
+
+class PoposWarning(UserWarning):
+    """What a caller of the Python interface should know of a result; commands print it on stderr."""

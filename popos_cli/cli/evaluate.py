@@ -105,6 +105,12 @@ def evaluate(
     jobs, passed_over = choose_jobs(dataset or [], size, weights or [], split)
     for reason in passed_over:
         console.note(f"passed over: {reason}")
+    for job in jobs:
+        scheme = job.info.landmark_scheme(job.label)
+        if flip_test and not scheme.mirrors:
+            console.note(f"{job.label}: no flip test: {scheme.no_mirror}")
+        if boxes == "detector" and job.info.rule_from_300w(detector) is None:
+            console.note(f"warning: {job.label}: {job.info.crop_is_a_guess}")
     conditions = Conditions(averaging, threshold, boxes, flip_test)  # type: ignore[arg-type]
     measure = partial(_measure, share, torch_device, gpus, decoder or [], conditions, detector, workers)
     evaluated, failures = _sweep(jobs, measure)
@@ -261,8 +267,8 @@ def _evaluate(
 ) -> list[Evaluated]:  # fmt: skip
     from ..engine.results import evaluate_job
 
-    faces = len(detected.index if detected else job.index)
-    with _shown(world, f"evaluating {job.index.name}, R={job.info.resolution}", faces) as advance:
+    title = f"evaluating {job.index.name}, R={job.info.resolution}"
+    with _shown(world, title, len(job.index)) as advance:
         return evaluate_job(job, decoders, conditions, device, workers, detected, advance, world)
 
 

@@ -11,6 +11,7 @@ from . import console
 from .options import JSON, one_of
 
 if TYPE_CHECKING:
+    from ..core.schemes import Scheme
     from ..data.index import Index
     from ..report.sheet import Picture
     from ..settings.schema import TrainSettings
@@ -80,7 +81,7 @@ def inspect(
     if json:
         console.print_json(report)
     else:
-        _print(report)
+        _print(report, index.scheme)
 
 
 def _draw(settings: TrainSettings, index: Index, faces: int, seed: int) -> Picture:
@@ -101,7 +102,9 @@ def _draw(settings: TrainSettings, index: Index, faces: int, seed: int) -> Pictu
     return draw_faces(index, samples)
 
 
-def _print(report: dict[str, Any]) -> None:
+def _print(report: dict[str, Any], scheme: Scheme) -> None:
+    from ..report.inspect import mirror_remarks
+
     rows = []
     for split, part in report["splits"].items():
         people = str(part["groups"]) if part["groups"] else ""
@@ -125,7 +128,7 @@ def _print(report: dict[str, Any]) -> None:
         ["pixels", "min", "5 %", "median", "95 %", "max"],
         [[name, *(f"{v:.1f}" for v in values.values())] for name, values in lengths.items() if values],
     )
-    for line in _remarks(report):
+    for line in [*_remarks(report), *mirror_remarks(report["mirror"], scheme)]:
         console.stdout.print(line)
     console.stdout.print(f"pictures: {report['root']}")
     console.stdout.print(f"sheet of {report['sheet']['split']} faces: {report['sheet']['file']}")

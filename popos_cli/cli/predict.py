@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import PoposError, UsageError, debugging
+from ..errors import PoposError, PoposWarning, UsageError, debugging
 from . import console
 from .failures import explained
 from .options import DEVICE, FLIP_HELP, JSON, one_of, parse_box
@@ -73,7 +74,12 @@ def predict(
         raise UsageError(f"--box is for one picture, but {len(paths)} were named")
     from ..engine.predict import Predictor
 
+    warnings.simplefilter("ignore", PoposWarning)  # this command says it itself, once
     predictor = Predictor(weights, device, detector, flip_test)
+    if flip_test and not predictor.scheme.mirrors:
+        console.note(f"no flip test: {predictor.scheme.no_mirror}")
+    if predictor.rule is None and not (boxes or whole_image):
+        console.note(f"warning: {weights}: {predictor.info.crop_is_a_guess}")
     if predictor.codec.calibration is None:
         console.note(f"{weights}: its uncertainty is not calibrated (see popos calibrate --help)")
     folder = out if json else out or DEFAULT_OUT

@@ -305,6 +305,10 @@ def _import_custom(
 
 
 def _report(index: Index, path: Path, crops: Path | None, skipped: int, json: bool) -> None:
+    from ..report.inspect import mirror, mirror_remarks
+
+    for line in mirror_remarks(mirror(index), index.scheme):
+        console.note(line)
     splits = {split: int((index.split == split).sum()) for split in index.splits}
     outside = index.outside()
     report = {

@@ -28,12 +28,13 @@ from ..engine.runlog import Silent, read_rows, write_settings
 from ..engine.train import fit
 from ..engine.world import ALONE, World, joined, report_failure, restarts, surroundings
 from ..errors import PoposError, UsageError
+from ..report.inspect import mirror, mirror_remarks
 from ..report.plots import save_training_curves
 from ..settings.differences import as_diff, differences
 from ..settings.schema import AUTO, TrainSettings
 from ..weights.find import initial_state
 from . import console
-from .calibrate import calibrate_file
+from .calibrate import calibrate_file, measured_crop
 from .prepare import prepare_remembered
 from .runs import new_run_folder
 from .training_bar import training_bar
@@ -176,6 +177,9 @@ def _announce(
     console.note(f"run folder: {run}")
     if crops := training_crops(settings, index):
         console.note(f"faces come from the crop cache: {crops.folder}")
+    if settings.augment.flip:
+        for line in mirror_remarks(mirror(index), index.scheme):
+            console.note(line)
     size = workers.size if workers else world.size
     faces = faces_a_step(schedule, len(index.of_split("train")), size)
     if size > 1 or schedule.accumulate > 1:
@@ -213,7 +217,8 @@ def _finish(settings: TrainSettings, index: Index, run: Path, best: float, json:
     """Calibrate the best weights and print the outcome."""
     file = run / "best.safetensors"
     workers = loader_processes(settings, cached=False)
-    calibrate_file(file, file, index, pick_device(settings.gpus), workers)
+    crop = measured_crop(index, build_info(settings, index))
+    calibrate_file(file, file, index, pick_device(settings.gpus), workers, crop)
     if json:
         console.print_json({
             "run": str(run), "weights": str(file), "val_nme": best,

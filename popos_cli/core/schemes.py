@@ -27,7 +27,8 @@ MOST_LANDMARKS = 10_000  # a network of more would take all memory before anythi
 class Scheme:
     """groups: name -> indices in drawing order; closed: the groups drawn as a ring.
 
-    flip_pairs: indices that change places in a mirror; all others stay. eye_corners: the two
+    flip_pairs: indices that change places in a mirror; all others stay. Without any, nobody knows what a
+    mirror does, and nothing is mirrored. eye_corners: the two
     points whose distance is the inter-ocular normaliser, None where the scheme has the box.
     threshold: NME above which a face counts as failed, as a fraction of the normaliser.
     """
@@ -70,6 +71,17 @@ class Scheme:
         for a, b in self.flip_pairs:
             index[a], index[b] = b, a
         return index
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether it is known what a mirror does: a scheme without flip pairs may have forgotten them. Its
+        faces are not mirrored in training, and there is no flip test. (One point alone has no partner.)"""
+        return bool(self.flip_pairs) or self.landmarks == 1
+
+    @property
+    def no_mirror(self) -> str:
+        """Why a scheme does not mirror, for people."""
+        return f"scheme {self.name!r} has no flip_pairs that say which landmarks change places in a mirror"
 
     def to_dict(self) -> dict[str, Any]:
         """The scheme as plain data, the same keys as its TOML file; `from_dict` reads it back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -28,7 +29,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
 
     `squares`: centres (F, 2) and sides (F,) to crop around instead of the index's own. `crops`: read
     these instead of the photos; all but the pixels is the same. With `augment`, the draw depends
-    on (seed, epoch, face) alone.
+    on (seed, epoch, face) alone; without the scheme's flip pairs nothing is mirrored.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class FaceDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.centers, self.sides = squares or (index.center, index.side)
         self.index, self.image_size, self.padding, self.alignment = index, image_size, padding, alignment
+        if augment and not index.scheme.mirrors:
+            augment = replace(augment, flip=0.0)
         self.augment, self.seed, self.crops = augment, seed, crops
         self.normalisers = index.normalisers()
         self.flip_index = index.scheme.flip_index

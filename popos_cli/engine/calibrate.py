@@ -16,7 +16,7 @@ from ..data.augment import Augment
 from ..data.dataset import FaceDataset
 from ..data.index import Index
 from ..errors import PoposError
-from ..weights.format import UncertaintyInfo, read_weights, replace_info
+from ..weights.format import CropInfo, UncertaintyInfo, read_weights, replace_info
 from .build import ordered_loader, to_model_input
 from .evaluate import predict_heatmaps
 
@@ -38,13 +38,14 @@ def pictures(index: Index) -> int:
 
 def calibrate(
     source: Path, target: Path, index: Index, device: torch.device, workers: int,
-    progress: Callable[[int], None],
+    progress: Callable[[int], None], crop: CropInfo | None = None,
 ) -> UncertaintyInfo:  # fmt: skip
     """Fit the calibration of a weight file to the index's faces, and write the file with it to
     `target`, which may be `source`.
 
     The faces must be ones that the network was not trained on. `progress` is told the number of
-    pictures of each batch. Raises PoposError where no point of them is labelled.
+    pictures of each batch. crop: goes into the file instead of its own. Raises PoposError where no point
+    of them is labelled.
     """
     if not index.visible.any():
         raise PoposError(f"dataset {index.name!r}: none of its validation faces has a labelled point")
@@ -64,7 +65,8 @@ def calibrate(
         progress(len(heatmaps))
     fitted = fit_calibration(torch.cat(features), torch.from_numpy(np.concatenate(errors)))
     uncertainty = UncertaintyInfo(**asdict(fitted), dataset=index.name, faces=len(chosen))
-    replace_info(source, target, info.model_copy(update={"uncertainty": uncertainty}))
+    changed = {"uncertainty": uncertainty, "crop": crop or info.crop}
+    replace_info(source, target, info.model_copy(update=changed))
     return uncertainty
 
 

@@ -12,18 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.codec import Codec, Decoded
-from ..core.geometry import Alignment, Floats, box_iou, invert, tight_square, transform
+from ..core.crop_rule import SAME, CropRule
+from ..core.geometry import Alignment, Floats, invert, tight_square, transform
 from ..core.metrics import nme_per_face
 from ..core.model import Landmarker
 from ..core.schemes import Scheme
 from ..data.index import Index
-from ..detect import Detector
 from ..weights.format import WeightsInfo
 from .build import evaluation_loader, to_model_input
 from .world import ALONE, World
 
-# A detection counts as the face where it overlaps the tight landmark box by this much.
-FOUND_IOU = 0.3
 # Times that a detected face is cropped anew. Measured on 534 found faces: 5.01 % NME after one look,
 # 4.59 % after two, 4.53 % after three and after four.
 LOOKS = 3
@@ -148,52 +146,36 @@ def evaluate_weights(
     model, codec, info, scheme = weights
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     codecs = {name: codec.with_decoder(name) for name in decoders}
-    flip_index = torch.from_numpy(scheme.flip_index).to(device) if flip_test else None
+    flip_index = mirror_index(scheme, flip_test, device)
+    around = info.around_landmarks()
     for _ in range(LOOKS - 1 if squares is not None else 0):
         assert squares is not None
         loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
         seen = measure(model, {"own": codec}, loader, device, None, info.label_offset, world=world)["own"]
-        squares = squares_around(seen.points, *squares)
+        squares = squares_around(seen.points, *squares, around)
     loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
     return measure(
         model, codecs, loader, device, flip_index, info.label_offset, progress=progress, world=world
     )
 
 
-def squares_around(points: Floats, centers: Floats, sides: Floats) -> tuple[Floats, Floats]:
+def squares_around(
+    points: Floats, centers: Floats, sides: Floats, rule: CropRule = SAME
+) -> tuple[Floats, Floats]:
     """Squares for the next look: around the points (N, K, 2) of the last one.
 
-    The network was trained on squares around landmarks; a detector's miss them by a tenth of their
-    width. A square of less than half or more than twice the last one's side is not believed, and
-    the last one (centres (N, 2), sides (N,)) stays.
+    rule: from the tight square of the landmarks to the kind of square that the network was trained on; a
+    detector's square misses that by a tenth of its width. A square of less than half or more than twice the
+    last one's side is not believed, and the last one (centres (N, 2), sides (N,)) stays.
     """
+    around = [rule.square(*tight_square(face)) for face in points]
     looks = [
         square if 0.5 < square[1] / side < 2 else (center, side)
-        for square, center, side in zip(map(tight_square, points), centers, sides, strict=True)
+        for square, center, side in zip(around, centers, sides, strict=True)
     ]
     return np.array([c for c, _ in looks]).reshape(-1, 2), np.array([s for _, s in looks])
 
 
-def detected_squares(
-    index: Index, detector: Detector, progress: Callable[[], None] | None = None
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], tuple[Floats, Floats]]:
-    """Run a detector: rows of the faces it finds, and the squares that it promises.
-
-    A face is found where the detection that overlaps its tight landmark box most has IoU >= 0.3.
-    Returns rows (M,), centres (M, 2) and sides (M,).
-    """
-    rows, centers, sides = [], [], []
-    for face in range(len(index)):
-        picture = index.read_rgb(face)
-        found = detector(picture)
-        labelled = index.points[face][index.visible[face] > 0]
-        tight = np.concatenate([labelled.min(0), np.ptp(labelled, axis=0)])
-        overlaps = box_iou(tight, np.array([d.box for d in found]).reshape(-1, 4))
-        if len(found) and overlaps.max() >= FOUND_IOU:
-            best = found[int(overlaps.argmax())]
-            rows.append(face)
-            centers.append(best.center)
-            sides.append(best.side)
-        if progress:
-            progress()
-    return np.array(rows, dtype=np.int64), (np.array(centers).reshape(-1, 2), np.array(sides))
+def mirror_index(scheme: Scheme, wanted: bool, device: torch.device) -> Tensor | None:
+    """The flip test's order of landmarks; None where there is to be none, or the scheme has no mirror."""
+    return torch.from_numpy(scheme.flip_index).to(device) if wanted and scheme.mirrors else None

@@ -5,6 +5,7 @@ Faces that a detector found are looked at several times, each crop around the la
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -15,14 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.codec import Decoded
+from ..core.crop_rule import SAME
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
 from ..detect import Detection
-from ..errors import PoposError
+from ..errors import PoposError, PoposWarning
 from ..weights.detectors import load_detector
 from ..weights.find import find_weights, pick_inference_device
 from ..weights.format import read_weights
 from .build import to_model_input
-from .evaluate import LOOKS, decode_to_image, predict_heatmaps, squares_around
+from .evaluate import LOOKS, decode_to_image, mirror_index, predict_heatmaps, squares_around
 
 # Faces that go through the network at once; a picture with more takes several turns.
 BATCH = 64
@@ -115,7 +117,11 @@ class Predictor:
         self.model, self.codec, self.info, self.scheme = read_weights(self.path)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.detector = load_detector(detector)
-        self.flip_index = torch.from_numpy(self.scheme.flip_index).to(self.device) if flip_test else None
+        self.rule = self.info.rule_from_300w(self.detector.name)
+        self.around = self.info.around_landmarks()
+        self.flip_index = mirror_index(self.scheme, flip_test, self.device)
+        if flip_test and not self.scheme.mirrors:
+            warnings.warn(f"no flip test: {self.scheme.no_mirror}", PoposWarning, stacklevel=2)
 
     @overload
     def __call__(self, images: NDArray[np.uint8], boxes: Floats | None = None) -> list[Face]: ...
@@ -144,7 +150,9 @@ class Predictor:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"an image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
         if boxes is None:
-            return self.detector(image)
+            if self.rule is None:
+                warnings.warn(self.info.crop_is_a_guess, PoposWarning, stacklevel=4)
+            return [detection.of(self.rule or SAME) for detection in self.detector(image)]
         return [Detection(b, None, *edges_to_square(b)) for b in checked_boxes(boxes, image)]
 
     def _predict(self, images: list[NDArray[np.uint8]], boxes: list[Floats | None]) -> list[list[Face]]:
@@ -159,7 +167,7 @@ class Predictor:
             detected = np.array([boxes[n] is None for n, _ in part])
             for _ in range(LOOKS - 1 if detected.any() else 0):
                 seen = self._look(pictures, centers, sides, None)
-                again = squares_around(seen.points, centers, sides)
+                again = squares_around(seen.points, centers, sides, self.around)
                 centers = np.where(detected[:, None], again[0], centers)
                 sides = np.where(detected, again[1], sides)
             decoded = self._look(pictures, centers, sides, self.flip_index)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from ..core.geometry import Floats
 from ..core.metrics import summary, uncertainty_quality
 from ..data.index import Index
+from ..detect import Detection
 from ..errors import PoposError
 from ..report.evaluated import Evaluated
 from ..report.published import beside
 from ..weights.detectors import load_detector
 from ..weights.format import WeightsInfo, read_weights
 from .choose import Job
-from .evaluate import Measured, detected_squares, evaluate_weights
+from .detections import detect_all, squares_of
+from .evaluate import Measured, evaluate_weights
 from .world import ALONE, World
 
 
@@ -39,23 +40,16 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Detected:
-    """The faces of an index that the detector `name` finds. squares: their centres (F, 2) and sides (F,),
-    image pixels. missed: how many it does not find."""
+    """What the detector `name` finds in the picture of each face of an index."""
 
     name: str
-    index: Index
-    squares: tuple[Floats, Floats]
-    missed: int
+    found: list[list[Detection]]
 
 
 def detect_faces(index: Index, detector: str, progress: Callable[[], None] | None = None) -> Detected:
-    """detector: as `load_detector` takes it. `progress` is told each picture. Raises PoposError where it
-    finds none of the faces."""
+    """detector: as `load_detector` takes it. `progress` is told each picture."""
     looking = load_detector(detector)
-    rows, squares = detected_squares(index, looking, progress)
-    if not len(rows):
-        raise PoposError(f"{looking.name} found none of the {len(index)} faces of {index.name!r}")
-    return Detected(looking.name, index.select(rows), squares, len(index) - len(rows))
+    return Detected(looking.name, detect_all(index, looking, progress))
 
 
 def evaluate_job(
@@ -64,13 +58,20 @@ def evaluate_job(
 ) -> list[Evaluated]:  # fmt: skip
     """Every decoder (none named: the weights' own) on one job's faces, or on those `detected` of them.
 
-    The network runs once for all. `progress` is told the number of faces of each batch.
+    The network runs once for all. `progress` is told the number of faces of each batch. Raises PoposError
+    where a detector finds none of the faces.
     """
     weights = read_weights(job.path)
-    index = detected.index if detected else job.index
+    conditions = replace(conditions, flip_test=conditions.flip_test and weights[3].mirrors)
+    index, squares = job.index, None
+    if detected:
+        rows, squares = squares_of(index, detected.found, job.info.rule_from_300w(detected.name))
+        if not len(rows):
+            raise PoposError(f"{detected.name} found none of the {len(index)} faces of {index.name!r}")
+        index = index.select(rows)
     measured = evaluate_weights(
         weights, index, decoders or [job.info.codec.decoder], device, conditions.flip_test, workers,
-        detected.squares if detected else None, progress, world,
+        squares, progress, world,
     )  # fmt: skip
     calibrated = {name: weights[1].with_decoder(name).calibration is not None for name in measured}
     return [
@@ -133,7 +134,7 @@ def build_result(
         "normaliser": index.scheme.normaliser, "threshold": limit, "averaging": conditions.averaging,
         "flip_test": conditions.flip_test, "boxes": conditions.boxes,
         "detector": detected.name if detected else None,
-        "missed": detected.missed if detected else 0,
+        "missed": len(job.index) - len(index),
         "remark": known_faces(job.info, index),
         "uncertainty": {
             "calibrated": calibrated,

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from ..detect import Detector, Haar, YuNet
+from contextlib import suppress
+
+from ..detect import DETECTORS, Detector, Haar, YuNet
 from ..errors import PoposError
 from .catalog import load_catalog
 from .download import find_here
+
+
+def detectors_here() -> list[Detector]:
+    """Every detector that works on this machine."""
+    found: list[Detector] = []
+    for name in DETECTORS:
+        with suppress(PoposError):
+            found.append(load_detector(name))
+    return found
 
 
 def load_detector(name: str = "auto") -> Detector:

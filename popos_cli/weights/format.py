@@ -14,11 +14,13 @@ from safetensors.torch import save
 
 from ..core.calibration import Calibration
 from ..core.codec import Codec
+from ..core.crop_rule import FROM_300W, FROM_LANDMARKS, SAME, CropRule
 from ..core.geometry import Alignment
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
 from ..data.home import replacing
+from ..detect import RULES
 from ..errors import PoposError, UsageError
 from .recognise import refuse_file, refuse_tensors
 
@@ -44,7 +46,12 @@ class CodecInfo(_Part):
 
 
 class CropInfo(_Part):
+    """The network's crop is `padding` times a square. landmarks: where that lies about the tight square of
+    its landmarks; detectors: about the box of each detector. None, or left out: not measured."""
+
     padding: Annotated[Number, Field(ge=0.5, le=10)] = 1.25
+    landmarks: CropRule | None = None
+    detectors: dict[str, CropRule] = Field(default_factory=dict)
 
 
 class Normalisation(_Part):
@@ -117,6 +124,28 @@ class WeightsInfo(_Part):
     def head_channels(self) -> int:
         """Channels into the heatmap head: those of all branches of the last stage."""
         return sum(CHANNELS[: self.stages or VARIANTS[self.image_size // self.resolution].stages])
+
+    def rule_from_300w(self, detector: str) -> CropRule | None:
+        """From the tight square of 300W's 68 points, which a detector promises, to this network's square:
+        as measured with this detector, else with another, else by the scheme. None where nobody knows."""
+        for name in (detector, *RULES):
+            if name in self.crop.detectors and name in RULES:
+                return RULES[name].inverse().then(self.crop.detectors[name])
+        return FROM_300W.get(self.scheme) if self.scheme_definition is None else None
+
+    @property
+    def crop_is_a_guess(self) -> str:
+        """What to say where `rule_from_300w` does not know."""
+        return (
+            f"these weights do not say where the landmarks of scheme {self.scheme!r} lie in a detector's "
+            "box, so that the crop is a guess (right for 68 points, jaw to brows) and landmarks may be far "
+            "off: measure it with popos calibrate, or give boxes of your own"
+        )
+
+    def around_landmarks(self) -> CropRule:
+        """From the tight square of the landmarks to this network's square."""
+        known = FROM_LANDMARKS.get(self.scheme, SAME) if self.scheme_definition is None else SAME
+        return self.crop.landmarks or known
 
     def build_codec(self) -> Codec:
         codec, told = self.codec, self.uncertainty

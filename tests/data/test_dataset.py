@@ -106,6 +106,18 @@ def test_augmented_points_lie_on_the_pixels_and_a_mirror_swaps_sides(index):
     assert 0 < sum(mirrored) < len(mirrored)
 
 
+@pytest.mark.parametrize(("landmarks", "expected"), [(3, False), (1, True)])
+def test_without_flip_pairs_nothing_is_mirrored(index, landmarks, expected):
+    """Left and right would change places under the labels; a point alone has no partner to change with."""
+    scheme = replace(index.scheme, flip_pairs=(), eye_corners=None, groups={}, landmarks=landmarks)
+    columns = {"points": index.points[:, :landmarks], "visible": index.visible[:, :landmarks]}
+    samples = dataset(replace(index, scheme=scheme, **columns), Augment(flip=1.0, rotation=10))
+    for face in range(FACES):
+        sample = samples[face]
+        assert mirrors(sample) == expected
+        np.testing.assert_allclose(centroids(sample["image"])[:landmarks], sample["points"], atol=0.05)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_a_batch_is_its_samples_in_order_however_many_threads_make_it(index, threads):
     samples = dataset(index, STRONG)

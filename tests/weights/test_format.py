@@ -3,16 +3,27 @@
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from popos_cli.core.calibration import FEATURES
+from popos_cli.core.crop_rule import FROM_300W, FROM_LANDMARKS, SAME, CropRule
 from popos_cli.core.model import Landmarker
 from popos_cli.core.schemes import SCHEMES, Scheme
+from popos_cli.detect import RULES
 from popos_cli.errors import PoposError
-from popos_cli.weights.format import CodecInfo, WeightsInfo, read_info, read_state, read_weights, save_weights
+from popos_cli.weights.format import (
+    CodecInfo,
+    CropInfo,
+    WeightsInfo,
+    read_info,
+    read_state,
+    read_weights,
+    save_weights,
+)
 
 OWN = Scheme(
     name="triangle",
@@ -298,3 +309,54 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, model, info):
     (tmp_path / "file").write_text("")
     with pytest.raises(PoposError, match="cannot write"):
         save_weights(tmp_path / "file" / "w.safetensors", model.state_dict(), info, half=True)
+
+
+def test_the_crop_rule_is_kept_under_the_documented_names(tmp_path, model, info):
+    crop = CropInfo(detectors={"haar": CropRule((0.01, 0.1), 0.44)}, landmarks=CropRule((0, -0.1), 1.2))
+    path = tmp_path / "w.safetensors"
+    save_weights(path, model.state_dict(), info.model_copy(update={"crop": crop}), half=False)
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["popos"])["crop"] == {
+            "padding": 1.25,
+            "landmarks": {"shift": [0, -0.1], "side": 1.2},
+            "detectors": {"haar": {"shift": [0.01, 0.1], "side": 0.44}},
+        }
+    assert read_info(path).crop == crop
+
+
+def test_files_without_a_rule_go_by_their_scheme(info):
+    """As written before there were rules; keys that this version does not know are passed by."""
+    for scheme in SCHEMES:
+        old = WeightsInfo.model_validate(
+            {"resolution": 4, "scheme": scheme, "crop": {"padding": 1.25, "later": 1}}
+        )
+        assert old.rule_from_300w("haar") == old.rule_from_300w("yunet") == FROM_300W[scheme]
+        assert old.around_landmarks() == FROM_LANDMARKS[scheme]
+    own = WeightsInfo(resolution=4, scheme="triangle", scheme_definition=OWN.to_dict())
+    assert own.rule_from_300w("haar") is None
+    assert own.around_landmarks() == SAME
+    # Another one's points under a known name: the name proves nothing.
+    assert own.model_copy(update={"scheme": "aflw"}).rule_from_300w("haar") is None
+
+
+def test_what_one_detector_measured_serves_another(info):
+    rule = CropRule((0.02, 0.1), 0.44)
+    info = info.model_copy(update={"crop": CropInfo(detectors={"haar": rule})})
+    box = np.array([10.0, 20.0]), 40.0
+    for name in ("haar", "auto"):
+        center, side = info.rule_from_300w(name).square(*RULES["haar"].square(*box))
+        np.testing.assert_allclose(center, rule.square(*box)[0])
+        assert side == pytest.approx(rule.square(*box)[1])
+    assert info.rule_from_300w("yunet") == info.rule_from_300w("haar")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"shift": [0, 0], "side": 0}, {"shift": [0, float("nan")], "side": 1}, {"shift": [0], "side": 1}, 3],
+)
+def test_a_rule_that_is_none_is_refused(tmp_path, model, info, rule):
+    path = tmp_path / "w.safetensors"
+    data = json.loads(info.model_dump_json())
+    data["crop"]["detectors"] = {"haar": rule}
+    save_file({"a": torch.zeros(1)}, path, {"popos": json.dumps(data)})
+    assert "crop.detectors.haar" in refusal(path, read_info)
