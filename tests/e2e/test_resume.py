@@ -93,7 +93,8 @@ def test_a_resumed_run_takes_another_optimiser(popos, run):
 
 
 def test_a_dataset_that_was_prepared_anew_is_refused_unless_it_is_the_same(popos, run, shop, tmp_path):
-    again = ("prepare-data", "synthetic", tmp_path / "again", "--name", "synthetic", "--val-fraction", "0.25")
+    options = ("--name", "synthetic", "--val-fraction", "0.25", "--force")
+    again = ("prepare-data", "synthetic", tmp_path / "again", *options)
     popos(*again, "--count", "24", "--seed", "7").ok()
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     told = popos("train", "--resume", run, "--epochs", "4")
