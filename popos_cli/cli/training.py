@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ from .calibrate import calibrate_file, measured_crop
 from .prepare import prepare_remembered
 from .runs import new_run_folder
 from .training_bar import training_bar
+
+NAMED = 5  # rows that a message names
 
 
 @dataclass(frozen=True)
@@ -99,13 +103,15 @@ def _train(settings: TrainSettings, place: Place, world: World, workers: Workers
     say = console.note if world.main else lambda message: None
     if settings.dataset not in prepared_names() and world.size == 1 and place.nodes == 1:
         prepare_remembered(settings.dataset)  # where it cannot, read_index says what to do
-    index = read_index(settings.dataset)
+    index = _plausible(read_index(settings.dataset), say)
     if world.main:
         check_pictures(index.select(np.isin(index.split, ["train", index.validation_split or ""])))
     settings = _sized(settings, index, world, workers)
     earlier = place.resume or (place.out if restarts() else None)
     initial = None
     if not (earlier and has_state(earlier)):
+        if place.resume:
+            say(f"{place.resume} has no checkpoint yet: it starts from the beginning")
         model = build_info(settings, index).build_model(index.scheme.landmarks)
         initial, sentence = initial_state(settings.model.init, model)
         say(sentence)
@@ -130,6 +136,16 @@ def _train(settings: TrainSettings, place: Place, world: World, workers: Workers
             remember("runs", run)
             with console.noted(run / "curves.png"):
                 save_training_curves(rows, run / "curves.png")
+
+
+def _plausible(index: Index, say: Callable[[str], None]) -> Index:
+    """The faces but for those whose labels lie far outside their pictures: one would drown all others."""
+    far = index.far_out()
+    if not far.any():
+        return index
+    rows = ", ".join(index.source[far][:NAMED]) + (", ..." if far.sum() > NAMED else "")
+    say(f"left out: {far.sum()} of {len(index)} faces, labelled far outside their pictures ({rows})")
+    return index.select(~far)
 
 
 def _sized(settings: TrainSettings, index: Index, world: World, workers: Workers | None) -> TrainSettings:
@@ -215,14 +231,18 @@ def _selection(index: Index) -> str | None:
 
 def _finish(settings: TrainSettings, index: Index, run: Path, best: float, json: bool) -> None:
     """Calibrate the best weights and print the outcome."""
-    file = run / "best.safetensors"
+    file, rows = run / "best.safetensors", read_rows(run)
+    start = rows[0]["val_nme"] if rows and rows[0]["epoch"] == 0 else math.nan
+    if start <= best:
+        console.note(f"no epoch was better than the starting weights, whose validation NME is {start:.3f} %")
     workers = loader_processes(settings, cached=False)
     crop = measured_crop(index, build_info(settings, index))
     calibrate_file(file, file, index, pick_device(settings.gpus), workers, crop)
     if json:
         console.print_json({
-            "run": str(run), "weights": str(file), "val_nme": best,
-            "epochs": int(read_rows(run)[-1]["epoch"]), "dataset": index.name,
+            "run": str(run), "weights": str(file), "val_nme": best if math.isfinite(best) else None,
+            "start_nme": start if math.isfinite(start) else None, "dataset": index.name,
+            "epochs": int(rows[-1]["epoch"]) if rows else settings.schedule.epochs,
             "resolution": settings.model.resolution, "selected_on": index.validation_split,
             "remark": _selection(index),
         })  # fmt: skip

@@ -12,7 +12,8 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, face), in an order that (seed, epoch) fixes; an incomplete last one is left out.
 
     `batch_size` faces make a step, whatever the number of processes: process `rank` of `size` takes
-    its part of each, in order. Set `epoch`, and `start`, the steps of it already done, before iterating.
+    its part of each, in order. Before iterating set `epoch`, and `start`: how many faces of its order are
+    done. That is no number of steps, so that a resumed run may have another batch size.
     """
 
     def __init__(self, faces: int, batch_size: int, seed: int, rank: int = 0, size: int = 1) -> None:
@@ -27,13 +28,13 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         return self.faces // self.batch_size
 
     def __len__(self) -> int:
-        return self.steps - self.start
+        return max(self.faces - self.start, 0) // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.faces)
         part = self.batch_size // self.size
-        for step in range(self.start, self.steps):
-            first = step * self.batch_size + self.rank * part
+        for step in range(len(self)):
+            first = self.start + step * self.batch_size + self.rank * part
             yield [(self.epoch, int(face)) for face in order[first : first + part]]
 
 

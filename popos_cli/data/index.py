@@ -22,6 +22,7 @@ EXIF orientation makes of them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
@@ -42,6 +43,7 @@ from .home import clear_leftovers, datasets_folder, locked, replacing
 from .stamps import is_changed
 
 FORMAT = 1
+FAR = 10
 SPLITS = ("train", "val", "test", "private")
 _IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
 _BROKEN = (
@@ -95,6 +97,21 @@ class Index:
     def validation_split(self) -> str | None:
         """The split that training chooses its epoch by, and calibrates on: "val", else "test"."""
         return next((split for split in ("val", "test") if split in self.splits), None)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what training reads, pixels aside.
+
+        It stays when the same dataset is prepared again or its folder is moved, and changes with any face,
+        point, square, split, or with the scheme's points.
+        """
+        scheme = [self.scheme.name, self.scheme.eye_corners, self.scheme.flip_index.tolist()]
+        texts = json.dumps([scheme, self.image.tolist(), self.split.tolist()])
+        points = np.where(self.visible[..., None] > 0, self.points, 0.0)
+        found = hashlib.sha256(texts.encode())
+        for column in (points, self.visible, self.center, self.side):
+            found.update(np.ascontiguousarray(column, "<f8").tobytes())
+        return found.hexdigest()
 
     def validation(self) -> Index:
         """The faces of `validation_split`. Raises PoposError where there are none."""
@@ -157,6 +174,12 @@ class Index:
         a, b = self.scheme.eye_corners
         distance: Floats = np.linalg.norm(self.points[:, a] - self.points[:, b], axis=-1)
         return distance
+
+    def far_out(self) -> NDArray[np.bool_]:
+        """(F,): faces with a point more than `FAR` picture sizes outside: no label, but a mistake."""
+        reach = FAR * self.size.max(1)[:, None, None]
+        beyond = (self.points < -reach) | (self.points > self.size[:, None] + reach)
+        return np.asarray(beyond.any((1, 2)))
 
     def outside(self) -> NDArray[np.bool_]:
         """(F, K): labelled points outside their picture; kept, since networks learn them too."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from ..data.index import Index
 from ..errors import PoposError
 from ..settings.schema import TrainSettings
 from . import build
+from .memory import available_bytes
 from .world import ALONE, World
 
 MOST = 256  # the published recipes' batch: beyond it, more faces a step do not train faster
@@ -90,6 +89,4 @@ def _free_bytes(device: torch.device, processes: int) -> float:
     """What one process may use."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    names = os.sysconf_names
-    pages = os.sysconf("SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in names else "SC_PHYS_PAGES")
-    return pages * os.sysconf("SC_PAGE_SIZE") / processes
+    return available_bytes() / processes

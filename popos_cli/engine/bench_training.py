@@ -71,8 +71,8 @@ def bench_training(settings: TrainSettings, index: Index, told: Callable[[int, i
     faces = index.of_split("train")
     codec = build.build_info(settings, index).build_codec()
     loader, batches = build.training_loader(settings, faces, codec)
-    training = begin(settings, index, None, batches.steps)
-    network = begin(settings, index, None, batches.steps).network
+    training = begin(settings, index, None, batches)
+    network = begin(settings, index, None, batches).network
     batch = next(iter(loader))
     share = codec.within_reach(batch["points"]).float()
     share /= share.sum()
@@ -91,7 +91,8 @@ def bench_training(settings: TrainSettings, index: Index, told: Callable[[int, i
     with scratch_folder("popos-bench-") as run:
         log = RunLog(run, 0, 0, tensorboard=False)
         while (missing := WARM_UP + PAIRS - len(turns.own)) > 0:
-            batches.epoch, batches.start = batches.epoch + 1, max(batches.steps - missing * turn, 0)
+            batches.epoch += 1
+            batches.start = max(batches.steps - missing * turn, 0) * batches.batch_size
             meter = Meter(training.device)
             turns.begin()
             train_epoch(training, loader, batches, faces, run, meter, log, turns, lambda: False)

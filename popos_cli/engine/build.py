@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -27,7 +25,7 @@ from ..settings.presets import SIGMA
 from ..settings.schema import AUTO, ScheduleSettings, TrainSettings
 from ..weights.format import CodecInfo, CropInfo, WeightsInfo
 from .flat import Flat
-from .interrupt import ignore_interrupts
+from .loader import Loader
 from .world import ALONE, World
 
 IMAGE_SIZE = 256
@@ -45,7 +43,7 @@ def pick_device(gpus: int | None, local_rank: int = 0) -> torch.device:
     if gpus is not None and gpus > there:
         raise PoposError(
             f"--gpus {gpus}: this machine has {there} usable GPU{'s' if there != 1 else ''}",
-            "Use --gpus 0 to train on the CPU." if there == 0 else f"Use --gpus {there}.",
+            "Use --gpus 0 for the CPU." if there == 0 else f"Use --gpus {there}.",
         )
     return torch.device("cpu") if gpus == 0 or there == 0 else torch.device("cuda", local_rank % there)
 
@@ -121,7 +119,14 @@ def validation_loader(
 def ordered_loader(faces: Dataset[dict[str, Any]], workers: int, world: World = ALONE) -> DataLoader[Any]:
     """Every face once, in order; of several processes each has its share of the batches."""
     batches = EvaluationBatches(len(faces), EVALUATION_BATCH, world.rank, world.size)  # type: ignore[arg-type]
-    return Loader(faces, batch_sampler=batches, num_workers=workers, worker_init_fn=start_worker)
+    size = getattr(faces, "image_size", IMAGE_SIZE)
+    most = min(batches.batch_size, batches.faces)
+    return Loader(faces, workers, _batch_bytes(most, size), world, batch_sampler=batches)
+
+
+def _batch_bytes(faces: int, image_size: int) -> int:
+    """What a batch takes of memory on its way from a loader process: its pictures, and some for the rest."""
+    return faces * (3 * image_size**2 + 4096)
 
 
 def augmented_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceDataset:
@@ -149,10 +154,11 @@ def training_loader(
     workers = loader_processes(settings, faces.crops is not None, world)
     loader = Loader(
         faces,
+        workers,
+        _batch_bytes(step // world.size, codec.image_width),
+        world,
         batch_sampler=batches,
-        num_workers=workers,
-        worker_init_fn=start_worker,
-        persistent_workers=workers > 0,  # a fork at each epoch would have all memory copied, page by page
+        persistent_workers=True,  # a fork at each epoch would have all memory copied, page by page
         pin_memory=pick_device(settings.gpus, world.local_rank).type == "cuda",
     )
     return loader, batches
@@ -189,34 +195,6 @@ def faces_a_step(schedule: ScheduleSettings, faces: int, processes: int) -> int:
     return min(schedule.batch_size, faces // parts * parts)
 
 
-class Loader(DataLoader[Any]):
-    """Its processes run OpenCV on one core each: threads of OpenCV's own would fight over the others'.
-
-    The number is set before they begin and taken over by a forked process; changing it there, where
-    OpenCV's threads ran before the fork, hangs every other time. They are forked also where this process was
-    spawned, as elastic's workers are, and would spawn: seconds of imports, for validation at each epoch.
-    """
-
-    def __init__(self, faces: Dataset[dict[str, Any]], num_workers: int, **given: Any) -> None:
-        context = "fork" if num_workers and sys.platform == "linux" else None
-        super().__init__(faces, num_workers=num_workers, multiprocessing_context=context, **given)
-
-    def __iter__(self) -> Any:
-        threads = cv2.getNumThreads()
-        if self.num_workers:
-            cv2.setNumThreads(1)
-        try:
-            return super().__iter__()
-        finally:
-            cv2.setNumThreads(threads)
-
-
-def start_worker(worker: int) -> None:
-    """What a loader process does first."""
-    ignore_interrupts()
-    cv2.setNumThreads(1)  # where processes are not forked; else they have it from `Loader`
-
-
 def build_optimiser(settings: TrainSettings, flat: Flat) -> torch.optim.Optimizer:
     """AdamW or Adam at the scaled rate, of a model's long tensors; biases and batch norms are not decayed."""
     groups: list[dict[str, Any]] = [
@@ -238,20 +216,24 @@ def scaled_rate(schedule: ScheduleSettings) -> float:
     return schedule.learning_rate * math.sqrt(schedule.batch_size / meant_for)
 
 
-def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int) -> Callable[[int], float]:
-    """step -> factor of the learning rate: linear warm-up, then cosine to `floor` or two steps of 10.
+def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int) -> Callable[[float, int], float]:
+    """(epochs done, steps taken) -> factor of the learning rate: linear warm-up, then cosine to `floor` or
+    two steps of 10.
 
-    Steps of 10 count from the start of training, so that a long warm-up may still last at the first
-    of them, as in mmcv.
+    Epochs may be a fraction. Steps count for a warm-up in steps alone: they depend on the batch size, which
+    a resumed run may change. Steps of 10 count from the start of training, so that a long warm-up may still
+    last at the first of them, as in mmcv; so does the cosine where the warm-up is in steps.
     """
-    warmup = schedule.warmup_steps or schedule.warmup * steps_per_epoch
-    total = schedule.epochs * steps_per_epoch
+    in_steps = schedule.warmup_steps > 0
+    warmup = schedule.warmup_steps if in_steps else schedule.warmup * steps_per_epoch
+    begin = 0.0 if in_steps else schedule.warmup
+    fall = max(schedule.epochs - begin, 1 / steps_per_epoch)
 
-    def factor(step: int) -> float:
-        warm = min((step + 1) / (warmup + 1), 1.0)
+    def factor(epochs: float, steps: int) -> float:
+        warm = min(((steps if in_steps else epochs * steps_per_epoch) + 1) / (warmup + 1), 1.0)
         if schedule.shape == "step":
-            return warm * 0.1 ** sum(step / total >= milestone for milestone in schedule.milestones)
-        progress = min(max(step - warmup, 0) / max(total - warmup, 1), 1)
+            return warm * 0.1 ** sum(epochs / schedule.epochs >= m for m in schedule.milestones)
+        progress = min(max(epochs - begin, 0) / fall, 1)
         return warm * (schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     return factor
@@ -260,7 +242,7 @@ def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int) -> Callable[[i
 def to_model_input(images: Tensor, device: torch.device, look: Tensor | None = None) -> Tensor:
     """uint8 (N, 3, S, S) -> float32 0..1 on the device, channels last (twice as fast on a CPU), with the
     `look` (N, 6) of training where there is one: see `apply_colours`."""
-    moved = images.to(device, non_blocking=True)
+    moved = images.to(device, non_blocking=device.type == "cuda")  # elsewhere it may be read too early
     result = torch.empty(moved.shape, device=device, memory_format=torch.channels_last)
     size = len(moved) if device.type == "cuda" else CACHED
     for start in range(0, len(moved), size):

@@ -62,7 +62,10 @@ def predict_heatmaps(
     alignment: Alignment,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Float32 heatmaps; with `flip_index`, the mean of the image's and its mirror image's."""
+    """Float32 heatmaps; with `flip_index`, the mean of the image's and its mirror image's.
+
+    On the images' device, but for Apple's GPUs, which lack operations that decoders need: on the CPU then.
+    """
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
         heatmaps = model(images).float()
         if flip_index is not None:
@@ -71,7 +74,7 @@ def predict_heatmaps(
                 mirror = mirror.roll(2, -1)
             mirrored = model(mirror).float()
             heatmaps = (heatmaps + flip_back(mirrored, flip_index, alignment)) / 2
-    averaged: Tensor = heatmaps
+    averaged: Tensor = heatmaps.cpu() if images.device.type == "mps" else heatmaps
     return averaged
 
 
@@ -80,11 +83,14 @@ def decode_to_image(
 ) -> Decoded[NDArray[Any]]:
     """Decode and move back through the inverted `matrices` (N, 2, 3): all in image pixels."""
     decoded = codec.decode(heatmaps)
+    # float64 is NumPy's: Apple's GPUs have none.
+    points, scores, uncertainty = (
+        values.cpu().numpy().astype(np.float64)
+        for values in (decoded.points, decoded.scores, decoded.uncertainty)
+    )
     back = invert(matrices)
-    points = transform(decoded.points.double().cpu().numpy(), back) - np.array(label_offset)
     scale = np.sqrt(np.abs(np.linalg.det(back[:, :, :2])))[:, None]
-    uncertainty = decoded.uncertainty.double().cpu().numpy() * scale
-    return Decoded(points, decoded.scores.double().cpu().numpy(), uncertainty)
+    return Decoded(transform(points, back) - np.array(label_offset), scores, uncertainty * scale)
 
 
 def measure(

@@ -136,7 +136,10 @@ def _cause(error: Any, size: int) -> BaseException:
     if failure.exitcode >= 0:
         return PoposError(f"{worker} ended with exit code {failure.exitcode}", DEBUG)
     name = failure.signal_name()
-    memory = "The kernel does that when memory runs out (dmesg tells): lower schedule.batch_size or workers."
+    memory = (
+        "The kernel does that when memory runs out (dmesg tells): take fewer processes or workers, and train "
+        "with a smaller schedule.batch_size."
+    )
     return PoposError(f"{worker} was killed by {name}", memory if name == "SIGKILL" else DEBUG)
 
 

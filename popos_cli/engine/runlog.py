@@ -178,7 +178,7 @@ class RunLog:
         except OSError as error:
             raise PoposError(
                 f"cannot write {self.run / 'metrics.jsonl'}: {error.strerror or error}",
-                "Free some space there; then go on with --resume.",
+                f"Free some space there, then go on: popos train --resume {self.run}",
             ) from None
 
     def _show(self, group: str, values: dict[str, float]) -> None:

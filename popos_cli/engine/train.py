@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,15 +19,19 @@ from ..data.batches import TrainingBatches
 from ..data.index import Index
 from ..errors import PoposError
 from ..settings.schema import TrainSettings
+from ..weights.find import IMAGENET
 from . import build
 from .checkpoint import clear_leftovers, load_state, only_writer
 from .evaluate import measure
 from .interrupt import Stopped, held_interrupts
+from .loader import loader_failures
 from .objective import PARTS, objective
 from .runlog import LOSSES, Meter, Progress, RunLog, Silent, write_settings
 from .training import Average, Training, begin, freeze_batch_norms
 from .unfinite import refuse_unfinite
 from .world import ALONE, World
+
+NO_FACES = ("auto", "scratch", IMAGENET)  # first weights that find no landmarks yet
 
 
 def fit(
@@ -56,16 +61,22 @@ def fit(
             f"{index.scheme.normaliser} distance needs are not labelled, or coincide"
         )
     judging = build.validation_loader(settings, validation, codec, world)
-    with held_interrupts() as pressed, only_writer(run) if world.main else nullcontext():
-        training = begin(settings, index, initial, batches.steps, world)
+    alone = only_writer(run) if world.main else nullcontext()
+    with held_interrupts() as pressed, alone, loader_failures():
+        training = begin(settings, index, initial, batches, world)
         go_on(training, run, progress)
         if world.main:  # a run that is refused keeps the settings that it began with
             write_settings(run, settings)
-        progress.start(settings.schedule.epochs * batches.steps, training.step)
-        log = RunLog(run, training.step, training.epoch, settings.tensorboard) if world.main else Silent()
+        progress.start(training.total_steps, training.step)
+        # Before the first step nothing is done, not even the validation of the starting weights.
+        done = training.epoch if training.step else -1
+        log = RunLog(run, training.step, done, settings.tensorboard) if world.main else Silent()
         try:
+            if not training.step and settings.model.init not in NO_FACES:
+                log.epoch({"epoch": 0.0, "val_nme": (nme := validate(training, judging, pressed))})
+                progress.note(f"epoch 0: the starting weights have a validation NME of {nme:.3f} %")
             while not finished(training):
-                batches.epoch, batches.start = training.epoch, len(training.losses)
+                batches.epoch, batches.start = training.epoch, training.seen
                 meter = Meter(training.device)
                 train_epoch(training, loader, batches, faces, run, meter, log, progress, pressed)
                 nme = validate(training, judging, pressed)
@@ -86,13 +97,24 @@ def go_on(training: Training, run: Path, progress: Progress) -> None:
 
     def take(state: dict[str, Any]) -> None:
         training.take(state)
+        if state.get("dataset", training.fingerprint) != training.fingerprint:
+            raise PoposError(
+                f"{run}: dataset {training.settings.dataset!r} has other faces, points or splits than when "
+                "the run began",
+                "Prepare it again as it was; or start anew, from the run's weights: "
+                f"popos train --dataset {training.settings.dataset} --weights {run}",
+            )
         taken.update(state)
 
     if world.main:
         clear_leftovers(run)
-        resumed = load_state(run, take)
-        for remark in resumed.remarks if resumed else ():
-            progress.note(remark)
+        if resumed := load_state(run, take):
+            for remark in resumed.remarks:
+                progress.note(remark)
+            progress.note(
+                f"going on after step {training.step} of {training.total_steps}: {training.epoch} of "
+                f"{training.settings.schedule.epochs} epochs are done"
+            )
     state = world.broadcast(taken)
     if state and not world.main:
         training.take(state)
@@ -108,16 +130,17 @@ def finish_epoch(
     training: Training, run: Path, nme: float, meter: Meter, log: RunLog | Silent, progress: Progress
 ) -> None:
     """Note an epoch that is trained and validated, and keep its weights if they are the best."""
-    training.epoch += 1
-    if nme < training.best:
-        training.best, training.best_epoch = nme, training.epoch
-        training.save_weights(run / "best.safetensors", epoch=training.epoch, val_nme=nme)
+    training.epoch, training.seen = training.epoch + 1, 0
+    if nme < training.best or not training.best_epoch:  # the first, even if its NME is no number
+        training.best, training.best_epoch = nme if math.isfinite(nme) else math.inf, training.epoch
+        known = {"val_nme": nme} if math.isfinite(nme) else {}
+        training.save_weights(run / "best.safetensors", epoch=training.epoch, **known)
     losses = np.array(training.losses).mean(0)
     row = {
         "epoch": float(training.epoch),
         "loss": float(losses.sum()),
         **dict(zip(LOSSES, map(float, losses), strict=True)),
-        "learning_rate": float(training.schedule.get_last_lr()[0]),
+        "learning_rate": training.rate,
         "val_nme": nme,
         "best_nme": training.best,
         **meter.columns(),
@@ -145,13 +168,13 @@ def train_epoch(
         if stop:
             raise Stopped
         share = counted * (world.size / max(total, 1))  # the gradients of the processes are averaged
-        ramp = min(training.step / max(settings.loss.ramp * batches.steps, 1), 1.0)
-        losses = train_step(training, batch, share, ramp, faces, run)
+        losses = train_step(training, batch, share, faces, run)
         training.step += 1
+        training.seen += batches.batch_size
         training.losses.append([value / world.size for value in world.sums(*losses)])
         meter.count(batches.batch_size)
         parts = dict(zip(LOSSES, training.losses[-1], strict=True))
-        log.step(training.step, training.epoch + 1, parts, float(training.schedule.get_last_lr()[0]))
+        log.step(training.step, training.epoch + 1, parts, training.rate)
         progress.step(training.epoch + 1, sum(training.losses[-1]), meter)
         if time.monotonic() - saved > 60 * settings.checkpoint_minutes:
             training.save(run)
@@ -159,11 +182,15 @@ def train_epoch(
 
 
 def train_step(
-    training: Training, batch: dict[str, Tensor], share: Tensor, ramp: float, faces: Index, run: Path
+    training: Training, batch: dict[str, Tensor], share: Tensor, faces: Index, run: Path
 ) -> list[float]:
     """Forward, backward and one step of the optimiser; the parts of the loss, as in `PARTS`."""
     settings, device = training.settings, training.device
     schedule = settings.schedule
+    ramp = min(training.place / settings.loss.ramp, 1.0) if settings.loss.ramp else 1.0
+    rate = training.rate
+    for group in training.optimiser.param_groups:
+        group["lr"] = rate
     images = build.to_model_input(batch["image"], device, batch["look"])
     points, share = (t.to(device, non_blocking=True) for t in (batch["points"], share))
     sums = np.zeros(len(PARTS))
@@ -188,10 +215,11 @@ def train_step(
     if schedule.clip:
         training.scaler.unscale_(training.optimiser)
         nn.utils.clip_grad_norm_([row.whole for row in trained], schedule.clip)
+    scale = training.scaler.get_scale()
     training.scaler.step(training.optimiser)
     training.scaler.update()
-    training.schedule.step()
-    training.average.update_parameters(training.model)
+    if training.scaler.get_scale() >= scale:  # else a gradient has overflowed, and the weights stayed
+        training.average.update_parameters(training.model)
     losses: list[float] = sums.tolist()
     return losses
 
@@ -199,7 +227,8 @@ def train_step(
 def validate(training: Training, loader: DataLoader[Any], pressed: Callable[[], bool]) -> float:
     """Mean NME in percent of the averaged weights over the loader's faces, without the flip test.
 
-    Raises Stopped between two batches; of several processes none may leave alone, so they do at the end.
+    NaN or infinite where no face, or not each one, can be measured. Raises Stopped between two batches; of
+    several processes none may leave alone, so they do at the end.
     """
 
     def check(faces: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core.codec import Codec
 from ..core.model import Landmarker
+from ..data.batches import TrainingBatches
 from ..data.index import Index
 from ..errors import PoposError
 from ..settings.schema import TrainSettings
@@ -34,9 +35,12 @@ def _copies(module: nn.Module) -> dict[str, Tensor]:
 class Training:
     """What changes while a network trains, and the fixed things it needs for it.
 
-    flat: how the model is laid out. network: the model, as this process runs it. epoch: how many are
-    finished. losses: the parts of the loss (as in `PARTS`) at each step of the present epoch. best: NME in
-    percent, found after epoch `best_epoch`.
+    flat: how the model is laid out. network: the model, as this process runs it. factor: see `rate_factor`.
+    fingerprint: the dataset's.
+    step: how many are done; they differ in faces where a resumed run changed its batch size. epoch: how many
+    are finished. seen: faces of the present epoch's order that are done. losses: the parts of the loss (as in
+    `PARTS`) at each step of the present epoch. best: NME in percent, found after epoch `best_epoch`; infinite
+    where it could not be measured.
     """
 
     settings: TrainSettings
@@ -50,23 +54,51 @@ class Training:
     network: nn.Module
     average: Average
     optimiser: torch.optim.Optimizer
-    schedule: LambdaLR
     scaler: torch.amp.GradScaler
+    factor: Callable[[float, int], float]
+    batches: TrainingBatches
+    fingerprint: str
     step: int = 0
     epoch: int = 0
+    seen: int = 0
     losses: list[list[float]] = field(default_factory=list)
     best: float = math.inf
     best_epoch: int = 0
 
+    @property
+    def moved(self) -> int:
+        """Steps that moved the weights: fp16's loss scaling skips one where a gradient overflows."""
+        return int(self.average.n_averaged)
+
+    @property
+    def place(self) -> float:
+        """How far the schedule is, in epochs: a share of an epoch and no number of steps, which another batch
+        size changes. Steps that were skipped do not count."""
+        steps = self.batches.steps
+        skipped = (self.step - self.moved) / steps
+        return self.epoch + self.seen / (steps * self.batches.batch_size) - skipped
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run: those done, and those that are left at the present batch size."""
+        left = (self.settings.schedule.epochs - self.epoch) * self.batches.steps
+        return self.step + max(left - self.seen // self.batches.batch_size, 0)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at this place."""
+        return build.scaled_rate(self.settings.schedule) * self.factor(self.place, self.moved)
+
     def state(self) -> dict[str, Any]:
         return {
+            "dataset": self.fingerprint,
             "model": _copies(self.model),
             "average": _copies(self.average),
             "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "epoch": self.epoch,
+            "seen": self.seen,
             "losses": self.losses,
             "best": self.best,
             "best_epoch": self.best_epoch,
@@ -75,21 +107,19 @@ class Training:
     def take(self, state: dict[str, Any]) -> None:
         """Go on from `state`; RuntimeError, ValueError or KeyError where it is of another network.
 
-        Rate, decay and precision are those of the settings, which may have changed since.
+        The optimiser's own settings and the precision are those of this run, which may have changed since.
         """
         groups = self.optimiser.param_groups
-        chosen = [{key: group[key] for key in ("initial_lr", "weight_decay")} for group in groups]
+        chosen = [{key: value for key, value in group.items() if key != "params"} for group in groups]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.schedule.base_lrs = [own["initial_lr"] for own in chosen]
-        factor = self.schedule.lr_lambdas[0](self.schedule.last_epoch)
         for group, own in zip(self.optimiser.param_groups, chosen, strict=True):
-            group.update(own, lr=own["initial_lr"] * factor)
+            group.update(own)
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.losses = state["step"], state["epoch"], state["losses"]
+        self.seen = state["seen"] if "seen" in state else _seen_before(state, self.batches)
         self.best, self.best_epoch = state["best"], state["best_epoch"]
 
     def save(self, run: Path) -> None:
@@ -99,7 +129,8 @@ class Training:
         if not all(torch.isfinite(row.whole).all() for row in self.flat):
             raise PoposError(
                 f"weights are not finite after step {self.step}, since a gradient was not: they are not kept",
-                "Resume the run, from its last checkpoint, with a lower schedule.learning_rate.",
+                f"Go on from the last checkpoint: popos train --resume {run} --set schedule.clip=1, or with "
+                "a lower schedule.learning_rate.",
             )
         save_state(run, self.state())
 
@@ -108,6 +139,13 @@ class Training:
         if self.world.main:
             info = self.info.model_copy(update={"training": {**self.info.training, **training}})
             save_weights(path, self.average.module.state_dict(), info, half=False)
+
+
+def _seen_before(state: dict[str, Any], batches: TrainingBatches) -> int:
+    """Faces of its epoch that a checkpoint of an earlier version, which counted steps alone, has done."""
+    done = len(state["losses"])
+    per_epoch = (state["step"] - done) / state["epoch"] if state["epoch"] else batches.steps
+    return min(round(done / per_epoch * batches.steps), batches.steps) * batches.batch_size
 
 
 class Average(AveragedModel):
@@ -136,10 +174,10 @@ class Average(AveragedModel):
 
 
 def begin(
-    settings: TrainSettings, index: Index, initial: dict[str, Tensor] | None, steps_per_epoch: int,
+    settings: TrainSettings, index: Index, initial: dict[str, Tensor] | None, batches: TrainingBatches,
     world: World = ALONE,
 ) -> Training:  # fmt: skip
-    """A model at its start on its device, with optimiser and schedule."""
+    """A model at its start on its device, with optimiser and schedule, to be trained on `batches`."""
     torch.manual_seed(settings.seed)
     device = build.pick_device(settings.gpus, world.local_rank)
     info = build.build_info(settings, index)
@@ -157,12 +195,11 @@ def begin(
         network = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
     average = Average(model, flat, settings.schedule.ema)
     optimiser = build.build_optimiser(settings, flat)
-    schedule = LambdaLR(optimiser, build.rate_factor(settings.schedule, steps_per_epoch))
     dtype = build.autocast_dtype(settings.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     return Training(
         settings, world, info, info.build_codec(), device, dtype, model, flat, network, average,
-        optimiser, schedule, scaler,
+        optimiser, scaler, build.rate_factor(settings.schedule, batches.steps), batches, index.fingerprint,
     )  # fmt: skip
 
 

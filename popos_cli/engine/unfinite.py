@@ -50,5 +50,6 @@ def refuse_unfinite(
     raise PoposError(
         f"the loss is not finite at step {step + 1} ({parts}); pictures: {', '.join(unique[:NAMED])}{more}; "
         f"batch and weights are kept in {path}",
-        "Lower schedule.learning_rate, or set schedule.clip to 1.",
+        f"Go on from the last checkpoint: popos train --resume {run} --set schedule.clip=1, or with a lower "
+        "schedule.learning_rate.",
     )

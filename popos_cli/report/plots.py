@@ -41,7 +41,7 @@ def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
         _curve(losses, rows, column, label=f"{column.removesuffix('_loss')}, weighted")
     losses.set_ylabel("training loss")
     _curve(errors, rows, "val_nme")
-    measured = [row for row in rows if row["val_nme"] > 0]
+    measured = [row for row in rows if row["val_nme"] > 0 and row["epoch"] > 0]
     for best in sorted(measured, key=lambda row: row["val_nme"])[:1]:
         text = f"best: {best['val_nme']:.3f} %, epoch {best['epoch']:.0f}"
         errors.plot(best["epoch"], best["val_nme"], "o", label=text)

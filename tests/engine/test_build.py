@@ -31,8 +31,14 @@ from popos_cli.errors import PoposError
 from popos_cli.settings.schema import AugmentSettings, ModelSettings, ScheduleSettings, TrainSettings
 
 
+def factor_at(steps_per_epoch=50, **schedule):
+    """step -> factor, of a training whose batch size stays."""
+    factor = rate_factor(ScheduleSettings(**schedule), steps_per_epoch)
+    return lambda step: factor(step / steps_per_epoch, step)
+
+
 def test_cosine_rises_through_the_warmup_and_ends_near_zero():
-    factor = rate_factor(ScheduleSettings(epochs=10, warmup=2), steps_per_epoch=50)
+    factor = factor_at(epochs=10, warmup=2)
     rising = [factor(step) for step in range(100)]
     falling = [factor(step) for step in range(100, 500)]
     assert rising == sorted(rising) and 0 < rising[0] < 0.02
@@ -41,15 +47,19 @@ def test_cosine_rises_through_the_warmup_and_ends_near_zero():
 
 
 def test_step_divides_by_ten_at_each_milestone():
-    schedule = ScheduleSettings(epochs=10, warmup=0, shape="step", milestones=(0.5, 0.8))
-    factor = rate_factor(schedule, steps_per_epoch=10)
+    factor = factor_at(10, epochs=10, warmup=0, shape="step", milestones=(0.5, 0.8))
     assert [factor(s) for s in (0, 49, 50, 79, 80, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_milestone_is_met_at_the_very_step():
+    """40 of 60 epochs: a rounding error of the place would have the rate fall a step too late."""
+    factor = factor_at(7, epochs=60, warmup=0, shape="step", milestones=(40 / 60, 55 / 60))
+    assert (factor(279), factor(280)) == pytest.approx((1, 0.1))
 
 
 def test_a_long_warmup_is_counted_in_steps_and_the_first_fall_does_not_wait_for_it():
     """mmcv's: warm-up multiplies the rate that the epoch has."""
-    schedule = ScheduleSettings(epochs=10, warmup_steps=60, shape="step", milestones=(0.5, 0.8))
-    factor = rate_factor(schedule, steps_per_epoch=10)
+    factor = factor_at(10, epochs=10, warmup_steps=60, shape="step", milestones=(0.5, 0.8))
     assert factor(29) == pytest.approx(30 / 61)
     assert factor(49) == pytest.approx(50 / 61)
     assert factor(50) == pytest.approx(0.1 * 51 / 61)
@@ -57,9 +67,21 @@ def test_a_long_warmup_is_counted_in_steps_and_the_first_fall_does_not_wait_for_
 
 
 def test_cosine_ends_at_its_floor():
-    factor = rate_factor(ScheduleSettings(epochs=10, warmup=1, floor=0.005), steps_per_epoch=50)
+    factor = factor_at(epochs=10, warmup=1, floor=0.005)
     assert factor(499) == pytest.approx(0.005, abs=1e-4)
     assert factor(50) == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("shape", ["cosine", "step"])
+@pytest.mark.parametrize("warmup", [{"warmup": 0}, {"warmup": 4}, {"warmup_steps": 300}])
+@pytest.mark.parametrize("other", [10, 25, 100, 200])
+def test_another_batch_size_moves_no_place_of_the_schedule(shape, warmup, other):
+    """At every epoch of a run whose batches change there, with the steps that it has taken by then."""
+    settings = ScheduleSettings(epochs=10, shape=shape, **warmup)
+    before, after = rate_factor(settings, 50), rate_factor(settings, other)
+    for epoch in (1, 3, 5, 6.5, 8, 10):
+        taken = round(50 * epoch)
+        assert after(epoch, taken) == pytest.approx(before(epoch, taken), abs=0.05)
 
 
 def test_the_rate_grows_with_the_root_of_the_batch():

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from popos_cli.core.codec import Codec
+from popos_cli.core.decoders import DECODERS
 from popos_cli.core.geometry import crop_matrix, transform
 from popos_cli.core.schemes import W300
 from popos_cli.data.benchmarks.synthetic import prepare_synthetic
+from popos_cli.engine.build import to_model_input
 from popos_cli.engine.evaluate import decode_to_image, detected_squares, flip_back, predict_heatmaps
 from popos_cli.sources import read_image
 
@@ -108,3 +112,27 @@ def test_detectors_get_the_stored_pictures_in_rgb(tmp_path):
     assert rows.size == 0
     for picture, name in zip(seen, index.image, strict=True):
         np.testing.assert_array_equal(picture, read_image(index.root / name, upright=False))
+
+
+class NoDouble(TorchDispatchMode):
+    """Refuses float64, as Apple's GPUs do."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        for value in tree_leaves(result):
+            assert not (isinstance(value, torch.Tensor) and value.dtype == torch.float64), function
+        return result
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_nothing_is_float64_on_the_device(decoder):
+    """From a loader's bytes to points in the picture, with colours and flip test."""
+    codec, images = Codec(4, decoder=decoder), torch.zeros(2, 3, 256, 256, dtype=torch.uint8)
+    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Conv2d(3, 68, 1))
+    matrices = np.tile(np.eye(2, 3), (2, 1, 1))
+    with NoDouble():
+        batch = to_model_input(images, torch.device("cpu"), torch.full((2, 6), 0.5))
+        heatmaps = predict_heatmaps(model, batch, FLIP_INDEX, "center")
+        found = decode_to_image(codec, heatmaps, matrices, (0.0, 0.0))
+        codec.calibration_features(heatmaps)
+    assert found.points.dtype == found.scores.dtype == found.uncertainty.dtype == np.float64

@@ -94,6 +94,19 @@ def test_an_epoch_noted_but_not_saved_comes_again(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_run_that_was_killed_before_its_first_step_was_saved_begins_anew(tmp_path: Path) -> None:
+    """The starting weights are measured again, and noted once."""
+    for _ in range(2):
+        log = RunLog(tmp_path, 0, -1, False)
+        log.epoch({"epoch": 0.0, "val_nme": 6.5})
+        log.step(EVERY, 1, losses(EVERY), 0.1)
+        log.close()
+    assert [(line["step"], line["epoch"]) for line in lines(tmp_path)] == [(0, 0), (50, 1)]
+    assert [(r["epoch"], r["val_nme"]) for r in read_rows(tmp_path)] == [(0, 6.5)]
+    train(tmp_path, EVERY, 0, STEPS)
+    assert [r["epoch"] for r in read_rows(tmp_path)] == [0, 1]
+
+
 def test_what_is_no_number(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 0, 0, False)
     log.step(EVERY, 1, {"heatmap_loss": math.nan, "points_loss": math.inf}, 0.1)
