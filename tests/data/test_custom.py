@@ -17,7 +17,7 @@ from popos_cli.data.benchmarks.custom import prepare_custom, together
 from popos_cli.data.crops import cache_crops, open_crops
 from popos_cli.data.dataset import FaceDataset
 from popos_cli.data.index import load_index, write_index
-from popos_cli.engine.evaluate import detected_squares
+from popos_cli.engine.detections import detect_all
 from popos_cli.errors import PoposError
 
 FIVE = Scheme("five", 5, {}, frozenset(), (), None)
@@ -326,7 +326,7 @@ def test_every_reader_of_an_index_sees_the_same_picture(tmp_path):
         given.append(image)
         return []
 
-    detected_squares(index, detector)
+    detect_all(index, detector)
     np.testing.assert_array_equal(given[0], np.rot90(picture(0), -1))
     np.testing.assert_array_equal(index.read_rgb(0), given[0])
     np.testing.assert_array_equal(index.read_bgr(0), given[0][..., ::-1])

@@ -12,7 +12,8 @@ from popos_cli.core.geometry import crop_matrix, transform
 from popos_cli.core.schemes import W300
 from popos_cli.data.benchmarks.synthetic import prepare_synthetic
 from popos_cli.engine.build import to_model_input
-from popos_cli.engine.evaluate import decode_to_image, detected_squares, flip_back, predict_heatmaps
+from popos_cli.engine.detections import detect_all
+from popos_cli.engine.evaluate import decode_to_image, flip_back, predict_heatmaps
 from popos_cli.sources import read_image
 
 FLIP_INDEX = torch.from_numpy(W300.flip_index)
@@ -108,8 +109,7 @@ def test_detectors_get_the_stored_pictures_in_rgb(tmp_path):
         seen.append(picture.copy())
         return []
 
-    rows = detected_squares(index, detector)[0]
-    assert rows.size == 0
+    assert detect_all(index, detector) == [[], []]
     for picture, name in zip(seen, index.image, strict=True):
         np.testing.assert_array_equal(picture, read_image(index.root / name, upright=False))
 
