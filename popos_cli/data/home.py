@@ -229,16 +229,17 @@ def write_json(path: Path, data: Any) -> None:
 def read_or_set_aside(path: Path, parse: Callable[[str], T], empty: T, held: bool = False) -> T:
     """What `parse` makes of a small file of ours; `empty` where there is none or it cannot be read.
 
-    One that is broken gets another name, with a note, so that it spoils no command. held: whether the caller
-    has the lock of `path` and is about to replace it; then PoposError for one that is there but not readable.
+    One that is broken, or a folder, gets another name, with a note, so that it spoils no command. held:
+    whether the caller has the lock of `path` and is about to replace it; then PoposError for one that is
+    there but not readable.
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        if held and os.path.exists(path):
-            raise PoposError(f"cannot read {path}: {error.strerror or error}") from None
-        return empty
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        if isinstance(error, OSError) and not isinstance(error, IsADirectoryError):
+            if held and os.path.exists(path):
+                raise PoposError(f"cannot read {path}: {error.strerror or error}") from None
+            return empty
         if not held:
             try:
                 with locked(path):  # another process may be mending it at this moment

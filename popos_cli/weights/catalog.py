@@ -101,7 +101,7 @@ def _note_once(message: str) -> None:
 def _read(path: Path, tell: Callable[[PoposError], None]) -> Iterator[tuple[str, Entry]]:
     """Name and entry of all that can be used; `tell` is called with what is wrong with the others."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        data = tomllib.loads(path.read_text(encoding="utf-8").removeprefix("\ufeff"))
     except OSError as error:
         return tell(PoposError(f"{path}: cannot read the catalog: {error.strerror or error}"))
     except (ValueError, RecursionError) as error:

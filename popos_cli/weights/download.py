@@ -16,13 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from filelock import FileLock
-
-from ..data.home import home, read_or_set_aside, write_json
+from ..data.home import home, locked, read_or_set_aside, write_json
 from ..errors import PoposError, UsageError
 from . import hub, urls
 from .catalog import Entry
-from .network import cannot_write, offline, switched_off
+from .network import offline, switched_off
 from .urls import Progress
 
 URLS = ("https://", "http://")
@@ -225,8 +223,8 @@ def pinned_sources() -> list[str]:
     return list(_pins())
 
 
-def _pins() -> dict[str, str]:
-    return read_or_set_aside(home() / "pins.json", _parse_pins, {})
+def _pins(held: bool = False) -> dict[str, str]:
+    return read_or_set_aside(home() / "pins.json", _parse_pins, {}, held)
 
 
 def _parse_pins(text: str) -> dict[str, str]:
@@ -238,11 +236,6 @@ def _parse_pins(text: str) -> dict[str, str]:
 
 def _pin(entry: Entry, found: str) -> None:
     path = home() / "pins.json"
-    if _pins().get(_key(entry)) == found:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            write_json(path, {**_pins(), _key(entry): found})
-    except OSError as error:
-        raise cannot_write(path, error) from None
+    if _pins().get(_key(entry)) != found:
+        with locked(path):
+            write_json(path, {**_pins(held=True), _key(entry): found})

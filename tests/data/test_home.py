@@ -116,6 +116,8 @@ def test_what_cannot_be_remembered_is_a_note(kind, place, tmp_path, caplog):
     remember("runs", tmp_path)
     if kind == "a link to nowhere":  # a rename replaces a link
         assert remembered("runs") == [tmp_path] and caplog.messages == []
+    elif kind == "a folder":
+        assert remembered("runs") == [tmp_path] and "set aside" in caplog.text
     else:
         assert remembered("runs") == [] and "is not remembered" in caplog.text
 
