@@ -9,6 +9,7 @@ wide, how near the border the point lies, and the same of the face as a whole.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +20,8 @@ from .decoders.gaussian_fit import Fit
 FEATURES = ("log height", "log misfit", "width x", "width y", "edge")
 # Pulls the weights towards 0, so that a few faces do not give wild ones.
 RIDGE = 1e-3
-LARGEST = (
-    1e6  # of the bundled networks the numbers are below 6; a feature that hardly varies gives large ones
-)
+LARGEST = 1e6  # of the bundled networks the numbers are below 6
+LEAST_SPREAD = 1e-3  # standard deviation of a feature; one that hardly varies tells nothing
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def fit_calibration(features: Tensor, errors: Tensor) -> Calibration:
 def _likeliest(design: Tensor, errors: Tensor) -> Calibration:
     lowest, highest = design.flatten(0, 1).quantile(torch.tensor([0.001, 0.999], dtype=torch.float64), dim=0)
     design = design.clamp(lowest, highest)
-    middle, scale = design.mean((0, 1)), design.std((0, 1)).clamp(min=1e-6)
+    middle, spread = design.mean((0, 1)), design.std((0, 1))
+    scale = torch.where(spread > LEAST_SPREAD, spread, math.inf)  # else the weight stays 0
     design = (design - middle) / scale
     labelled = errors.isfinite()
     squared = torch.where(labelled, errors, 0.0).square()

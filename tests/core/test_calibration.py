@@ -35,6 +35,16 @@ def test_a_known_law_is_found():
     assert ratio.mean().abs() < 0.02
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 1e-5])
+def test_a_feature_that_hardly_varies_has_no_weight(spread):
+    """As of a network that has learned next to nothing, whose maps are all alike."""
+    features, errors, _ = draw(200, seed=3)
+    features[..., 2] = 0.3 + spread * features[..., 2]
+    fitted = fit_calibration(features, errors)
+    assert fitted.own[2] == fitted.face[2] == 0
+    assert abs(fitted.own[0] - 0.5) < 0.1
+
+
 def test_unlabelled_landmarks_do_not_count():
     features, errors, _ = draw(400, seed=2)
     full = fit_calibration(features, errors)

@@ -135,7 +135,8 @@ AS_NOBODY = pytest.mark.skipif(
 ANOTHER_USER = """
 import os, sys
 from pathlib import Path
-import popos_cli.data.index, popos_cli.weights.detectors, popos_cli.weights.find  # root reads the sources
+# root reads the sources, also those of Python that load late
+import encodings.utf_8_sig, popos_cli.data.index, popos_cli.weights.detectors, popos_cli.weights.find
 os.setgid(54321), os.setuid(54321)  # nobody knows this user
 from popos_cli.data.home import remember, remembered
 from popos_cli.data.index import prepared_names

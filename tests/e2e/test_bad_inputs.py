@@ -264,7 +264,8 @@ CASES = [
     ),
     Case(
         "weights of other points than their scheme's", "predict a.jpg --weights w.safetensors", 1,
-        "98 landmarks", {**A, "w.safetensors": weights(INFO, **{"head.3.bias": torch.zeros(98)})},
+        "head.3.weight",
+        {**A, "w.safetensors": weights(INFO, **{"head.3.weight": torch.zeros(98, 54, 1, 1)})},
     ),
     Case(
         "weights of an unknown decoder", "predict a.jpg --weights w.safetensors", 1, "'oracle'",
