@@ -81,6 +81,7 @@ needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="r
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_run_with_its_name(synthetic, shop, start, tmp_path):
     process = start(*shop.train, *TWO, "--epochs", "500", "--out", "run")
     read_until(process, "epoch 1:")
@@ -160,6 +161,7 @@ def test_two_processes_take_the_steps_of_one(synthetic, popos, tmp_path, few_ope
     assert apart[worst] < 1e-5, (worst, apart[worst])
 
 
+@pytest.mark.slow
 def test_processes_do_not_change_what_evaluation_finds(popos, shop, tmp_path):
     """To the last bit, on a number of faces that 3 does not divide."""
     popos(
