@@ -129,8 +129,8 @@ class YuNet:
     # faces of more than 500 pixels, so that a picture where it finds none is searched at the second.
     SEARCH_SIZES = (640, 320)
     MOST_FACES = 5000
-    # OpenCV reads beyond the network's maps where one is a single pixel wide, which a side of 32 pixels or less
-    # makes it: then what was in memory is found as faces, another time others.
+    # A side of 32 pixels or less makes one of the network's maps a single pixel wide, and OpenCV reads beyond
+    # it: what was in memory is found as faces, another time others.
     SMALLEST = 64
 
     def __init__(self, model: Path) -> None:
