@@ -129,6 +129,9 @@ class YuNet:
     # faces of more than 500 pixels, so that a picture where it finds none is searched at the second.
     SEARCH_SIZES = (640, 320)
     MOST_FACES = 5000
+    # A side of 32 pixels or less makes one of the network's maps a single pixel wide, and OpenCV reads beyond
+    # it: what was in memory is found as faces, another time others.
+    SMALLEST = 64
 
     def __init__(self, model: Path) -> None:
         """Raises PoposError for a file that is no YuNet."""
@@ -165,8 +168,10 @@ class YuNet:
         width, height = (max(round(side * scale), 1) for side in image.shape[1::-1])
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else image
         small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+        right, below = (max(self.SMALLEST - side, 0) for side in (width, height))
+        small = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_CONSTANT)
         with self.lock:
-            self.network.setInputSize((width, height))
+            self.network.setInputSize((width + right, height + below))
             _, rows = self.network.detect(small)
         return np.zeros((0, 15)) if rows is None else np.asarray(rows, dtype=np.float64)
 

@@ -1,10 +1,11 @@
 """The EXIF orientation in a picture file's bytes: how a viewer turns the stored pixels.
 
-JPEG, PNG, WebP and TIFF; for others OpenCV applies none either.
+JPEG, PNG, WebP, TIFF and AVIF, which has properties of its own for it; other formats have none.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 _ORIENTATION = 0x0112
@@ -14,6 +15,8 @@ _Order = Literal["little", "big"]
 
 def orientation(data: bytes) -> int:
     """1 (as stored; also where the file does not say) to 8; from 5 on width and height change places."""
+    if is_avif(data):
+        return _in_avif(data[:4096])
     tag = _tag(data)
     value = int.from_bytes(data[tag[0] : tag[0] + 2], tag[1]) if tag else 1
     return value if 1 <= value <= 8 else 1
@@ -23,6 +26,20 @@ def without_orientation(data: bytes) -> bytes:
     """The file, but a TIFF says that it is upright: OpenCV turns others, whatever its flags say."""
     tag = _tag(data) if data[:4] in _TIFF else None
     return data[: tag[0]] + (1).to_bytes(2, tag[1]) + data[tag[0] + 2 :] if tag else data
+
+
+def is_avif(data: bytes) -> bool:
+    return data[4:12] in (b"ftypavif", b"ftypavis")
+
+
+def _in_avif(head: bytes) -> int:
+    """Quarter turns to the left, then a mirror; the EXIF data in the file repeat it, and do not count."""
+    turn = re.search(rb"\0\0\0\x09irot(.)", head, re.DOTALL)
+    mirror = re.search(rb"\0\0\0\x09imir(.)", head, re.DOTALL)
+    quarters = turn[1][0] & 3 if turn else 0
+    if not mirror:
+        return (1, 8, 3, 6)[quarters]
+    return (4, 5, 2, 7)[(quarters + 2 * (mirror[1][0] & 1)) % 4]  # 0: top and bottom; 1: left and right
 
 
 def _tag(data: bytes) -> tuple[int, _Order] | None:

@@ -7,6 +7,10 @@ import struct
 
 _VIDEO = "a video; extract its frames first (ffmpeg -i VIDEO frames/%05d.png)"
 _HEIC = "a HEIC picture, which OpenCV cannot read; convert it to JPEG first (heif-convert IN.heic OUT.jpg)"
+_RAW = "a raw picture of a camera; develop it to JPEG or TIFF first"
+_THUMBNAIL = (
+    "a TIFF that begins with a thumbnail, as raw pictures of cameras do; develop or save it as JPEG first"
+)
 _JXL = "a JPEG XL picture, which OpenCV cannot read; convert it to PNG first (djxl IN.jxl OUT.png)"
 # Offset, bytes there, what such a file is.
 _FOREIGN = (
@@ -19,6 +23,10 @@ _FOREIGN = (
     (0, b"OggS", _VIDEO),
     (4, b"moov", _VIDEO),  # QuickTime before it had brands
     (4, b"mdat", _VIDEO),
+    (0, b"FUJIFILMCCD-RAW", _RAW),
+    (0, b"IIU\0", _RAW),  # Panasonic
+    (0, b"IIRO", _RAW),  # Olympus
+    (8, b"CR\x02", _RAW),  # Canon
     (0, b"\xff\x0a", _JXL),
     (4, b"JXL ", _JXL),
     (0, b"%PDF", "a PDF document; convert its pages to PNG first (pdftoppm -png IN.pdf page)"),
@@ -38,11 +46,12 @@ def foreign(head: bytes) -> str | None:
         if b"avif" in brands or b"avis" in brands:
             return None
         if head[8:12] == b"crx ":
-            return "a raw picture of a camera; develop it to JPEG or TIFF first"
+            return _RAW
         return _HEIC if head[8:12] in _HEIC_BRANDS else _VIDEO
     if re.match(rb"\s*<", head):  # no format that OpenCV reads begins so
         return "an SVG drawing; convert it to PNG first" if b"<svg" in head else "a web page, not a picture"
-    if head[:1] == b"G" == head[188:189] == head[376:377]:  # MPEG transport stream
+    # MPEG transport stream; as camcorders write it (.mts), four bytes of time before each packet
+    if any(head[at : at + 1 + 3 * step : step] == b"GGGG" for at, step in ((0, 188), (4, 192))):
         return _VIDEO
     return next((what for at, magic, what in _FOREIGN if head[at : at + len(magic)] == magic), None)
 
@@ -62,10 +71,11 @@ def examine(data: bytes) -> tuple[int, bool]:
             return _product(data, 6, "<HH"), False
         if data.startswith(b"BM"):
             return _product(data, 18, "<HH" if data[14] == 12 else "<ii"), False
-        if data[8:12] == b"WEBP":  # at most 16383 pixels a side
-            return 0, len(data) < 8 + int.from_bytes(data[4:8], "little")
-        if data.startswith((b"II*\0", b"MM\0*")):
-            return _tiff_pixels(data), False
+        if data[8:12] == b"WEBP":
+            return _webp_pixels(data), len(data) < 8 + int.from_bytes(data[4:8], "little")
+        if data.startswith(_TIFF):
+            tags = _tiff_tags(data)
+            return tags.get(256, 1) * tags.get(257, 1), False
         # JPEG 2000; AVIF, which has a size for the whole, and for each tile, and for a thumbnail
         sizes = [*re.finditer(rb"ihdr|ispe\0{4}", data[:HEAD])]
         return max((_product(data, found.end(), ">II") for found in sizes), default=0), False
@@ -111,14 +121,38 @@ def _png_ends(data: bytes) -> bool:
     return False
 
 
-def _tiff_pixels(data: bytes) -> int:
-    """Of its first page: tags 256 and 257, 16 or 32 bits wide."""
+def _webp_pixels(data: bytes) -> int:
+    if data[12:16] == b"VP8X":
+        return (int.from_bytes(data[24:27], "little") + 1) * (int.from_bytes(data[27:30], "little") + 1)
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return int(((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1))
+    width, height = struct.unpack_from("<HH", data, 26)
+    return int((width & 0x3FFF) * (height & 0x3FFF))
+
+
+_TIFF = (b"II*\0", b"MM\0*")
+
+
+def _tiff_tags(data: bytes) -> dict[int, int]:
+    """Of its first page: the first value of each tag, which is 16 or 32 bits wide."""
     order = "<" if data.startswith(b"II") else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
-    pixels = 1
+    tags = {}
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in (256, 257):
-            pixels *= struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)[0]
-    return pixels
+        (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+    return tags
+
+
+def raw_tiff(data: bytes) -> str | None:
+    """What a TIFF is whose first page, which is what OpenCV reads, is not the picture: cameras' raw files
+    begin with a thumbnail of 160 pixels or so, or with what the sensor saw."""
+    try:
+        tags = _tiff_tags(data) if data.startswith(_TIFF) else {}
+    except struct.error:
+        return None
+    if 50706 in tags or tags.get(262) in (32803, 34892):  # DNG's version; values of a sensor
+        return _RAW
+    return _THUMBNAIL if tags.get(254, 0) & 1 else None

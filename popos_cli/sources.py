@@ -5,24 +5,30 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import stat
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import PoposError, UsageError
-from .exif import orientation, without_orientation
-from .headers import HEAD, examine, foreign
+from .exif import is_avif, orientation, without_orientation
+from .headers import HEAD, examine, foreign, raw_tiff
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2"}
+    | {".mpo", ".apng", ".dib", ".j2k"}
     | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
 # Pictures that OpenCV does not read. In a folder they are named, each with what to do, not passed over.
-UNREADABLE = frozenset({".heic", ".heif", ".hif", ".jxl"})
+UNREADABLE = frozenset(
+    {".heic", ".heif", ".hif", ".jxl"}
+    | {".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef"}  # raw
+)
 OVERLAY = "_landmarks.jpg"  # `popos predict` draws NAME_landmarks.jpg beside NAME.json
 # A picture takes three bytes a pixel. A file of 100 kB can hold a thousand million of them.
 MAX_PIXELS = 300_000_000
@@ -51,6 +57,8 @@ def _read_file(path: Path) -> bytes:
         raise PoposError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     if not data:
         raise PoposError(f"{path}: the file is empty")
+    if what := raw_tiff(data):
+        raise PoposError(f"{path}: {what}")
     return data
 
 
@@ -80,7 +88,16 @@ def read_bgr(path: Path, upright: bool) -> NDArray[np.uint8]:
         raise PoposError(f"{path}: an image that is damaged, or that OpenCV {cv2.__version__} cannot read")
     if image is None:
         raise PoposError(f"{path}: not an image that OpenCV can read")
+    if upright and is_avif(data):  # OpenCV turns the others
+        image = _turned(image, orientation(data))
     return image  # type: ignore[return-value]
+
+
+def _turned(image: Any, value: int) -> Any:
+    """What a viewer shows of stored pixels with this EXIF orientation."""
+    image = cv2.transpose(image) if value >= 5 else image
+    flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
+    return cv2.flip(image, flips[value]) if value in flips else image
 
 
 def read_image(path: Path, upright: bool) -> NDArray[np.uint8]:
@@ -138,14 +155,18 @@ def _is_overlay(path: Path) -> bool:
 def expand(sources: list[str]) -> list[Path]:
     """What the user named, as files: an image, a folder (searched below) or a glob.
 
-    A named file is kept even if it does not exist or is no picture: reading it will say so. In folders
-    and globs the overlays of `popos predict` are left out. Raises UsageError for an empty name, and for
-    a folder or a pattern with no picture.
+    A named file is kept even if it does not exist or is no picture: reading it will say so. The overlays of
+    `popos predict` are left out in folders and globs, and where their picture is named, too: a shell expands
+    *.jpg by itself. Raises UsageError for an empty name, a web address, and a folder or a pattern with no
+    picture.
     """
     paths: list[Path] = []
+    named = {os.path.splitext(source)[0] for source in sources}
     for source in sources:
         if not source:
             raise UsageError("a source has an empty name", "The current folder is called '.'")
+        if "://" in source:
+            raise UsageError(f"{source}: an address, not a file", "Download the picture and name its file.")
         path = Path(source)
         if os.path.isdir(path):
             found = [p for p in images_in(path, SUFFIXES | UNREADABLE) if not _is_overlay(p)]
@@ -159,6 +180,8 @@ def expand(sources: list[str]) -> list[Path]:
             if not found:
                 raise UsageError(f"{source}: the pattern matches no file")
         else:
-            found = [path]
+            stem = source.removesuffix(OVERLAY)
+            of_another = bool({stem, re.sub(r"-\d+$", "", stem)} & named) and _is_overlay(path)
+            found = [] if of_another else [path]
         paths += found
     return list(dict.fromkeys(paths))

@@ -143,7 +143,8 @@ class Searched:
         ((300, 200), [(200, 300), (200, 300)]),
         ((600, 900), [(640, 427), (320, 213)]),
         ((400, 3600), [(1440, 160), (720, 80)]),  # a panorama: as many pixels as one of 640 x 360
-        ((1, 5000), [(5000, 1), (5000, 1)]),
+        ((1, 5000), [(5000, 64), (5000, 64)]),  # made higher, for OpenCV's sake
+        ((90, 30), [(64, 90), (64, 90)]),
     ],
 )
 def test_a_picture_without_faces_is_searched_again_at_a_smaller_scale(monkeypatch, picture, sizes):
@@ -174,6 +175,21 @@ def real_yunet():
         return find_here(load_catalog()["yunet"])
     except PoposError:
         return None
+
+
+@pytest.mark.skipif(real_yunet() is None, reason="popos download-weights yunet has not been run here")
+def test_the_real_yunet_finds_nothing_in_thin_pictures():
+    """Whatever was searched before: OpenCV would read beyond maps of a single pixel."""
+    detector = YuNet(real_yunet())
+    noise = np.random.default_rng(0).integers(0, 255, (640, 640, 3), np.uint8)
+    found = []
+    for side in (1, 10, 32):
+        for long in (32, 320, 700):
+            for grey in (0, 127, 255):
+                detector(noise)
+                found += detector(np.full((long, side, 3), grey, np.uint8))
+                found += detector(np.full((side, long, 3), grey, np.uint8))
+    assert found == []
 
 
 @pytest.mark.skipif(real_yunet() is None, reason="popos download-weights yunet has not been run here")

@@ -123,7 +123,7 @@ def test_an_old_bmp():
 
 def test_a_torn_webp():
     data = encoded("WEBP")
-    assert examine(data) == (0, False)
+    assert examine(data) == (3072, False)
     assert examine(data[:-1])[1]
 
 
@@ -149,7 +149,10 @@ def boxes(brand, *others):
         (b"\x1aE\xdf\xa3" + bytes(40), "video"),
         (b"RIFF\0\0\0\0AVI LIST", "video"),
         (b"\0\0\x01\xba" + bytes(40), "video"),
-        ((b"G" + bytes(187)) * 3, "video"),
+        ((b"G" + bytes(187)) * 4, "video"),
+        ((bytes(4) + b"G" + bytes(187)) * 4, "video"),  # .mts
+        (b"FUJIFILMCCD-RAW 0201", "raw"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "raw"),
         (boxes(b"heic", b"mif1"), "HEIC"),
         (boxes(b"mif1", b"heic"), "HEIC"),
         (boxes(b"crx "), "raw"),

@@ -1,5 +1,6 @@
 """Pictures from files: what is read, what is refused, and what a user's word expands to."""
 
+import io
 import json
 import os
 import socket
@@ -215,6 +216,45 @@ def large_tiff(path, width, height):
     path.write_bytes(data + bytes(8))
 
 
+def webps():
+    """What each kind of WebP, of 40 x 30 pixels, begins with."""
+    picture = Image.fromarray(np.zeros((30, 40, 4), np.uint8))
+    for kind, options in ((picture, {}), (picture, {"lossless": True}), (picture.convert("RGB"), {})):
+        buffer = io.BytesIO()
+        kind.save(buffer, "WEBP", **options)
+        yield buffer.getvalue()
+
+
+@pytest.mark.parametrize("data", webps(), ids=["VP8X", "VP8L", "VP8"])
+def test_the_limit_holds_for_webp(tmp_path, monkeypatch, data):
+    path = tmp_path / "picture.webp"
+    path.write_bytes(data)
+    monkeypatch.setenv("POPOS_MAX_PIXELS", "1199")
+    assert "1200 pixels, more than the limit of 1199" in refusal(path)
+    monkeypatch.setenv("POPOS_MAX_PIXELS", "1200")
+    assert read_image(path, upright=True).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "word"),
+    [(254, 1, "begins with a thumbnail"), (50706, 1, "raw picture"), (262, 32803, "raw picture")],
+)
+@pytest.mark.parametrize("ending", ["NEF", "tif"])
+def test_a_raw_pictures_thumbnail_is_not_taken_for_the_picture(tmp_path, tag, value, word, ending):
+    """OpenCV reads the first page, where cameras put 160 x 120 pixels or what the sensor saw."""
+    path = tmp_path / f"DSC_0001.{ending}"
+    Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(path, "TIFF")
+    assert read_image(path, upright=True).shape == (12, 16, 3)
+    data = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", data, 4)
+    entries = [at + 2 + 12 * n for n in range(*struct.unpack_from("<H", data, at))]
+    place = next((e for e in entries if struct.unpack_from("<H", data, e) == (tag,)), entries[0])
+    struct.pack_into("<HHII", data, place, tag, 4, 1, value)
+    path.write_bytes(data)
+    assert word in refusal(path)
+    assert expand([str(tmp_path)]) == [path]  # and in a folder it is named, not passed over
+
+
 @pytest.mark.parametrize("write", [one_bit_png, large_jpeg, large_tiff])
 def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch, write):
     """Whatever its file's size: 32,000 x 32,000 black pixels take 124 kB there and 3 GB here."""
@@ -320,6 +360,13 @@ def test_own_overlays_are_left_out_and_a_users_pictures_are_not(tree):
     assert names(["."], tree) == [*mine, "x_landmarks.png"]
     assert names(["**/*.jpg"], tree) == [m for m in mine if m.endswith("jpg")]
     assert names(["b_landmarks.jpg"], tree) == ["b_landmarks.jpg"]  # named
+    # As a shell expands *.jpg; b-2 is of another b.
+    for end in ("_landmarks.jpg", ".json"):
+        (tree / f"b-2{end}").write_text(document)
+    (tree / "b_landmarks_landmarks.jpg").write_text("")
+    shell = ["a_landmarks.jpg", "b-2_landmarks.jpg", "b.jpg", "b_landmarks.jpg"]
+    assert names(shell, tree) == ["a_landmarks.jpg", "b.jpg"]
+    assert names(["b-2_landmarks.jpg", "b_landmarks.jpg"], tree) == ["b-2_landmarks.jpg", "b_landmarks.jpg"]
 
 
 @pytest.mark.parametrize("source", ["empty", "deep/*.png", "deep/d.*", ""])
@@ -328,6 +375,12 @@ def test_what_holds_no_picture_is_a_usage_error(tree, source):
         expand(["b.jpg", source])
     assert source in str(caught.value) and (source or "empty name" in str(caught.value))
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("source", ["http://example.com/a.jpg", "rtsp://camera/1", "file:///tmp/a.jpg"])
+def test_an_address_is_no_file(source):
+    with pytest.raises(UsageError, match="an address, not a file"):
+        expand([source])
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))

@@ -24,7 +24,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
         raise UsageError(f"--box {text!r}: expected four numbers x,y,w,h") from None
     if not (w > 0 and h > 0 and all(abs(v) < 1e9 for v in (x, y, w, h))):
         raise UsageError(f"--box {text!r}: must be finite, width and height above 0")
-    if max(w, h) <= 1:
+    if max(w, h) <= 2:  # one in 0..1 may reach a little over the border
         raise UsageError(
             f"--box {text!r}: must be in pixels", "Multiply a box in 0..1 by the picture's width and height."
         )

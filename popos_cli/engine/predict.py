@@ -68,12 +68,17 @@ def whole_image_box(image: NDArray[np.uint8], padding: float) -> Floats:
 
 # A box so many times the picture's longer side is a mistake: little of a face could be seen in it.
 LARGEST_BOX = 10
+# A box in 0..1 may reach a little over the picture's border; nobody's face has two pixels.
+NORMALISED = 2
 
 
 def checked_boxes(boxes: Any, image: NDArray[np.uint8]) -> Floats:
     """A caller's boxes as (M, 4) float64. Raises ValueError that names the row for other shapes, and for
     boxes that cannot be around a face of this image."""
-    given = np.asarray(boxes, dtype=np.float64)
+    try:
+        given = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError("boxes must be numbers, of shape (M, 4): x, y, w, h of each face") from None
     if given.shape == (0,):
         return given.reshape(0, 4)
     if given.ndim != 2 or given.shape[1] != 4:
@@ -82,7 +87,7 @@ def checked_boxes(boxes: Any, image: NDArray[np.uint8]) -> Floats:
     for row, (x, y, w, h) in enumerate(given):
         if not (np.isfinite(given[row]).all() and w > 0 and h > 0):
             wrong = "must be finite, with w and h above 0"
-        elif max(w, h) <= 1:
+        elif max(w, h) <= NORMALISED:
             wrong = "must be in pixels; multiply boxes in 0..1 by the picture's width and height"
         elif x >= width or y >= height or x + w <= 0 or y + h <= 0:
             wrong = f"lies outside the picture of {width} x {height} pixels"
@@ -137,7 +142,7 @@ class Predictor:
         another shape or type, and for boxes outside the image or many times larger than it; PoposError
         where the network's heatmaps are not finite.
         """
-        if isinstance(images, np.ndarray):
+        if isinstance(images, np.ndarray) or not isinstance(images, Sequence):
             return self._predict([images], [boxes])[0]
         boxes = [None] * len(images) if boxes is None else list(boxes)
         if len(boxes) != len(images):

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from popos_cli import Predictor
 from popos_cli.errors import PoposError
@@ -153,6 +154,7 @@ def test_boxes_of_another_shape_are_refused(predictor, boxes):
         ([80, 512, 90, 90], "outside the picture"),
         ([0.35, 0.16, 0.17, 0.18], r"in pixels; multiply boxes in 0\.\.1"),
         ([0, 0, 1, 1], "in pixels"),
+        ([-0.05, -0.02, 1.1, 1.05], "in pixels"),
         ([0, 0, 1e7, 1e7], "more than 10 times as large as the picture"),
         ([100, 100, 1e7, 50], "more than 10 times"),
         ([10, 10, 0, 5], "finite"),
@@ -166,6 +168,12 @@ def test_a_box_that_can_be_around_no_face_is_named(predictor, box, wrong):
         predictor(photo(PHOTOS[0]), [BOX, box])
     with pytest.raises(ValueError, match=wrong):
         predictor([photo(PHOTOS[0])], [[BOX, box]])
+
+
+@pytest.mark.parametrize("boxes", [[{"x": 1}], "1,2,3,4", [[1, 2, 3, 4], [1, 2, 3]], [["a", 1, 2, 3]]])
+def test_boxes_that_are_no_numbers_are_refused(predictor, boxes):
+    with pytest.raises(ValueError, match=r"boxes must be numbers, of shape \(M, 4\)"):
+        predictor(photo(PHOTOS[0]), boxes)
 
 
 def test_no_boxes_are_no_faces(predictor):
@@ -195,6 +203,13 @@ def test_each_image_of_a_list_needs_its_boxes(predictor):
 def test_what_is_no_image_is_refused(predictor, image):
     with pytest.raises(ValueError, match="an image must be"):
         predictor([image])
+
+
+@pytest.mark.parametrize("image", [None, Path("photo.jpg"), Image.new("RGB", (9, 9)), {1: 2}, 7])
+def test_a_single_thing_that_is_no_image_is_refused(predictor, image):
+    """None is what cv2.imread gives for a file that it cannot read."""
+    with pytest.raises(ValueError, match=f"an image must be an array.*not {type(image).__name__}"):
+        predictor(image)
 
 
 def test_numbers_that_are_not_finite_are_never_returned(predictor):
