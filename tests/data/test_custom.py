@@ -169,6 +169,16 @@ def test_labels_that_all_lie_in_a_corner_are_said(tmp_path, scale, told):
     assert all("smaller pictures" in remark for remark in remarks)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_x_and_y_that_seem_swapped_are_said(tmp_path, swapped):
+    rows = [np.array(ALL)[:, :: -1 if swapped else 1]] * 3
+    _, bad, remarks = prepare(write(tmp_path / "d", rows), scheme=replace(FIVE, eye_corners=(0, 1)))
+    assert bad == []
+    assert [remark for remark in remarks if "x and y swapped" in remark] == remarks and len(
+        remarks
+    ) == swapped
+
+
 @pytest.mark.parametrize("kind", ["csv", "coco"])
 def test_missing_points_as_minus_one_are_bad(tmp_path, kind):
     """No label lies there; learned, it would be a place of a face."""

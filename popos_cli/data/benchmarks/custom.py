@@ -244,7 +244,7 @@ def prepare_custom(
             kept.append(outcome)
             people.append(match[1] if match else row.image)
     kept = _squares_of_boxes(kept)
-    remarks = [*labels.remarks, *remarks_on(kept, upright)]
+    remarks = [*labels.remarks, *remarks_on(kept, labels.scheme, upright)]
     groups = together(people, [face.path for face in kept])
     if not kept or (bad and len(set(groups)) < 2):  # the bad labels are what is wrong, not the split
         return None, bad, remarks

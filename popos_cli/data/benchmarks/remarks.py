@@ -11,10 +11,11 @@ from ...core.geometry import tight_square
 from .turned import turned_remark
 
 if TYPE_CHECKING:
+    from ...core.schemes import Scheme
     from .custom import Face
 
 
-def remarks_on(faces: Sequence[Face], upright: bool) -> list[str]:
+def remarks_on(faces: Sequence[Face], scheme: Scheme, upright: bool) -> list[str]:
     """Of each at most one line."""
     partly = [face for face in faces if not face.whole]
     lacking = sum(map(_shows_no_size, partly))
@@ -31,6 +32,7 @@ def remarks_on(faces: Sequence[Face], upright: bool) -> list[str]:
         "(.pts), or v = 0 (COCO)": zeros,
         "warning: all faces lie in the upper left quarter of their pictures: were they labelled on smaller "
         "pictures, or in percent?": _in_a_corner(faces),
+        "warning: most faces lie on their side: are x and y swapped?": _lie_on_their_side(faces, scheme),
     }
     return [*(remark for remark, holds in remarks.items() if holds), *([turned] if turned else [])]
 
@@ -57,3 +59,12 @@ def _in_a_corner(faces: Sequence[Face]) -> bool:
     if len({face.path for face in faces}) < 10:
         return False
     return all(bool((np.nanmax(face.points, axis=0) < np.array(face.size) / 2).all()) for face in faces)
+
+
+def _lie_on_their_side(faces: Sequence[Face], scheme: Scheme) -> bool:
+    """Whether of more than half, in pictures that EXIF does not turn, the eyes are one above the other."""
+    if scheme.eye_corners is None:
+        return False
+    a, b = scheme.eye_corners
+    apart = np.array([np.abs(face.points[a] - face.points[b]) for face in faces if face.turned == 1])
+    return len(apart) > 2 and bool(2 * (apart[:, 1] > apart[:, 0]).sum() > len(apart))
