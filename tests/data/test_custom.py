@@ -276,6 +276,24 @@ def test_keypoint_names_become_the_schemes(tmp_path):
 # --- numbers in 0..1
 
 
+@pytest.mark.parametrize("name, first", [("{}", 0), ("{}", 1), ("kpt-{:02}", 0)])
+def test_keypoint_names_that_are_numbers_set_the_order(tmp_path, name, first):
+    """Programs write them in the order of text: 0, 1, 10, 11, 2."""
+    order = [3, 0, 4, 2, 1]
+    values = [value for n in order for value in (*ALL[n], 2)]
+    names = [name.format(n + first) for n in order]
+    folder = coco(tmp_path / "d", [{"keypoints": values}] * 2, categories=[{"keypoints": names}])
+    index, bad, _ = prepare(folder)
+    assert bad == []
+    np.testing.assert_array_equal(index.points[0], ALL)
+
+
+def test_labels_without_visibility_are_said(tmp_path):
+    faces = [{"keypoints": keypoints(range(5), 0)}] * 3
+    index, bad, (remark,) = prepare(coco(tmp_path / "d", faces))
+    assert index is None and bad == [] and "v above 0): 3" in remark
+
+
 @pytest.mark.parametrize("low, high", [(0, 1), (-0.2, 1.3)])
 def test_normalised_labels_are_refused_or_taken(tmp_path, low, high):
     """Also where faces reach beyond their picture."""
