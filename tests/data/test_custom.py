@@ -510,6 +510,15 @@ def test_one_picture_is_in_one_split_however_it_is_spelled(tmp_path, how, seed):
     assert len(set(index.group)) == 3 and index.splits == ("train", "val")
 
 
+def test_copies_of_one_picture_alone_can_be_split(tmp_path):
+    """As a first try of the tool has them."""
+    folder = write(tmp_path / "d", [ALL] * 3)
+    for n in (1, 2):
+        shutil.copy(folder / "0.png", folder / f"{n}.png")
+    index, bad, _ = prepare(folder)
+    assert bad == [] and index.splits == ("train", "val")
+
+
 def test_people_who_share_a_picture_share_a_split(tmp_path):
     """A chain of three, through a link; somebody else is alone."""
     files = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
@@ -147,12 +147,24 @@ def _squares_of_boxes(faces: list[Face]) -> list[Face]:
 
 
 def together(groups: Sequence[str], pictures: Sequence[Path]) -> list[str]:
-    """The groups (F,), where those that have a picture file in common become one, named as the first.
+    """The groups (F,), where those that have a picture in common become one, named as the first.
 
-    A file is the same under two spellings, through links, and as a copy.
+    A picture is the same under two spellings, through links, and as a copy; copies count as others where all
+    are copies of one.
     """
     with ThreadPoolExecutor() as pool:
         stamps = list(pool.map(stamp_of, pictures))
+    by_content = _merged(groups, [(size, content) for size, _, content in stamps])
+    if len(set(by_content)) > 1:
+        return by_content
+    stats = [picture.stat() for picture in pictures]
+    files = [
+        (s.st_dev, s.st_ino) if s.st_ino else str(p.resolve()) for s, p in zip(stats, pictures, strict=True)
+    ]
+    return _merged(groups, files)
+
+
+def _merged(groups: Sequence[str], pictures: Sequence[Hashable]) -> list[str]:
     parent = {group: group for group in groups}
 
     def first(group: str) -> str:
@@ -160,9 +172,9 @@ def together(groups: Sequence[str], pictures: Sequence[Path]) -> list[str]:
             group = parent[group]
         return group
 
-    owner: dict[tuple[int, int], str] = {}
-    for group, (size, _, content) in zip(groups, stamps, strict=True):
-        mine, theirs = first(group), first(owner.setdefault((size, content), group))
+    owner: dict[Hashable, str] = {}
+    for group, picture in zip(groups, pictures, strict=True):
+        mine, theirs = first(group), first(owner.setdefault(picture, group))
         parent[mine] = theirs
     return [first(group) for group in groups]
 

@@ -21,9 +21,8 @@ def in_scheme_order(names: Sequence[str], scheme: Scheme, where: str) -> tuple[l
     """For each landmark of the scheme its place in `names`, of which there are as many; and the scheme,
     which takes these names where it has none.
 
-    Names that are numbers stand for the landmarks of these numbers; others that the scheme does not know stand
-    in its order. Raises PoposError where some are the scheme's,
-    but of another landmark.
+    Names that are numbers stand for the landmarks of these numbers; others that the scheme does not know
+    stand in its order. Raises PoposError where some are the scheme's, but of another landmark.
     """
     found = [plain(name) for name in names]
     own = {plain(name): landmark for landmark, name in enumerate(scheme.names) if name}
