@@ -25,6 +25,8 @@ class PoposError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # shown by tracebacks, and all that torch's loader keeps of it
 
 
 class UsageError(PoposError):

@@ -7,9 +7,9 @@ from ..errors import PoposError
 
 def explained(error: Exception) -> PoposError:
     """The failure that a user is told about: a PoposError as it is, anything else as a bug of ours."""
-    text = _own_words(str(error).strip())
+    text, hint = _own_words(str(error).strip())
     if isinstance(error, PoposError):
-        return error if text == error.message.strip() else PoposError(text, error.hint)
+        return error if text == error.message.strip() else PoposError(text, error.hint or hint)
     return explain_import_error(error) or PoposError(
         f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__,
         "This looks like a bug; run again with POPOS_DEBUG=1 for the full report.",
@@ -20,7 +20,7 @@ def explain_import_error(error: Exception) -> PoposError | None:
     """What to install when a dependency does not import; None where the cause is another."""
     if not isinstance(error, ImportError | RuntimeError | OSError):
         return None
-    text = _own_words(str(error))
+    text, _ = _own_words(str(error))
     if "libGL" in text or "libgthread" in text or "libglib" in text:
         return PoposError(
             f"OpenCV does not import: {text.splitlines()[0]}",
@@ -39,9 +39,10 @@ def explain_import_error(error: Exception) -> PoposError | None:
     return None
 
 
-def _own_words(text: str) -> str:
-    """What an exception said. From a loader's process torch brings the text of a traceback, with
-    the class and these words in its last line."""
+def _own_words(text: str) -> tuple[str, str | None]:
+    """What an exception said, and its hint. From a loader's process torch brings the text of a traceback,
+    with the class and these words in its last line, or in the one before the hint's."""
     if text.startswith("Caught ") and "Original Traceback" in text:
-        return text.splitlines()[-1].partition(": ")[2]
-    return text
+        before, _, hint = text.partition("\nhint: ")
+        return before.splitlines()[-1].partition(": ")[2], hint or None
+    return text, None

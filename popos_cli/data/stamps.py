@@ -45,7 +45,7 @@ def stamped(index: Index) -> Index:
     images, rows = np.unique(index.image, return_inverse=True)
     try:
         with ThreadPoolExecutor() as pool:
-            stamps = list(pool.map(lambda image: _stamp_of(index.root / image), images.tolist()))
+            stamps = list(pool.map(lambda image: stamp_of(index.root / image), images.tolist()))
     except OSError as error:
         raise PoposError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
     return replace(index, stamp=np.array(stamps, np.int64)[rows])
@@ -66,7 +66,8 @@ def check_pictures(index: Index) -> None:
         raise index.refuse_changed(changed[0], len(changed))
 
 
-def _stamp_of(path: Path) -> Stamp:
+def stamp_of(path: Path) -> Stamp:
+    """What the file is now. Raises OSError."""
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, _content(str(path), stat.st_size, stat.st_mtime_ns)
 

@@ -48,6 +48,11 @@ ORDERS = {
     "all y, then all x": (
         ["image", *(f"y{n}" for n in range(5)), *(f"x{n}" for n in range(5))], ["a.png", *Y, *X]
     ),
+    "all of OpenFace's": (
+        ["image", *(f" {kind}{a}_{n}" for kind, axes in (("eye_lmk_", "xyXYZ"), ("", "xyXYZ"))
+                    for a in axes for n in range(5))],
+        ["a.png", *[3] * 25, *X, *Y, *[4] * 15],
+    ),
     "from 1 on": (["image", *pairs(numbers=range(1, 6))], ["a.png", *INTERLEAVED]),
     "from 1 on, with zeros": (["image", *pairs(x="{a}{n:02}", numbers=range(1, 6))], ["a.png", *INTERLEAVED]),
     "backwards": (["image", *pairs(numbers=range(4, -1, -1))], ["a.png", *POINTS[::-1].ravel()]),
@@ -156,7 +161,10 @@ def test_other_columns_are_named_and_passed_by(tmp_path):
     assert "not used: confidence, u_0, u_1, u_2, u_3, u_4 ... (10 in all)" in remarks[0]
 
 
-@pytest.mark.parametrize("missing", [("", ""), ("NaN", "nan"), ("", "NaN"), (" ", "")])
+@pytest.mark.parametrize(
+    "missing",
+    [("", ""), ("NaN", "nan"), ("", "NaN"), (" ", ""), ("NA", "NA"), ("null", "None"), ("#N/A", "n/a")],
+)
 def test_a_point_that_is_not_labelled(tmp_path, missing):
     cells = ["a.png", *INTERLEAVED]
     cells[3:5] = missing

@@ -104,6 +104,111 @@ def test_no_box_is_said(tmp_path, box):
     assert "no box" in remark and remark.endswith("1")
 
 
+def corners(x, y, w, h):
+    return [x, y, x + w, y + h]
+
+
+def body(x, y, w, h):
+    return [x - w, y - h / 2, 3 * w, 6 * h]
+
+
+@pytest.mark.parametrize("drawn", [body, corners, lambda *box: [0, 0, 120, 90]])
+def test_fully_labelled_faces_show_what_a_bbox_is(tmp_path, drawn):
+    """A person's, two corners, the whole picture: a partly labelled face is cropped as they are."""
+    labelled = [range(5), range(5), range(5), [3, 4], [2]]
+    faces = [{"keypoints": keypoints(some), "bbox": drawn(*BOX)} for some in labelled]
+    index, bad, _ = prepare(coco(tmp_path / "d", faces))
+    assert bad == []
+    np.testing.assert_allclose(index.side, 46, atol=0.1)
+    np.testing.assert_allclose(index.center, index.center[[0] * 5], atol=0.1)
+
+
+def test_boxes_that_follow_no_rule_are_not_used(tmp_path):
+    boxes = [[20, 10, 60, 60], [0, 0, 119, 150], [30, 20, 400, 400], BOX]
+    faces = [
+        {"keypoints": keypoints(range(5) if n < 3 else [3, 4]), "bbox": box} for n, box in enumerate(boxes)
+    ]
+    index, bad, (remark,) = prepare(coco(tmp_path / "d", faces))
+    assert bad == [] and index.side[3] == 31
+    assert "no box that shows their size" in remark and remark.endswith(": 1")
+
+
+def test_a_box_around_the_labelled_points_alone_is_said(tmp_path):
+    faces = [{"keypoints": keypoints([3, 4]), "bbox": [35, 64, 31, 2]}] * 3
+    _, _, (remark,) = prepare(coco(tmp_path / "d", faces))
+    assert "no box that shows their size" in remark and remark.endswith(": 3")
+
+
+def test_boxes_that_are_two_corners_are_said(tmp_path):
+    faces = [{"keypoints": keypoints([3, 4]), "bbox": corners(*BOX)}] * 3
+    _, _, remarks = prepare(coco(tmp_path / "d", faces))
+    assert any("two corners" in remark for remark in remarks)
+    faces = [{"keypoints": keypoints([3, 4]), "bbox": BOX}] * 3
+    assert prepare(coco(tmp_path / "right", faces))[2] == []
+
+
+@pytest.mark.parametrize("size, right", [((120, 90), 1), ((90, 120), 1), ((60, 45), 0), ((240, 180), 0)])
+def test_labels_of_a_picture_of_another_size_are_bad(tmp_path, size, right):
+    """Shrunk since, for one. Width and height the other way round are a slip, or a turned picture."""
+    folder = coco(tmp_path / "d", [{"keypoints": keypoints(range(5))}] * 3)
+    content = json.loads((folder / "labels.json").read_text())
+    for image in content["images"]:
+        image["width"], image["height"] = size
+    (folder / "labels.json").write_text(json.dumps(content))
+    index, bad, _ = prepare(folder)
+    assert len(bad) == 3 * (1 - right) and (index is None) == bool(bad)
+    for row in bad:
+        assert f"{size[0]} x {size[1]} pixels" in row.reason and "120 x 90" in row.reason
+
+
+@pytest.mark.parametrize("scale, told", [(1, 0), (0.5, 1)])
+def test_labels_that_all_lie_in_a_corner_are_said(tmp_path, scale, told):
+    """They were made on smaller pictures, or are in percent."""
+    _, bad, remarks = prepare(write(tmp_path / "d", [np.array(ALL) * scale] * 12))
+    assert bad == [] and len(remarks) == told
+    assert all("smaller pictures" in remark for remark in remarks)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_x_and_y_that_seem_swapped_are_said(tmp_path, swapped):
+    rows = [np.array(ALL)[:, :: -1 if swapped else 1]] * 3
+    _, bad, remarks = prepare(write(tmp_path / "d", rows), scheme=replace(FIVE, eye_corners=(0, 1)))
+    assert bad == []
+    assert [remark for remark in remarks if "x and y swapped" in remark] == remarks and len(
+        remarks
+    ) == swapped
+
+
+@pytest.mark.parametrize("kind", ["csv", "coco"])
+def test_missing_points_as_minus_one_are_bad(tmp_path, kind):
+    """No label lies there; learned, it would be a place of a face."""
+    rows = [np.array(ALL), np.array(ALL)]
+    rows[1][3] = -1
+    if kind == "csv":
+        folder = write(tmp_path / "d", rows)
+    else:
+        folder = coco(
+            tmp_path / "d", [{"keypoints": np.insert(p, 2, 2, axis=1).ravel().tolist()} for p in rows]
+        )
+    _, (bad,), _ = prepare(folder)
+    assert "landmark 3 at -1, -1" in bad.reason and "missing" in bad.reason
+
+
+def test_points_at_zero_are_said(tmp_path):
+    rows = [np.array(ALL), np.array(ALL)]
+    rows[1][3] = 0
+    _, bad, (remark,) = prepare(write(tmp_path / "d", rows))
+    assert bad == [] and "1 points lie at exactly 0, 0" in remark
+
+
+def test_paths_as_windows_writes_them(tmp_path):
+    folder = write(tmp_path / "d", [ALL, ALL], ["a/0.png", "a/1.png"])
+    text = (folder / "labels.csv").read_text()
+    (folder / "labels.csv").write_text(text.replace("a/0.png", r"a\0.png").replace("a/1.png", r".\a\1.png"))
+    index, bad, _ = prepare(folder)
+    assert bad == [] and index.image.tolist() == ["a/0.png", "a/1.png"]
+
+
 @pytest.mark.parametrize(
     "box, told",
     [([1, 2, 3], "four numbers"), ("here", "four numbers"), ([1, 2, -3, 4], "no size"),
@@ -169,6 +274,24 @@ def test_keypoint_names_become_the_schemes(tmp_path):
 
 
 # --- numbers in 0..1
+
+
+@pytest.mark.parametrize("name, first", [("{}", 0), ("{}", 1), ("kpt-{:02}", 0)])
+def test_keypoint_names_that_are_numbers_set_the_order(tmp_path, name, first):
+    """Programs write them in the order of text: 0, 1, 10, 11, 2."""
+    order = [3, 0, 4, 2, 1]
+    values = [value for n in order for value in (*ALL[n], 2)]
+    names = [name.format(n + first) for n in order]
+    folder = coco(tmp_path / "d", [{"keypoints": values}] * 2, categories=[{"keypoints": names}])
+    index, bad, _ = prepare(folder)
+    assert bad == []
+    np.testing.assert_array_equal(index.points[0], ALL)
+
+
+def test_labels_without_visibility_are_said(tmp_path):
+    faces = [{"keypoints": keypoints(range(5), 0)}] * 3
+    index, bad, (remark,) = prepare(coco(tmp_path / "d", faces))
+    assert index is None and bad == [] and "v above 0): 3" in remark
 
 
 @pytest.mark.parametrize("low, high", [(0, 1), (-0.2, 1.3)])
@@ -364,11 +487,15 @@ def spelled(folder, how):
         return "z/0.png"
     if how == "full path":
         return str(folder / "0.png")
+    if how == "copy":
+        shutil.copy(folder / "0.png", folder / "z.png")
+        return "z.png"
     return {"dot": "./0.png", "up and down": "z/../0.png", "slashes": ".//0.png"}[how]
 
 
 @pytest.mark.parametrize(
-    "how", ["dot", "up and down", "slashes", "full path", "symbolic link", "hard link", "linked folder"]
+    "how",
+    ["dot", "up and down", "slashes", "full path", "symbolic link", "hard link", "linked folder", "copy"],
 )
 @pytest.mark.parametrize("seed", [None, 0, 1, 2])
 def test_one_picture_is_in_one_split_however_it_is_spelled(tmp_path, how, seed):
@@ -381,6 +508,15 @@ def test_one_picture_is_in_one_split_however_it_is_spelled(tmp_path, how, seed):
     assert bad == []
     assert index.split[0] == index.split[3]
     assert len(set(index.group)) == 3 and index.splits == ("train", "val")
+
+
+def test_copies_of_one_picture_alone_can_be_split(tmp_path):
+    """As a first try of the tool has them."""
+    folder = write(tmp_path / "d", [ALL] * 3)
+    for n in (1, 2):
+        shutil.copy(folder / "0.png", folder / f"{n}.png")
+    index, bad, _ = prepare(folder)
+    assert bad == [] and index.splits == ("train", "val")
 
 
 def test_people_who_share_a_picture_share_a_split(tmp_path):
@@ -427,6 +563,25 @@ def test_a_linked_label_file_keeps_its_name(tmp_path):
     shutil.move(tmp_path / "0a1b2c", tmp_path / "d/labels.csv")
     index, bad, _ = prepare(tmp_path / "mine.csv")  # pictures beside what it links to
     assert bad == [] and len(index) == 2
+
+
+@pytest.mark.parametrize("name", ["~$labels.csv", ".~lock.labels.csv", ".labels.csv"])
+def test_hidden_files_of_other_programs_are_no_label_files(tmp_path, name):
+    folder = write(tmp_path / "d", [ALL, ALL])
+    (folder / name).write_text("x")
+    assert len(prepare(folder)[0]) == 2
+
+
+def test_two_pictures_of_one_pts_file_are_a_bad_row(tmp_path):
+    """Nobody says which of them was labelled: a mask beside a photo, or a smaller copy."""
+    folder = tmp_path / "d"
+    folder.mkdir()
+    for n in range(3):
+        cv2.imwrite(str(folder / f"{n}.jpg"), picture(n))
+        (folder / f"{n}.pts").write_text("{\n" + "\n".join(f"{x} {y}" for x, y in ALL) + "\n}\n")
+    cv2.imwrite(str(folder / "1.png"), picture(1)[::2, ::2])
+    index, (bad,), _ = prepare(folder)
+    assert len(index) == 2 and bad.source == "1.pts" and "1.jpg, 1.png" in bad.reason
 
 
 def test_leftovers_of_macos_are_no_label_files(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -302,6 +303,22 @@ def test_validation_faces_are_held_back(popos, tmp_path):
     np.testing.assert_array_equal(more.split == "test", index.split == "test")
     popos("prepare-data", "coco-face", "coco", "--json").ok()
     assert read_index("coco-face").split.tolist() == index.split.tolist()
+
+
+def test_faces_of_one_photo_are_held_back_together(popos, tmp_path):
+    """AFW has a file for each face of a photo: 134212_1.jpg, 134212_2.jpg."""
+    w300.build_w300(tmp_path / "w300")
+    for first in list(tmp_path.rglob("afw*/*_1.*")):
+        for n in range(2, 5):
+            shutil.copy(first, first.with_name(first.name.replace("_1.", f"_{n}.")))
+    for seed in range(4):
+        popos("prepare-data", "300w", "w300", PARTIAL, "--val-fraction", "0.4", "--seed", seed).ok()
+        index = read_index("300w")
+        held, kept = (
+            {str(image).rpartition("_")[0] for image in index.image[index.split == split] if "afw" in image}
+            for split in ("val", "train")
+        )
+        assert not held & kept and len(held | kept) == 2
 
 
 def test_an_epoch_selected_on_held_back_faces_is_not_marked(popos, tmp_path):

@@ -141,7 +141,7 @@ def test_the_command_that_prepares_it_again_is_known(popos, tmp_path, folder, mo
     flags = ("--split-by", r"^(\w+)_\d", "--val-fraction", "0.5", "--seed", "3", "--skip-bad", "--name", "x")
     popos("prepare-data", "custom", "my faces", *flags, "--force", "--json").ok()
     before = read_index("x")
-    (moved / NAMES[0]).write_bytes((moved / NAMES[2]).read_bytes())
+    (moved / NAMES[0]).write_bytes((moved / NAMES[2]).read_bytes() + b"\0")
     refused = popos("inspect", "x")
     assert refused.code == 1 and str(moved / NAMES[0]) in refused.errors[0]
     _, _, command = refused.err.partition("prepare it again: ")

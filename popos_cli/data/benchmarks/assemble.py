@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ from .turned import turned_remark
 RAW: dict[str, ModuleType] = {"300w": w300, "wflw": wflw, "cofw": cofw, "aflw": aflw, "coco-face": coco_face}
 # A download of 20,000 photos may have a few that do not decode (one, in a public run on AFLW).
 MOST_UNDECODABLE = 5
+# AFW and HELEN give each face of a photo a file of its own: 134212_1.jpg, 134212_2.jpg.
+_FACE_OF_PHOTO = re.compile(r"(^|/)(\d+)_\d+(?=\.\w+$)")
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def build_index(
 
     labels: as `find_labels` gives them. upright: they were made on the pictures as EXIF turns them.
     val_fraction: share of the training pictures that becomes split "val" (0: none, as the papers have it),
-    all faces of a picture together; the last by name, or drawn with `seed`: names of benchmarks go by source
+    all faces of a photo together; the last by name, or drawn with `seed`: names of benchmarks go by source
     and event, whose last would be no sample. `advance` is told
     (pictures decoded, pictures in all). Raises PoposError for bad labels (unless skip_bad), for more than
     five undecodable pictures (unless skip_bad), and where no training or no test face is left.
@@ -178,10 +181,11 @@ def build_index(
     squares = [face.square or tight_square(face.points) for face in kept]
     images = [face.image.relative_to(root).as_posix() for face in kept]
     splits = np.array([face.split for face in kept])
-    train = [image for image, split in zip(images, splits, strict=True) if split == "train"]
+    photos = [_FACE_OF_PHOTO.sub(r"\1\2", image) for image in images]
+    train = [photo for photo, split in zip(photos, splits, strict=True) if split == "train"]
     if val_fraction and len(set(train)) > 1:  # a part of a benchmark may have none to spare
         held = split_groups(train, val_fraction, seed)
-        splits[[s == "train" and i in held for i, s in zip(images, splits, strict=True)]] = "val"
+        splits[[s == "train" and p in held for p, s in zip(photos, splits, strict=True)]] = "val"
     whole = [] if labels.bad or labels.missing or undecodable or far else sorted(labels.whole)
     no_rect = np.full(4, np.nan)
     index = Index(

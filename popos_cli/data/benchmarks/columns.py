@@ -24,7 +24,7 @@ _IMAGE = (
 )  # fmt: skip
 # x, y or v (visibility) that is no part of a word: x0, x_0, 0_x, left_eye_x, x_left_eye.
 _AXIS = re.compile(r"(?<![A-Za-z])[xyvXYV](?![A-Za-z])")
-_MISSING = ("", "nan")
+_MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none")  # R, Excel, pandas, databases
 _HINT = (
     "The first line names the columns: image, then x0,y0,x1,y1,... or x_0,...,y_0,... or "
     "left_eye_x,left_eye_y,..."
@@ -151,7 +151,7 @@ def _sets(header: list[str], where: str) -> tuple[dict[str, _Set], _Set]:
     """Sets of columns that differ in their last number alone, by what they have in common (x_0 and y_0:
     "x_#"; X_0: "X_#"); and the set of all whose names have words. Raises PoposError for a name twice."""
     numbered: dict[str, _Set] = {}
-    named: _Set = {}
+    named: dict[bool, _Set] = {False: {}, True: {}}  # OpenFace has eye_lmk_x_0 and eye_lmk_X_0
     for column, name in enumerate(header):
         name = re.sub(r"(?<=[a-z])(?=[XYV]$)", "_", name)  # leftEyeX
         if not (found := _AXIS.search(name)):
@@ -163,11 +163,11 @@ def _sets(header: list[str], where: str) -> tuple[dict[str, _Set], _Set]:
             common = f"{pattern[: number.start()]}#{pattern[number.end() :]}"
             places.append((numbered.setdefault(common, {}), int(number[0])))
         if re.search("[A-Za-z]", before + after):
-            places.append((named, plain(f"{before} {after}")))
+            places.append((named[found[0].isupper()], plain(f"{before} {after}")))
         for one, key in places:
             if one.setdefault(axis, {}).setdefault(key, column) != column:
                 raise PoposError(f"{where}: two columns for the {axis} of one landmark: {shown(name)}", _HINT)
-    return numbered, named
+    return numbered, max(named.values(), key=lambda one: len(one.get("x", ())))
 
 
 def _is_even(one: _Set) -> bool:

@@ -4,38 +4,48 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
+from ...core.crop_rule import median_rule
 from ...core.geometry import Floats, tight_square
 from ...core.schemes import Scheme
 from ...errors import PoposError, UsageError
 from ...sources import exif_orientation, read_bgr
 from ..index import Index
+from ..stamps import stamp_of
 from .files import shown
 from .label_files import Found, read_labels
 from .labels import Bad, Row, flaw, out_of_reach
-from .turned import turned_remark
+from .remarks import remarks_on
 
 # Pixels; a smaller face is none, and all labels in 0..1 span less.
 SMALLEST = 2
+Square = tuple[Floats, float]
 
 
 @dataclass(frozen=True)
 class Face:
     """A row whose picture is there: points (K, 2), 0-based pixels of the picture as it is read; size: width
-    and height; square: centre and side; turned: the picture's EXIF orientation."""
+    and height; square: centre and side; box: the same of the file's bbox, None where it has none that helps;
+    turned: the picture's EXIF orientation."""
 
     row: Row
     path: Path
     size: tuple[int, int]
     points: Floats
-    square: tuple[Floats, float]
+    square: Square
+    box: Square | None
     turned: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of its points are labelled."""
+        return bool(self.row.visible.all())
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,9 @@ class Frame:
 
 def _check(row: Row, folders: Sequence[Path], frame: Frame) -> Face | Bad:
     """The face with its picture, or what is wrong with it."""
-    found = next((f / row.image for f in folders if os.path.isfile(f / row.image)), None)
+    spellings = dict.fromkeys((row.image, PureWindowsPath(row.image).as_posix()))
+    places = (folder / name for name in spellings for folder in folders)
+    found = next(filter(os.path.isfile, places), None)
     if not row.image or found is None:
         return Bad(row.source, f"image {shown(row.image)} not found below {folders[0]}")
     try:
@@ -62,19 +74,33 @@ def _check(row: Row, folders: Sequence[Path], frame: Frame) -> Face | Bad:
     except PoposError as error:
         return Bad(row.source, error.message)
     size = (width, height)
+    # Width and height the other way round is a turned picture, or a slip of the program that wrote them.
+    if not frame.normalised and row.size not in (None, size, size[::-1]):
+        return Bad(
+            row.source,
+            f"made on a picture of {row.size[0]} x {row.size[1]} pixels (width, height in images), but "  # type: ignore[index]
+            f"{found} has {width} x {height}",
+        )
+    missing = (row.points == -1).all(1)
+    if missing.any() and not frame.normalised:
+        why = "a missing point is left empty (CSV), nan (.pts), or has v = 0 (COCO)"
+        return Bad(row.source, f"landmark {int(np.flatnonzero(missing)[0])} at -1, -1: {why}")
     points = frame.pixels(row.points, size)
     boxed = row.box is not None and not row.visible.all()
     if wrong := flaw(points, row.visible, boxed):
         return Bad(row.source, wrong)
-    square = _box_square(row, points, frame, size) if boxed else _tight_square(points)
+    box = None if row.box is None else _box_square(row.box, frame, size)
+    if box and boxed and (wrong := _beside(row, points, box)):
+        return Bad(row.source, wrong)
+    square = box if box and boxed else _tight_square(points)
     if isinstance(square, str):
         return Bad(row.source, square)
     if wrong := out_of_reach(points, row.visible, square, size):
         return Bad(row.source, wrong)
-    return Face(row, found, size, points, square, exif_orientation(found))
+    return Face(row, found, size, points, square, box, exif_orientation(found))
 
 
-def _tight_square(points: Floats) -> tuple[Floats, float] | str:
+def _tight_square(points: Floats) -> Square | str:
     """Around the points, or what is wrong with them."""
     span = float(np.nanmax(np.nanmax(points, axis=0) - np.nanmin(points, axis=0)))
     if span < SMALLEST:
@@ -82,23 +108,63 @@ def _tight_square(points: Floats) -> tuple[Floats, float] | str:
     return tight_square(points)
 
 
-def _box_square(row: Row, points: Floats, frame: Frame, size: tuple[int, int]) -> tuple[Floats, float] | str:
-    """Around the box, for a face whose labelled points do not show how large it is; or what is wrong."""
-    assert row.box is not None
-    low = frame.pixels(row.box[:2], size)
-    high = frame.pixels(row.box[:2] + row.box[2:], size)
-    labelled = points[row.visible > 0]
-    if not ((labelled >= low - 1) & (labelled <= high + 1)).all(1).any():
-        wrong = f"its bbox {', '.join(f'{v:g}' for v in row.box)} (x, y, w, h) holds none of its points"
-        return f"{wrong}: it seems to be in 0..1" if row.box.max() < SMALLEST else wrong
+def _box_square(box: Floats, frame: Frame, size: tuple[int, int]) -> Square:
+    low, high = frame.pixels(box[:2], size), frame.pixels(box[:2] + box[2:], size)
     return (low + high) / 2, float((high - low).max())
 
 
-def together(groups: Sequence[str], pictures: Sequence[Path]) -> list[str]:
-    """The groups (F,), where those that have a picture file in common become one, named as the first.
+def _beside(row: Row, points: Floats, box: Square) -> str | None:
+    """What is wrong with a box that holds no labelled point."""
+    reach = box[1] / 2 + 1
+    if row.box is None or (np.abs(points[row.visible > 0] - box[0]) <= reach).all(1).any():
+        return None
+    wrong = f"its bbox {', '.join(f'{v:g}' for v in row.box)} (x, y, w, h) holds none of its points"
+    return f"{wrong}: it seems to be in 0..1" if row.box.max() < SMALLEST else wrong
 
-    A file is the same under two spellings and through links.
+
+def _squares_of_boxes(faces: list[Face]) -> list[Face]:
+    """The faces, those labelled in part cropped as the others: what a file calls a bbox may be a detector's
+    box or a person's, and the fully labelled faces show where their landmarks' square lies in it. Where they
+    show no rule, the boxes do not help."""
+    known = [
+        face for face in faces if face.whole and face.box and not _beside(face.row, face.points, face.box)
+    ]
+    if not known:
+        return faces
+    try:
+        rule = median_rule([face.square for face in known], [face.box for face in known if face.box])
+    except ValueError:
+        rule = None
+    told = []
+    for face in faces:
+        if face.box and not face.whole:
+            if rule:
+                face = replace(face, square=rule.square(*face.box))
+            elif not isinstance(tight := _tight_square(face.points), str):
+                face = replace(face, square=tight, box=None)
+        told.append(face)
+    return told
+
+
+def together(groups: Sequence[str], pictures: Sequence[Path]) -> list[str]:
+    """The groups (F,), where those that have a picture in common become one, named as the first.
+
+    A picture is the same under two spellings, through links, and as a copy; copies count as others where all
+    are copies of one.
     """
+    with ThreadPoolExecutor() as pool:
+        stamps = list(pool.map(stamp_of, pictures))
+    by_content = _merged(groups, [(size, content) for size, _, content in stamps])
+    if len(set(by_content)) > 1:
+        return by_content
+    stats = [picture.stat() for picture in pictures]
+    files = [
+        (s.st_dev, s.st_ino) if s.st_ino else str(p.resolve()) for s, p in zip(stats, pictures, strict=True)
+    ]
+    return _merged(groups, files)
+
+
+def _merged(groups: Sequence[str], pictures: Sequence[Hashable]) -> list[str]:
     parent = {group: group for group in groups}
 
     def first(group: str) -> str:
@@ -106,11 +172,9 @@ def together(groups: Sequence[str], pictures: Sequence[Path]) -> list[str]:
             group = parent[group]
         return group
 
-    owner: dict[object, str] = {}
+    owner: dict[Hashable, str] = {}
     for group, picture in zip(groups, pictures, strict=True):
-        stat = picture.stat()
-        file = (stat.st_dev, stat.st_ino) if stat.st_ino else os.path.realpath(picture)
-        mine, theirs = first(group), first(owner.setdefault(file, group))
+        mine, theirs = first(group), first(owner.setdefault(picture, group))
         parent[mine] = theirs
     return [first(group) for group in groups]
 
@@ -191,7 +255,8 @@ def prepare_custom(
                 continue
             kept.append(outcome)
             people.append(match[1] if match else row.image)
-    remarks = [*labels.remarks, *_remarks(kept, upright)]
+    kept = _squares_of_boxes(kept)
+    remarks = [*labels.remarks, *remarks_on(kept, labels.scheme, upright)]
     groups = together(people, [face.path for face in kept])
     if not kept or (bad and len(set(groups)) < 2):  # the bad labels are what is wrong, not the split
         return None, bad, remarks
@@ -234,15 +299,6 @@ def _refuse_normalised(root: Path, labels: Found) -> None:
             f"{root}: all coordinates lie between {low:.3g} and {high:.3g}, but popos expects pixels",
             "Where they are shares of the picture's width and height, add --normalised.",
         )
-
-
-def _remarks(faces: Sequence[Face], upright: bool) -> list[str]:
-    partly = sum(face.row.box is None and not face.row.visible.all() for face in faces)
-    turned = turned_remark(
-        ((face.row.image, face.turned, face.points, face.row.visible, face.size) for face in faces), upright
-    )
-    lacking = f"faces that lack some points and have no box, so cropped around the others: {partly}"
-    return [*([lacking] if partly else []), *([turned] if turned else [])]
 
 
 def _below(path: Path, root: Path) -> str:

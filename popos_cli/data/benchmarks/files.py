@@ -20,10 +20,11 @@ from ..tree import Pictures, Tree
 
 @dataclass(frozen=True)
 class Coco:
-    """A COCO-keypoints JSON: the pictures' file names by their id, the annotations, and the different lists
-    of names that its categories give to keypoints."""
+    """A COCO-keypoints JSON: the pictures' file names by their id, and width and height of those for which
+    it has them; the annotations, and the different lists of names that its categories give to keypoints."""
 
     files: dict[Any, str]
+    sizes: dict[Any, tuple[int, int]]
     annotations: list[dict[str, Any]]
     keypoint_names: list[tuple[str, ...]]
 
@@ -92,10 +93,14 @@ def read_coco(path: Path) -> Coco:
         if not isinstance(data, dict):
             raise TypeError("its top level is no object")
         files: dict[Any, str] = {}
+        sizes: dict[Any, tuple[int, int]] = {}
         for image in data["images"]:
             name = str(image["file_name"])
             if files.setdefault(image["id"], name) != name:
                 raise TypeError(f"two images have the id {shown(image['id'])}")
+            width, height = image.get("width"), image.get("height")
+            if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+                sizes[image["id"]] = width, height
         annotations: list[dict[str, Any]] = list(data["annotations"])
         if not all(isinstance(annotation, dict) for annotation in annotations):
             raise TypeError("an annotation is no object")
@@ -111,7 +116,7 @@ def read_coco(path: Path) -> Coco:
             f"{path}: not COCO keypoints: {what}",
             "Expected images (id, file_name) and annotations (image_id, keypoints).",
         ) from None
-    return Coco(files, annotations, _keypoint_names(data.get("categories")))
+    return Coco(files, sizes, annotations, _keypoint_names(data.get("categories")))
 
 
 def _keypoint_names(categories: Any) -> list[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from .labels import Bad, Row, to_visible
 from .names import in_scheme_order, wrong_count
 
 
-def read_keypoints(path: Path, scheme: Scheme) -> tuple[list[Row | Bad], Scheme]:
-    """The faces, and the scheme, named by the file's `categories` where it had no names.
+def read_keypoints(path: Path, scheme: Scheme) -> tuple[list[Row | Bad], Scheme, list[str]]:
+    """The faces; the scheme, named by the file's `categories` where it had no names; and remarks.
 
     Crowds, and annotations of which no point is labelled, are no faces. Raises PoposError.
     """
@@ -35,10 +36,12 @@ def read_keypoints(path: Path, scheme: Scheme) -> tuple[list[Row | Bad], Scheme]
         source = f"{path.name}#{shown(annotation.get('id', number))}"
         row = _face(source, annotation, coco, scheme.landmarks)
         if isinstance(row, Row) and order is not None:
-            row = Row(row.source, row.image, row.points[order], row.visible[order], row.box)
+            row = replace(row, points=row.points[order], visible=row.visible[order])
         if row is not None:
             rows.append(row)
-    return rows, scheme
+    unlabelled = len([one for one in values if one and isinstance(one, list)]) - len(rows)
+    told = f"annotations passed by, as crowds or without a labelled point (v above 0): {unlabelled}"
+    return rows, scheme, [told] if unlabelled > 0 else []
 
 
 def _face(source: str, annotation: dict[str, Any], coco: Coco, landmarks: int) -> Row | Bad | None:
@@ -63,7 +66,8 @@ def _face(source: str, annotation: dict[str, Any], coco: Coco, landmarks: int) -
     box = _box(annotation.get("bbox"))
     if isinstance(box, str):
         return Bad(source, box)
-    return Row(source, name, np.where(visible[:, None] > 0, table[:, :2], np.nan), visible, box)
+    points = np.where(visible[:, None] > 0, table[:, :2], np.nan)
+    return Row(source, name, points, visible, box, coco.sizes.get(image))
 
 
 def _box(given: Any) -> Floats | str | None:

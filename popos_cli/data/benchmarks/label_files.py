@@ -40,7 +40,8 @@ def read_labels(root: Path, scheme: Scheme) -> Found:
     else:
         root = root.resolve()
         tree = Tree.below(root, depth=None)
-        here = [root / name for name in tree.listing[root]]
+        # Hidden ones are editors' and office programs' own.
+        here = [root / name for name in tree.listing[root] if not name.startswith((".", "~"))]
         csvs, jsons = ([p for p in here if p.suffix.lower() == ending] for ending in (".csv", ".json"))
         candidates = csvs or jsons
         if len(candidates) > 1:
@@ -59,8 +60,8 @@ def read_labels(root: Path, scheme: Scheme) -> Found:
         rows, scheme, remarks = read_csv(file, scheme)
         return Found(rows, folders, 0, scheme, remarks)
     if file.suffix.lower() == ".json":
-        rows, scheme = read_keypoints(file, scheme)
-        return Found(rows, folders, 0, scheme)
+        rows, scheme, remarks = read_keypoints(file, scheme)
+        return Found(rows, folders, 0, scheme, remarks)
     raise PoposError(
         f"{file}: not a label file that popos knows",
         "Give a .csv, a COCO-keypoints .json, or a folder of pictures with .pts files.",
@@ -77,7 +78,10 @@ def _read_pts(root: Path, tree: Tree, scheme: Scheme) -> Found:
             "ROOT is a CSV, a COCO-keypoints JSON, a folder with one of them, or a folder of "
             "pictures with .pts files.",
         )
-    pictures = {path.with_suffix(""): path for path in every if path.suffix.lower() in SUFFIXES}
+    pictures: dict[Path, list[Path]] = {}
+    for path in every:
+        if path.suffix.lower() in SUFFIXES:
+            pictures.setdefault(path.with_suffix(""), []).append(path)
     rows = [_pts_row(file, root, pictures) for file in files]
     counts = Counter(len(row.points) for row in rows if isinstance(row, Row))
     if len(counts) == 1 and scheme.landmarks not in counts:
@@ -92,14 +96,16 @@ def _read_pts(root: Path, tree: Tree, scheme: Scheme) -> Found:
     return Found(rows, [root], 1, scheme)
 
 
-def _pts_row(path: Path, root: Path, pictures: dict[Path, Path]) -> Row | Bad:
+def _pts_row(path: Path, root: Path, pictures: dict[Path, list[Path]]) -> Row | Bad:
     source = str(path.relative_to(root))
     try:
         points = read_pts(path, missing=True)
     except ValueError as error:
         return Bad(source, str(error))
-    picture = pictures.get(path.with_suffix(""))
-    if picture is None:
+    beside = pictures.get(path.with_suffix(""), [])
+    if len(beside) > 1:
+        return Bad(source, f"{len(beside)} pictures beside it: {', '.join(p.name for p in beside)}")
+    if not beside:
         return Bad(source, f"no picture {path.stem} with one of {' '.join(sorted(SUFFIXES))} beside it")
     visible = np.where(np.isnan(points).all(1), 0, 2).astype(np.uint8)
-    return Row(source, str(picture.relative_to(root)), points, visible)
+    return Row(source, str(beside[0].relative_to(root)), points, visible)

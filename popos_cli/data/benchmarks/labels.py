@@ -30,7 +30,8 @@ class Row:
     """A face of somebody's own data, before its picture is looked for.
 
     points (K, 2) as the file has them, NaN where not labelled; visible (K,) 0, 1 or 2; box: x, y, w, h
-    of the whole face in the same frame, None where the file has none.
+    of the whole face in the same frame, size: width and height of the picture that was labelled; each None
+    where the file has none.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Row:
     points: Floats
     visible: NDArray[np.uint8]
     box: Floats | None = None
+    size: tuple[int, int] | None = None
 
 
 def to_visible(values: Any) -> NDArray[np.uint8]:

@@ -21,13 +21,15 @@ def in_scheme_order(names: Sequence[str], scheme: Scheme, where: str) -> tuple[l
     """For each landmark of the scheme its place in `names`, of which there are as many; and the scheme,
     which takes these names where it has none.
 
-    Names that the scheme does not know stand in its order. Raises PoposError where some are the scheme's,
-    but of another landmark.
+    Names that are numbers stand for the landmarks of these numbers; others that the scheme does not know
+    stand in its order. Raises PoposError where some are the scheme's, but of another landmark.
     """
     found = [plain(name) for name in names]
     own = {plain(name): landmark for landmark, name in enumerate(scheme.names) if name}
     if own.keys() == set(found):
         return sorted(range(len(found)), key=lambda place: own[found[place]]), scheme
+    if numbers := _numbers(found):
+        return sorted(range(len(found)), key=numbers.__getitem__), scheme
     for place, name in enumerate(found):
         if own.get(name, place) != place:
             raise PoposError(
@@ -38,6 +40,14 @@ def in_scheme_order(names: Sequence[str], scheme: Scheme, where: str) -> tuple[l
     if not scheme.groups and all(found) and len(set(found)) == len(found):
         scheme = replace(scheme, groups={name: (n,) for n, name in enumerate(found)})
     return list(range(len(found))), scheme
+
+
+def _numbers(names: Sequence[str]) -> list[int]:
+    """Those of names that differ in one number alone, counting all from 0 or 1 on; else empty. Programs write
+    them in the order of text: 0, 1, 10, 11, 2."""
+    numbers = [int(number) for name in names for number in re.findall(r"\d{1,6}", name)]
+    counted = sorted(numbers) in [list(range(start, start + len(names))) for start in (0, 1)]
+    return numbers if counted and len({re.sub(r"\d+", "", name) for name in names}) == 1 else []
 
 
 def wrong_count(where: str, found: int, scheme: Scheme, names: Sequence[str] = ()) -> PoposError:
