@@ -66,9 +66,15 @@ ORDERS = {
     "capitals": (["IMAGE", *pairs("XY")], ["a.png", *INTERLEAVED]),
     "OpenFace's whole table": (
         ["source", "confidence", "success", *pairs(x="gaze_{n}_{a}", numbers=(0, 1)), "gaze_angle_x",
-         "gaze_angle_y", *pairs(x="eye_lmk_{a}_{n}", numbers=range(8)), *pairs("XYZ", "{a}_{n}"),
-         *pairs(x="{a}_{n}"), "p_scale", "AU01_r"],
-        ["a.png", 0.9, 1, *[9] * 6, *[8] * 16, *[7] * 15, *INTERLEAVED, 1, 0],
+         "gaze_angle_y", *pairs(x="eye_lmk_{a}_{n}", numbers=range(8)),
+         *pairs("XYZ", "eye_lmk_{a}_{n}", range(8)), *pairs("XYZ", "{a}_{n}"), *pairs(x="{a}_{n}"),
+         "p_scale", "AU01_r"],
+        ["a.png", 0.9, 1, *[9] * 6, *[8] * 16, *[6] * 24, *[7] * 15, *INTERLEAVED, 1, 0],
+    ),
+    "CelebA": (["image_id", *pairs(x="{n}_{a}", numbers=WORDS)], ["a.png", *INTERLEAVED]),
+    "names beside a box": (
+        ["image", *pairs(x="bbox_{a}", numbers=[0]), "bbox_w", *pairs(x="{n}_{a}", numbers=WORDS)],
+        ["a.png", 1, 2, 3, *INTERLEAVED],
     ),
     "names": (["image", *pairs(x="{n}_{a}", numbers=WORDS)], ["a.png", *INTERLEAVED]),
     "names behind the axis": (["image", *pairs(x="{a}_{n}", numbers=WORDS)], ["a.png", *INTERLEAVED]),
@@ -114,6 +120,14 @@ def test_the_schemes_own_names_set_the_order(tmp_path, scheme):
     assert same == scheme
 
 
+def test_the_schemes_own_names_come_before_numbers(tmp_path):
+    """x1, y1, x2, y2 are the corners of a box there."""
+    two = Scheme("two", 2, {"left eye": (0,), "nose": (1,)}, frozenset(), (), None)
+    header = ["image", "x1", "y1", "x2", "y2", *pairs(x="{n}_{a}", numbers=("nose", "left_eye"))]
+    row, _, _ = read(tmp_path, header, ["a.png", 1, 2, 3, 4, *POINTS[2], *POINTS[0]], two)
+    np.testing.assert_array_equal(row.points, POINTS[[0, 2]])
+
+
 def test_names_become_those_of_a_scheme_without(tmp_path):
     header = ["image", *pairs(x="{n}_{a}", numbers=WORDS)]
     _, scheme, remarks = read(tmp_path, header, ["a.png", *INTERLEAVED])
@@ -129,6 +143,10 @@ REFUSED = {
     "one twice": (["image", *pairs(numbers=(0, 1, 2, 3, 3))], "'x3'"),
     "one written two ways": (["image", *pairs(numbers=(0, 1, 2, 3)), "x3", "y03"], "two columns for the x"),
     "two sets": (["image", *pairs(), *pairs(x="{a}_{n}")], "several sets of columns"),
+    "a box or landmarks": (
+        ["image", *pairs(numbers=range(1, 6)), *pairs(x="{n}_{a}", numbers=WORDS)],
+        "several sets of columns",
+    ),
     "axes alone": (["image", *["x", "y"] * 5], "no x and y"),
     "no picture": (pairs(), "no column is called image"),
     "no header": (["a.png", *map(str, INTERLEAVED)], "no column is called image"),

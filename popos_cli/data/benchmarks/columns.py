@@ -20,11 +20,13 @@ from .names import in_scheme_order, plain, wrong_count
 # What the column of the pictures is called, the likeliest first.
 _IMAGE = (
     "image", "image path", "image name", "image file", "file name", "filename", "file path", "filepath",
-    "file", "img", "path", "picture", "photo", "source",
+    "file", "img", "path", "picture", "photo", "source", "image id",
 )  # fmt: skip
 # x, y or v (visibility) that is no part of a word: x0, x_0, 0_x, left_eye_x, x_left_eye.
 _AXIS = re.compile(r"(?<![A-Za-z])[xyvXYV](?![A-Za-z])")
 _MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none")  # R, Excel, pandas, databases
+# In the name of a box's corner, which is no landmark: bbox_x, face_rect_x.
+_BOX = {"bbox", "box", "rect"}
 _HINT = (
     "The first line names the columns: image, then x0,y0,x1,y1,... or x_0,...,y_0,... or "
     "left_eye_x,left_eye_y,..."
@@ -122,20 +124,18 @@ def find_columns(header: list[str], scheme: Scheme, where: str) -> tuple[Columns
 def _choose(header: list[str], scheme: Scheme, where: str) -> _Set:
     """The one set of columns that holds the scheme's landmarks."""
     numbered, named = _sets(header, where)
-    whole = [(pattern, one) for pattern, one in numbered.items() if _is_whole(one)]
-    fitting = [(pattern, one) for pattern, one in whole if len(one["x"]) == scheme.landmarks]
-    for is_likelier in (_is_bare, str.islower):  # OpenFace has x_0 and, in millimetres, X_0
-        if len(fitting) > 1:
-            fitting = [pair for pair in fitting if is_likelier(pair[0])] or fitting
+    whole = [one for one in numbered.items() if _is_whole(one[1])]
+    words = [one for one in named.items() if _are_names(one[1], scheme)]
+    fitting, by_word = _likeliest(whole, scheme), _likeliest(words, scheme)
+    known = [one for one in by_word if one["x"].keys() == _own_names(scheme)]
+    # x1, y1, x2, y2 beside the names of two landmarks may be a box.
+    fitting = known or fitting + [one for one in by_word if _columns(one) not in map(_columns, fitting)]
     if len(fitting) > 1:
-        sets = some(header[min(one["x"].values())] for _, one in fitting)
+        sets = some(header[_columns(one)[0]] for one in fitting)
         raise PoposError(f"{where}: several sets of columns could be the landmarks: {sets}", "Leave one in.")
     if fitting:
-        return fitting[0][1]
-    if _are_names(named, scheme):
-        whole.append(("", named))
-        if len(named["x"]) == scheme.landmarks:
-            return named
+        return fitting[0]
+    whole += words
     if whole:
         most = max((one["x"] for _, one in whole), key=len)
         names = [name for name in most if isinstance(name, str)]
@@ -147,27 +147,43 @@ def _choose(header: list[str], scheme: Scheme, where: str) -> _Set:
     raise PoposError(f"{where}: {len(header)} columns, but {what}: {odd}", _HINT)
 
 
-def _sets(header: list[str], where: str) -> tuple[dict[str, _Set], _Set]:
+def _likeliest(sets: list[tuple[str, _Set]], scheme: Scheme) -> list[_Set]:
+    """Of the sets, by their patterns, those with as many landmarks as the scheme; of several the likelier."""
+    fitting = [pair for pair in sets if len(pair[1]["x"]) == scheme.landmarks]
+    for is_likelier in (_is_bare, str.islower):  # OpenFace has x_0 and, in millimetres, X_0
+        if len(fitting) > 1:
+            fitting = [pair for pair in fitting if is_likelier(pair[0])] or fitting
+    return [one for _, one in fitting]
+
+
+def _columns(one: _Set) -> list[int]:
+    return sorted(one["x"].values())
+
+
+def _sets(header: list[str], where: str) -> tuple[dict[str, _Set], dict[str, _Set]]:
     """Sets of columns that differ in their last number alone, by what they have in common (x_0 and y_0:
-    "x_#"; X_0: "X_#"); and the set of all whose names have words. Raises PoposError for a name twice."""
+    "x_#"; X_0: "X_#"); and those of all whose names have words, by "x" or "X". Raises PoposError for a name
+    twice."""
     numbered: dict[str, _Set] = {}
-    named: dict[bool, _Set] = {False: {}, True: {}}  # OpenFace has eye_lmk_x_0 and eye_lmk_X_0
+    named: dict[str, _Set] = {}  # OpenFace has eye_lmk_x_0 and eye_lmk_X_0
     for column, name in enumerate(header):
         name = re.sub(r"(?<=[a-z])(?=[XYV]$)", "_", name)  # leftEyeX
         if not (found := _AXIS.search(name)):
             continue
         axis, before, after = found[0].lower(), name[: found.start()], name[found.end() :]
         places: list[tuple[_Set, int | str]] = []
-        pattern = before + ("X" if found[0].isupper() else "x") + after
+        x = "X" if found[0].isupper() else "x"
+        pattern = before + x + after
         if number := re.search(r"\d{1,6}(?=\D*$)", pattern):
             common = f"{pattern[: number.start()]}#{pattern[number.end() :]}"
             places.append((numbered.setdefault(common, {}), int(number[0])))
-        if re.search("[A-Za-z]", before + after):
-            places.append((named[found[0].isupper()], plain(f"{before} {after}")))
+        word = plain(f"{before} {after}")
+        if re.search("[a-z]", word) and not _BOX & set(word.split()):
+            places.append((named.setdefault(x, {}), word))
         for one, key in places:
             if one.setdefault(axis, {}).setdefault(key, column) != column:
                 raise PoposError(f"{where}: two columns for the {axis} of one landmark: {shown(name)}", _HINT)
-    return numbered, max(named.values(), key=lambda one: len(one.get("x", ())))
+    return numbered, named
 
 
 def _is_even(one: _Set) -> bool:
@@ -200,5 +216,8 @@ def _are_names(named: _Set, scheme: Scheme) -> bool:
     if not _is_even(named):
         return False
     names = [str(name) for name in named["x"]]
-    own = {plain(name) for name in scheme.names}
-    return own == set(names) or len({re.sub(r"\d+", "", name) for name in names}) == len(names)
+    return _own_names(scheme) == set(names) or len({re.sub(r"\d+", "", name) for name in names}) == len(names)
+
+
+def _own_names(scheme: Scheme) -> set[str]:
+    return {plain(name) for name in scheme.names}
