@@ -50,7 +50,7 @@ def obtain(entry: Entry, no_network: bool = False, progress: Progress | None = N
 def _check_of(entry: Entry) -> Check:
     """What refuses a new file that is not what the entry is for."""
     if entry.kind == "face":
-        return read_info
+        return read_weights  # its tensors too: a pinned hash would keep a broken file for good
     return read_state if entry.kind == "backbone" else _check_detector
 
 

@@ -184,6 +184,17 @@ def test_an_error_page_is_not_taken_for_weights(home, host, ours, name, page):
         assert find_weights(url).read_bytes() == ours.read_bytes()
 
 
+def test_weights_with_broken_tensors_are_not_pinned(home, host, ours):
+    """Their metadata is right, so that the name would stay broken once the host has the right ones."""
+    data = ours.read_bytes()
+    url = host.serve("/w.safetensors", data[:-4000] + b"\xff" * 4000)
+    with pytest.raises(PoposError, match="NaN"):
+        find_weights(url)
+    assert not (home / "pins.json").exists()
+    host.serve("/w.safetensors", data)
+    assert find_weights(url).read_bytes() == data
+
+
 def test_a_checkpoint_of_another_network_is_not_pinned(home, host, foreign):
     file = io.BytesIO()
     torch.save({"fc.weight": torch.zeros(3, 3)}, file)
