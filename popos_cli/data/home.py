@@ -53,8 +53,9 @@ def home() -> Path:
         path.stat()
     except (PermissionError, RuntimeError):  # platformdirs': nobody's home
         return _NOWHERE
-    except OSError:  # not there: whoever writes says what is wrong
-        pass
+    except OSError as error:  # not there: whoever writes says what is wrong
+        if error.errno == errno.ENAMETOOLONG:  # which pathlib raises wherever it looks
+            return _NOWHERE
     locked_up = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
     return _NOWHERE if locked_up or str(path).startswith("~") else path
 

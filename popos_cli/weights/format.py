@@ -203,9 +203,10 @@ def read_info(path: Path) -> WeightsInfo:
         raise refuse_tensors(path, names)
     try:
         data = json.loads(metadata["popos"])
-        if isinstance(data, dict) and data.get("format", 0) > FORMAT:
+        version = data.get("format") if isinstance(data, dict) else None
+        if isinstance(version, int | float) and version > FORMAT:
             raise PoposError(
-                f"{path}: weight format {data['format']} is newer than this popos reads ({FORMAT})",
+                f"{path}: weight format {version} is newer than this popos reads ({FORMAT})",
                 "Upgrade popos.",
             )
         info = WeightsInfo.model_validate(data)
@@ -213,7 +214,8 @@ def read_info(path: Path) -> WeightsInfo:
         what = str(error)
         if isinstance(error, ValidationError):  # its own text has several lines and a link
             first = error.errors()[0]
-            what = ": ".join([".".join(map(str, first["loc"])), first["msg"]][not first["loc"] :])
+            words = first["msg"].removeprefix("Value error, ")
+            what = ": ".join([".".join(map(str, first["loc"])), words][not first["loc"] :])
         raise PoposError(
             f"{path}: its metadata does not describe weights that this popos can run: {what}",
             "Upgrade popos, or take the file from its source again.",

@@ -155,7 +155,7 @@ for case in sys.argv[1:]:
 
 @AS_NOBODY
 def test_without_a_home_that_can_be_reached_bundled_weights_are_found(tmp_path):
-    """Another user's home, with and without a folder of ours in it, and no home at all."""
+    """Another user's home, with and without a folder of ours in it, no home at all, and no possible name."""
     locked_up, working = tmp_path / "root", tmp_path / "here"
     for folder in (locked_up / ".local/share/popos", locked_up / "home", working):
         folder.mkdir(parents=True)
@@ -164,6 +164,7 @@ def test_without_a_home_that_can_be_reached_bundled_weights_are_found(tmp_path):
     cases = [
         f"POPOS_HOME={locked_up}", f"POPOS_HOME={locked_up / 'home'}", f"POPOS_HOME={locked_up / 'new'}",
         f"HOME={locked_up}", "POPOS_HOME=~/popos", "HOME=/nowhere/at/all", "",
+        f"POPOS_HOME=/{'a' * 300}",
     ]  # fmt: skip
     process = start(ANOTHER_USER, *cases, cwd=working, stderr=subprocess.PIPE, text=True)
     _, err = process.communicate()

@@ -132,6 +132,12 @@ def test_a_newer_format_is_refused(saved, info):
     assert "newer" in refusal(saved)
 
 
+@pytest.mark.parametrize("value", ["two", None, {}])
+def test_a_format_that_is_no_number_is_named(saved, info, value):
+    rewrite(saved, {**info.model_dump(), "format": value})
+    assert "format: Input should be a valid integer" in refusal(saved)
+
+
 @pytest.mark.parametrize(
     "change",
     [
