@@ -19,7 +19,7 @@ from ..data.batches import EvaluationBatches, TrainingBatches
 from ..data.crops import REGION, Crops, open_crops
 from ..data.dataset import FaceDataset
 from ..data.index import Index
-from ..errors import PoposError
+from ..errors import PoposError, UsageError
 from ..settings.differences import MACHINE
 from ..settings.presets import SIGMA
 from ..settings.schema import AUTO, ScheduleSettings, TrainSettings
@@ -67,8 +67,14 @@ def _cpu_has_bf16() -> bool:
 
 
 def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
-    """The metadata that this run's weights will carry; model and codec are built from it."""
+    """The metadata that this run's weights will carry; model and codec are built from it. Raises UsageError
+    for a sigma wider than the heatmap."""
     codec = settings.codec
+    if codec.sigma > settings.model.resolution:
+        raise UsageError(
+            f"codec.sigma = {codec.sigma:g}: wider than the heatmap of {settings.model.resolution} pixels",
+            "Leave it out: 0 is the width that suits the resolution.",
+        )
     builtin = SCHEMES.get(index.scheme.name) == index.scheme
     return WeightsInfo(
         resolution=settings.model.resolution,

@@ -85,6 +85,8 @@ def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
             "Name its scheme with --scheme, or none.",
         )
     resolution = _resolution(tensors, hints.resolution, source)
+    if hints.sigma and hints.sigma > resolution:
+        raise UsageError(f"--sigma {hints.sigma:g}: wider than the heatmap of {resolution} pixels")
     layout = "hrnet" if plain else "popos" if _is_popos(tensors, resolution) else "mmpose"
     if plain and _is_popos(tensors, resolution):
         raise PoposError(

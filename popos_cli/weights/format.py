@@ -104,6 +104,10 @@ class WeightsInfo(_Part):
         if self.image_size // self.resolution not in VARIANTS:
             sizes = ", ".join(str(self.image_size // stride) for stride in VARIANTS)
             raise ValueError(f"resolution {self.resolution} of a {self.image_size}-pixel crop is not {sizes}")
+        if self.codec.sigma > self.resolution:  # nearly flat: a fit would put points anywhere
+            raise ValueError(
+                f"codec.sigma {self.codec.sigma:g} is wider than a heatmap of {self.resolution} pixels"
+            )
         return self
 
     def landmark_scheme(self, where: str) -> Scheme:

@@ -172,7 +172,7 @@ NAN, INF, HUGE = float("nan"), float("inf"), 1e300
     "change",
     [
         *({"crop": {"padding": value}} for value in (0, -1.25, NAN, INF, HUGE, True, "1.25", None)),
-        *({"codec": {"sigma": value}} for value in (0, 1e-300, NAN, INF, 1e30, True, "2")),
+        *({"codec": {"sigma": value}} for value in (0, 1e-300, NAN, INF, 1e30, 65, True, "2")),
         *({"label_offset": value} for value in ([NAN, 0], [0, INF], [HUGE, 0], [1], [1, 2, 3], [True, 0])),
         *({"image_size": value} for value in (0, -256, 8192, 1 << 20, 1024, 16, 256.5, True)),
         *({"resolution": value} for value in (0, -4, 3, 6, 128, 256, 2, 4.5, True, 10**30)),
