@@ -12,6 +12,7 @@ from popos_cli.data.benchmarks.synthetic import prepare_synthetic
 from popos_cli.data.crops import cache_crops
 from popos_cli.engine.build import (
     autocast_dtype,
+    build_info,
     build_optimiser,
     evaluation_loader,
     faces_a_step,
@@ -27,8 +28,14 @@ from popos_cli.engine.build import (
 )
 from popos_cli.engine.flat import lay_out
 from popos_cli.engine.world import World
-from popos_cli.errors import PoposError
-from popos_cli.settings.schema import AugmentSettings, ModelSettings, ScheduleSettings, TrainSettings
+from popos_cli.errors import PoposError, UsageError
+from popos_cli.settings.schema import (
+    AugmentSettings,
+    CodecSettings,
+    ModelSettings,
+    ScheduleSettings,
+    TrainSettings,
+)
 
 
 def factor_at(steps_per_epoch=50, **schedule):
@@ -226,3 +233,18 @@ def test_loader_processes_use_opencv_on_one_core():
         assert cv2.getNumThreads() == before
     (batch,) = ordered_loader(Threads(), 0)
     assert set(batch["threads"].tolist()) == {before}
+
+
+@pytest.mark.parametrize(
+    ("resolution", "sigma", "right"), [(4, 4.0, True), (4, 4.5, False), (64, 65.0, False)]
+)
+def test_a_gaussian_wider_than_its_heatmap_is_refused(tmp_path, resolution, sigma, right):
+    index = prepare_synthetic(tmp_path / "faces", 2, SCHEMES["300w"], seed=0)
+    settings = TrainSettings(
+        dataset="synthetic", model=ModelSettings(resolution=resolution), codec=CodecSettings(sigma=sigma)
+    )
+    if right:
+        assert build_info(settings, index).codec.sigma == sigma
+    else:
+        with pytest.raises(UsageError, match="wider than the heatmap"):
+            build_info(settings, index)
