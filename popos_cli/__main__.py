@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-INTERRUPTED = 130  # a shell's code for Ctrl-C
+from .errors import INTERRUPTED
 
 
 def run() -> None:

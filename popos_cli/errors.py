@@ -16,6 +16,9 @@ def debugging() -> bool:
     return os.environ.get("POPOS_DEBUG") == "1"
 
 
+INTERRUPTED = 130  # exit code of a command, and of a worker of one, after Ctrl-C: a shell's
+
+
 class PoposError(Exception):
     """What went wrong and where; `hint` says what to do next. The command line exits with 1."""
 

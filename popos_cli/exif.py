@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from .headers import TIFF
+
 _ORIENTATION = 0x0112
-_TIFF = (b"II*\0", b"MM\0*")
 _Order = Literal["little", "big"]
 
 
@@ -24,7 +25,7 @@ def orientation(data: bytes) -> int:
 
 def without_orientation(data: bytes) -> bytes:
     """The file, but a TIFF says that it is upright: OpenCV turns others, whatever its flags say."""
-    tag = _tag(data) if data[:4] in _TIFF else None
+    tag = _tag(data) if data[:4] in TIFF else None
     return data[: tag[0]] + (1).to_bytes(2, tag[1]) + data[tag[0] + 2 :] if tag else data
 
 
@@ -45,7 +46,7 @@ def _in_avif(head: bytes) -> int:
 def _tag(data: bytes) -> tuple[int, _Order] | None:
     """Where the two bytes of the orientation are, and their order. EXIF data is a small TIFF file."""
     start = _exif(data)
-    if start is None or data[start : start + 4] not in _TIFF:
+    if start is None or data[start : start + 4] not in TIFF:
         return None
     order: _Order = "little" if data[start : start + 2] == b"II" else "big"
     entries = start + int.from_bytes(data[start + 4 : start + 8], order)
@@ -58,7 +59,7 @@ def _tag(data: bytes) -> tuple[int, _Order] | None:
 
 def _exif(data: bytes) -> int | None:
     """Where the EXIF data begin; None where there are none."""
-    if data[:4] in _TIFF:
+    if data[:4] in TIFF:
         return 0
     if data.startswith(b"\xff\xd8"):
         return _in_jpeg(data)

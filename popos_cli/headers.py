@@ -73,7 +73,7 @@ def examine(data: bytes) -> tuple[int, bool]:
             return _product(data, 18, "<HH" if data[14] == 12 else "<ii"), False
         if data[8:12] == b"WEBP":
             return _webp_pixels(data), len(data) < 8 + int.from_bytes(data[4:8], "little")
-        if data.startswith(_TIFF):
+        if data.startswith(TIFF):
             tags = _tiff_tags(data)
             return tags.get(256, 1) * tags.get(257, 1), False
         # JPEG 2000; AVIF, which has a size for the whole, and for each tile, and for a thumbnail
@@ -131,7 +131,7 @@ def _webp_pixels(data: bytes) -> int:
     return int((width & 0x3FFF) * (height & 0x3FFF))
 
 
-_TIFF = (b"II*\0", b"MM\0*")
+TIFF = (b"II*\0", b"MM\0*")
 
 
 def _tiff_tags(data: bytes) -> dict[int, int]:
@@ -150,7 +150,7 @@ def raw_tiff(data: bytes) -> str | None:
     """What a TIFF is whose first page, which is what OpenCV reads, is not the picture: cameras' raw files
     begin with a thumbnail of 160 pixels or so, or with what the sensor saw."""
     try:
-        tags = _tiff_tags(data) if data.startswith(_TIFF) else {}
+        tags = _tiff_tags(data) if data.startswith(TIFF) else {}
     except struct.error:
         return None
     if 50706 in tags or tags.get(262) in (32803, 34892):  # DNG's version; values of a sensor

@@ -6,22 +6,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from turns import TAG, TURNS
 
 from popos_cli.exif import orientation, without_orientation
 from popos_cli.sources import exif_orientation, read_image
 
-TAG = 0x0112
-# What a viewer makes of the stored pixels, by orientation.
-TURNS = {
-    1: lambda p: p,
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.swapaxes(0, 1),
-    6: lambda p: np.rot90(p, -1),
-    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
-    8: lambda p: np.rot90(p),
-}
 ENDINGS = ("png", "webp", "tif", "jpg", "avif")
 
 

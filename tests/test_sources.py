@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from turns import TAG, TURNS
 
 from popos_cli.errors import PoposError, UsageError
 from popos_cli.sources import SUFFIXES, expand, read_image
-
-ORIENTATION = 0x0112  # EXIF tag
 
 
 @pytest.fixture
@@ -36,23 +35,10 @@ def refusal(path):
     return message
 
 
-# What the stored pixels need so that a person sees them as they are.
-TURNS = {
-    1: lambda p: p,
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.swapaxes(0, 1),
-    6: lambda p: np.rot90(p, -1),
-    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
-    8: lambda p: np.rot90(p),
-}
-
-
 @pytest.mark.parametrize("orientation", TURNS)
 def test_exif_orientation_is_applied_only_upright(tmp_path, quarters, orientation):
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[TAG] = orientation
     path = tmp_path / "turned.jpg"
     Image.fromarray(quarters).save(path, quality=95, subsampling=0, exif=exif)
     stored, seen = read_image(path, upright=False), read_image(path, upright=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import PoposError, UsageError, debugging
+from ..errors import INTERRUPTED, PoposError, UsageError, debugging
 from . import (
     bench,
     calibrate,
@@ -36,8 +36,6 @@ app = typer.Typer(
     epilog="Examples:  popos predict photo.jpg   |   popos predict photos/ --json   |   "
     "popos prepare-data custom my_faces/ --scheme 300w   |   popos train --dataset my_faces",
 )
-
-INTERRUPTED = 130  # a shell's code for Ctrl-C
 
 COMMANDS: tuple[tuple[Callable[..., Any], str, tuple[str, ...], str], ...] = (
     (prepare.prepare_data, "prepare-data", ("prepare",), prepare.EXAMPLES),

@@ -18,12 +18,11 @@ from datetime import timedelta
 from typing import Any
 
 from ..data.home import scratch_folder
-from ..errors import PoposError, UsageError, debugging
+from ..errors import INTERRUPTED, PoposError, UsageError, debugging
 from .interrupt import ignore_interrupts
 from .world import DEBUG, MEET, joined, report_failure
 
 ANSWER = 10  # seconds for a rendezvous store to answer in
-INTERRUPTED = 130  # a worker's exit code for Ctrl-C
 
 
 @dataclass(frozen=True)

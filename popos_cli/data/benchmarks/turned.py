@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ...core.geometry import Floats
 
-ORIENTATIONS = ("stored", "upright")
 # Orientation 5 to 8: width and height change places.
 _SIDEWAYS = 5
 
