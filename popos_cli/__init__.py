@@ -10,13 +10,13 @@ __all__ = ["Codec", "Face", "Predictor", "load"]
 
 if TYPE_CHECKING:
     from .core.codec import Codec
-    from .engine.predict import Face, Predictor
+    from .predict.predictor import Face, Predictor
     from .weights.find import load
 
 _HOMES = {
     "Codec": ".core.codec",
-    "Face": ".engine.predict",
-    "Predictor": ".engine.predict",
+    "Face": ".predict.predictor",
+    "Predictor": ".predict.predictor",
     "load": ".weights.find",
 }
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from popos_cli.engine.interrupt import Stopped, held_interrupts
-from popos_cli.engine.launch import Workers, launch
-from popos_cli.engine.world import joined, restarts
 from popos_cli.errors import PoposError
+from popos_cli.processes.interrupt import Stopped, held_interrupts
+from popos_cli.processes.launch import Workers, launch
+from popos_cli.processes.world import joined, restarts
 
 
 def agree(world):

@@ -35,9 +35,9 @@ def decoders(
     """Errors of every decoder on synthetic heatmaps with known defects, in crop pixels of a
     256-pixel crop, beside the Cramer-Rao bound; and its time, for a batch of 64 faces of 68 points.
     """
+    from ..bench.trials import DEFECTS
     from ..core.decoders import DECODERS
-    from ..core.trials import DEFECTS
-    from ..settings.schema import RESOLUTIONS
+    from ..train.settings import RESOLUTIONS
 
     for name in decoder or []:
         one_of(name, tuple(DECODERS), "decoder")
@@ -45,8 +45,8 @@ def decoders(
         one_of(str(size), tuple(map(str, RESOLUTIONS)), "resolution")
     import torch
 
-    from ..engine.bench import bench_decoders
-    from ..weights.find import pick_inference_device
+    from ..bench.decoders import bench_decoders
+    from ..core.device import pick_inference_device
 
     torch.set_num_threads(threads)
     torch_device = pick_inference_device(device)
@@ -89,11 +89,11 @@ def data(
     """
     import torch
 
+    from ..bench.data import bench_data
+    from ..core.device import pick_inference_device
     from ..data.augment import Augment
     from ..data.index import read_index
-    from ..engine.bench_data import bench_data
-    from ..settings.schema import AugmentSettings
-    from ..weights.find import pick_inference_device
+    from ..train.settings import AugmentSettings
 
     torch_device = pick_inference_device(device)
     index = read_index(dataset) if dataset else None
@@ -149,11 +149,11 @@ def training(
     in memory. Takes the dataset's crop cache where there is one, and a minute or two; trains nothing
     that is kept.
     """
+    from ..bench.training import bench_training
     from ..data.index import read_index
-    from ..engine.autobatch import fitting_batch, with_batch_size
-    from ..engine.bench_training import bench_training
-    from ..settings.load import load_train_settings
-    from ..settings.schema import AUTO
+    from ..train.autobatch import fitting_batch, with_batch_size
+    from ..train.load import load_train_settings
+    from ..train.settings import AUTO
 
     flags = {"gpus": gpus, "model": {"resolution": resolution}, "schedule": {"batch_size": batch_size}}
     settings = load_train_settings(dataset, None, set_ or [], flags)

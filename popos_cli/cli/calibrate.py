@@ -34,8 +34,9 @@ def calibrate(
     faces where it has none), clean and degraded. For weights of an own scheme that do not say so, also
     measure where its landmarks lie in a detector's box. Training does both by itself.
     """
+    from ..core.device import pick_inference_device
     from ..data.index import read_index
-    from ..weights.find import find_weights, pick_inference_device, scheme_mismatch
+    from ..weights.find import find_weights, scheme_mismatch
     from ..weights.format import read_info
 
     torch_device = pick_inference_device(device)
@@ -59,8 +60,8 @@ def calibrate(
 def measured_crop(index: Index, info: WeightsInfo) -> CropInfo:
     """The crop of weights that are trained on this dataset's squares, with what detectors find of its
     training faces."""
-    from ..engine.detections import FACES, measure_crop
-    from ..weights.detectors import detectors_here
+    from ..evaluate.detections import FACES, measure_crop
+    from ..predict.detect import detectors_here
 
     faces = index.of_split("train" if "train" in index.splits else index.splits[0])
     detectors = detectors_here()
@@ -78,8 +79,8 @@ def calibrate_file(
     source: Path, target: Path, index: Index, device: torch.device, workers: int, crop: CropInfo | None
 ) -> int:
     """Calibrate a weight file under a progress bar, and give it `crop`; returns the number of faces."""
-    from ..engine.calibrate import calibrate as fit
-    from ..engine.calibrate import pictures
+    from ..evaluate.calibrate import calibrate as fit
+    from ..evaluate.calibrate import pictures
 
     faces = index.validation()
     with console.progress_bar("calibrating the uncertainty") as (bar, task):

@@ -28,8 +28,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ..core.text import printable
 from ..errors import PoposError, debugging
+from ..text import printable
 from .failures import explained
 
 _NUMBER = re.compile(r"-$|[-+±]?[\d.]+(?!\w)")  # "300w" is a name

@@ -99,7 +99,7 @@ def _datasets_and_weights() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, str]:
-    from ..data.home import home
+    from ..home import home
 
     hub = os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface")
     return {"popos_home": str(home()), "hub": hub}

@@ -16,11 +16,11 @@ from .failures import explained
 from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
 
 if TYPE_CHECKING:
-    from ..engine.choose import Job, Resolution
-    from ..engine.launch import Workers
-    from ..engine.results import Conditions, Detected
-    from ..engine.world import World
-    from ..report.evaluated import Evaluated
+    from ..evaluate.choose import Job, Resolution
+    from ..evaluate.evaluated import Evaluated
+    from ..evaluate.results import Conditions, Detected
+    from ..processes.launch import Workers
+    from ..processes.world import World
 
     Measure = Callable[[Job, dict[str, Detected]], list[Evaluated]]
 
@@ -93,11 +93,11 @@ def evaluate(
     the others are still done, and the exit code is 1. The run folder gets report.html and all that is in it.
     """
     size = _check(resolution, decoder or [], split, averaging, boxes, detector, threshold)
-    from ..engine.choose import choose_jobs
-    from ..engine.results import Conditions
-    from ..weights.find import pick_inference_device
+    from ..core.device import pick_inference_device
+    from ..evaluate.choose import choose_jobs
+    from ..evaluate.results import Conditions
+    from ..home import refuse_taken
     from . import evaluation_report  # noqa: F401  (a package that does not import shows before the work)
-    from .runs import refuse_taken
 
     refuse_taken(out)
     share = _sharing(device, gpus, processes)
@@ -147,8 +147,8 @@ def _report(
 ) -> None:  # fmt: skip
     """Print the figures, and write them to a new run folder. Raises typer.Exit where anything failed."""
     from .. import __version__
+    from ..home import new_run_folder
     from .evaluation_report import print_results, write_run
-    from .runs import new_run_folder
 
     evaluated_from = [{**_named(job), "weights": job.label, "file": str(job.path)} for job in jobs]
     failed = [f"{f['dataset']} {f['split']}, {f['weights']}: {f['message']}" for f in failures]
@@ -192,8 +192,8 @@ def _check(
     """Raises UsageError for a value that there is not; returns the resolution."""
     from ..core.decoders import DECODERS
     from ..data.index import SPLITS
-    from ..detect import DETECTORS
-    from ..settings.schema import RESOLUTIONS
+    from ..predict.detect import DETECTORS
+    from ..train.settings import RESOLUTIONS
 
     for name in decoders:
         one_of(name, tuple(DECODERS), "decoder")
@@ -218,7 +218,7 @@ def _check(
 
 
 def _detect(job: Job, detector: str) -> Detected:
-    from ..engine.results import detect_faces
+    from ..evaluate.results import detect_faces
 
     with console.progress_bar(f"finding faces of {job.index.name}") as (bar, task):
         bar.update(task, total=len(job.index))
@@ -227,8 +227,8 @@ def _detect(job: Job, detector: str) -> Detected:
 
 def _sharing(device: str | None, gpus: int | None, processes: int | None) -> Workers | None:
     """The processes to start; None where this one does it alone. Raises UsageError or PoposError."""
-    from ..engine.build import pick_device
-    from ..engine.launch import Workers
+    from ..core.device import pick_device
+    from ..processes.launch import Workers
 
     given = [
         name for name, value in [("--device", device), ("--gpus", gpus), ("--processes", processes)] if value
@@ -245,8 +245,8 @@ def _measure(
     detector: str, workers: int, job: Job, found: dict[str, Detected],
 ) -> list[Evaluated]:  # fmt: skip
     """One job's results, by this process or by those that it starts."""
-    from ..engine.launch import launch
-    from ..engine.world import ALONE
+    from ..processes.launch import launch
+    from ..processes.world import ALONE
 
     if conditions.boxes == "detector" and job.index.name not in found:
         found[job.index.name] = _detect(job, detector)
@@ -256,7 +256,7 @@ def _measure(
 
 def share_evaluation(world: World, gpus: int | None, *given: Any) -> list[Evaluated]:
     """One process's part; the first shows it, and all have the outcome."""
-    from ..engine.build import pick_device
+    from ..core.device import pick_device
 
     return _evaluate(world, pick_device(gpus or 0, world.local_rank), *given)
 
@@ -265,7 +265,7 @@ def _evaluate(
     world: World, device: Any, job: Job, decoders: list[str], conditions: Conditions,
     detected: Detected | None, workers: int,
 ) -> list[Evaluated]:  # fmt: skip
-    from ..engine.results import evaluate_job
+    from ..evaluate.results import evaluate_job
 
     title = f"evaluating {job.index.name}, R={job.info.resolution}"
     with _shown(world, title, len(job.index)) as advance:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.home import write_json
-from ..report.evaluated import Evaluated
-from ..report.gallery import worst_faces
-from ..report.html import write_html
-from ..report.plots import save_ced
-from ..report.published import compared
-from ..report.sheet import save_picture
-from ..report.tables import write_per_face
+from ..data.pictures import save_picture
+from ..evaluate.evaluated import Evaluated
+from ..evaluate.gallery import worst_faces
+from ..evaluate.plots import save_ced
+from ..evaluate.published import compared
+from ..evaluate.report import write_html
+from ..evaluate.tables import write_per_face
+from ..home import write_json
 from . import console
 
 

@@ -123,7 +123,7 @@ def _place(name: str) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    from ..data.home import replacing
+    from ..home import replacing
 
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)

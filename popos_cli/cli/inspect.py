@@ -13,8 +13,8 @@ from .options import JSON, one_of
 if TYPE_CHECKING:
     from ..core.schemes import Scheme
     from ..data.index import Index
-    from ..report.sheet import Picture
-    from ..settings.schema import TrainSettings
+    from ..data.pictures import Picture
+    from ..train.settings import TrainSettings
 
 EXAMPLES = (
     "Examples:  popos inspect 300w   |   popos inspect my_faces --set augment.flip=1   |   "
@@ -47,23 +47,23 @@ def inspect(
     mirrored, and two close looks. Settings as in popos train.
     """
     from ..data.index import SPLITS
-    from ..settings.load import load_train_settings
+    from ..train.load import load_train_settings
 
     if split is not None:
         one_of(split, SPLITS, "split")
     settings = load_train_settings(dataset, config, set_ or [], {})
     from ..data.index import read_index
     from ..data.stamps import check_pictures
-    from .runs import new_run_folder, refuse_taken
+    from ..home import new_run_folder, refuse_taken
 
     refuse_taken(out)
     index = read_index(dataset)
     if split is not None:
         index = index.of_split(split)
     check_pictures(index)
-    from ..report.histograms import save_histograms
-    from ..report.inspect import describe
-    from ..report.sheet import save_picture
+    from ..data.pictures import save_picture
+    from ..inspect.describe import describe
+    from ..inspect.histograms import save_histograms
 
     report = describe(index)
     shown = split or ("train" if "train" in index.splits else index.splits[0])
@@ -86,9 +86,9 @@ def inspect(
 
 def _draw(settings: TrainSettings, index: Index, faces: int, seed: int) -> Picture:
     """The sheet of some of the index's faces."""
-    from ..engine.build import augmented_faces, build_info, plain_faces
-    from ..engine.inspect import look_at
-    from ..report.samples import draw_faces, spread
+    from ..inspect.augmented import look_at
+    from ..inspect.samples import draw_faces, spread
+    from ..train.build import augmented_faces, build_info, plain_faces
 
     codec = build_info(settings, index).build_codec()
     plain, augmented = plain_faces(settings, index, codec), augmented_faces(settings, index, codec)
@@ -103,7 +103,7 @@ def _draw(settings: TrainSettings, index: Index, faces: int, seed: int) -> Pictu
 
 
 def _print(report: dict[str, Any], scheme: Scheme) -> None:
-    from ..report.inspect import mirror_remarks
+    from ..inspect.describe import mirror_remarks
 
     rows = []
     for split, part in report["splits"].items():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..core.schemes import Scheme
-    from ..engine.predict import Face, Predictor
+    from ..predict.predictor import Face, Predictor
 
 EXAMPLES = (
     "Examples:  popos predict photo.jpg   |   popos predict photos/ --out found   |   "
@@ -60,19 +60,20 @@ def predict(
     Coordinates are 0-based pixels of the picture as a person sees it (EXIF orientation applied).
     An unreadable picture is reported, the others are still done, and the exit code is 1.
     """
-    from ..detect import DETECTORS
+    from ..predict.detect import DETECTORS
 
     one_of(detector, ("auto", *DETECTORS), "detector")
     boxes = [parse_box(text) for text in box or []]
     if boxes and whole_image:
         raise UsageError("--box and --whole-image exclude each other")
-    from ..sources import expand, max_pixels
+    from ..data.pictures import max_pixels
+    from ..predict.sources import expand
 
     max_pixels()  # a wrong setting is found now
     paths = expand(sources)
     if boxes and len(paths) != 1:
         raise UsageError(f"--box is for one picture, but {len(paths)} were named")
-    from ..engine.predict import Predictor
+    from ..predict.predictor import Predictor
 
     warnings.simplefilter("ignore", PoposWarning)  # this command says it itself, once
     predictor = Predictor(weights, device, detector, flip_test)
@@ -118,8 +119,8 @@ def _faces(
     path: Path, predictor: Predictor, whole_image: bool, boxes: list[tuple[float, float, float, float]]
 ) -> tuple[NDArray[np.uint8], list[Face]]:
     """The picture and the faces in it. Raises PoposError also for boxes that are not in it."""
-    from ..engine.predict import whole_image_box
-    from ..sources import read_image
+    from ..data.pictures import read_image
+    from ..predict.predictor import whole_image_box
 
     image = read_image(path, upright=True)
     given = whole_image_box(image, predictor.info.crop.padding) if whole_image else boxes or None
@@ -172,7 +173,7 @@ def _shortened(stem: str) -> str:
 
 def _is_anothers(folder: Path, name: str) -> bool:
     """Whether files of this name are there that `popos predict` did not write."""
-    from ..sources import OVERLAY, written_by_predict
+    from ..predict.sources import OVERLAY, written_by_predict
 
     document = folder / f"{name}.json"
     there = document.exists() or (folder / f"{name}{OVERLAY}").exists()
@@ -183,10 +184,10 @@ def _write(
     folder: Path, name: str, image: NDArray[np.uint8], faces: list[Face], scheme: Scheme,
     report: dict[str, Any],
 ) -> None:  # fmt: skip
-    from ..data.home import write_json
-    from ..report.overlay import draw_box, draw_points
-    from ..report.sheet import save_picture
-    from ..sources import OVERLAY
+    from ..data.pictures import save_picture
+    from ..home import write_json
+    from ..predict.overlay import draw_box, draw_points
+    from ..predict.sources import OVERLAY
 
     write_json(folder / f"{name}.json", report)
     canvas = image.copy()

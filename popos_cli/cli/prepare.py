@@ -150,7 +150,7 @@ def prepare_data(
             val_fraction=val_fraction, seed=seed, upright=orientation == "upright",
         )  # fmt: skip
     elif dataset == "synthetic":
-        from ..data.benchmarks.synthetic import prepare_synthetic
+        from ..prepare.synthetic import prepare_synthetic
 
         index = prepare_synthetic(root, count, find_scheme(scheme or "300w"), seed or 0, label, share)
     else:
@@ -183,9 +183,9 @@ def _keep(
     index: Index, root: Path, command: str, force: bool = False, crop_format: str | None = None
 ) -> tuple[Index, Path, Path | None]:
     """Write the index, and crops in a format, to POPOS_HOME: the index as written, its file, the crops."""
-    from ..data.home import remember
     from ..data.index import write_index
     from ..data.stamps import stamped
+    from ..home import remember
 
     notes = {**index.notes, "prepared_from": str(root.resolve()), "command": command}
     index = stamped(replace(index, notes=notes))
@@ -204,7 +204,7 @@ def _import_benchmark(
 
     val_fraction None: `BENCHMARK_VALIDATION`.
     """
-    from ..data.benchmarks.assemble import build_index, check_counts, find_labels, told_missing
+    from ..prepare.assemble import build_index, check_counts, find_labels, told_missing
 
     console.note(f"reading {dataset} below {root}")  # COCO-WholeBody has 3 GB of labels
     labels, counts = find_labels(
@@ -249,7 +249,7 @@ def _name_bad(rows: list[Any], prefix: str = "") -> None:
 
 def prepare_remembered(dataset: str) -> bool:
     """Prepare a benchmark from a root that an earlier prepare-data was given, if one holds all of it."""
-    from ..data.home import remembered
+    from ..home import remembered
 
     if dataset not in BENCHMARKS:
         return False
@@ -279,7 +279,7 @@ def _import_custom(
     root: Path, scheme: Scheme, name: str, skip_bad: bool, options: dict[str, Any]
 ) -> tuple[Index, list[Any]]:
     """The good faces and the bad rows, the first of which are named on stderr. Raises PoposError."""
-    from ..data.benchmarks.custom import prepare_custom
+    from ..prepare.custom import prepare_custom
 
     with console.progress_bar("checking pictures") as (bar, task):
         index, bad, remarks = prepare_custom(
@@ -305,7 +305,7 @@ def _import_custom(
 
 
 def _report(index: Index, path: Path, crops: Path | None, skipped: int, json: bool) -> None:
-    from ..report.inspect import mirror, mirror_remarks
+    from ..inspect.describe import mirror, mirror_remarks
 
     for line in mirror_remarks(mirror(index), index.scheme):
         console.note(line)

@@ -12,7 +12,7 @@ from . import console
 from .options import JSON
 
 if TYPE_CHECKING:
-    from ..settings.schema import TrainSettings
+    from ..train.settings import TrainSettings
 
 EXAMPLES = (
     "Examples:  popos train --dataset my_faces --resolution 16   |   popos train --gpus 4 --dataset wflw "
@@ -70,7 +70,7 @@ def train(
     then flags; the later wins. Ctrl-C saves; --resume goes on from there, or from the last checkpoint
     of a run that was killed. Under torchrun or srun it joins their processes.
     """
-    from ..settings.load import dump_toml, load_train_settings
+    from ..train.load import dump_toml, load_train_settings
 
     if resume:
         clashing = {
@@ -115,7 +115,7 @@ def _check_packages(settings: TrainSettings) -> None:
     # A pair of torch and torchvision that does not match must show, too.
     import torchvision.transforms.v2  # noqa: F401
 
-    from ..engine.runlog import check_tensorboard
+    from ..train.runlog import check_tensorboard
 
     if settings.tensorboard:
         check_tensorboard()

@@ -12,33 +12,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.home import remember
+from ..core.device import pick_device
 from ..data.index import Index, prepared_names, read_index
 from ..data.stamps import check_pictures
-from ..engine.autobatch import fitting_batch, with_batch_size
-from ..engine.build import (
-    build_info,
-    faces_a_step,
-    loader_processes,
-    pick_device,
-    scaled_rate,
-    training_crops,
-)
-from ..engine.checkpoint import has_state
-from ..engine.launch import Workers, launch, parse_endpoint
-from ..engine.runlog import Silent, read_rows, write_settings
-from ..engine.train import fit
-from ..engine.world import ALONE, World, joined, report_failure, restarts, surroundings
 from ..errors import PoposError, UsageError
-from ..report.inspect import mirror, mirror_remarks
-from ..report.plots import save_training_curves
-from ..settings.differences import as_diff, differences
-from ..settings.schema import AUTO, TrainSettings
+from ..evaluate.plots import save_training_curves
+from ..home import new_run_folder, remember
+from ..inspect.describe import mirror, mirror_remarks
+from ..processes.launch import Workers, launch, parse_endpoint
+from ..processes.world import ALONE, World, joined, report_failure, restarts, surroundings
+from ..train.autobatch import fitting_batch, with_batch_size
+from ..train.build import build_info, faces_a_step, loader_processes, scaled_rate, training_crops
+from ..train.checkpoint import has_state
+from ..train.differences import as_diff, differences
+from ..train.runlog import Silent, read_rows, write_settings
+from ..train.settings import AUTO, TrainSettings
+from ..train.trainer import fit
 from ..weights.find import initial_state
 from . import console
 from .calibrate import calibrate_file, measured_crop
 from .prepare import prepare_remembered
-from .runs import new_run_folder
 from .training_bar import training_bar
 
 NAMED = 5  # rows that a message names

@@ -21,7 +21,7 @@ from rich.text import Text
 from . import console
 
 if TYPE_CHECKING:
-    from ..engine.runlog import Meter
+    from ..train.runlog import Meter
 
 WAITING = 0.1  # share of waiting for data from which an epoch's line names it
 

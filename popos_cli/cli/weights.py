@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.text import printable
 from ..errors import PoposError, UsageError, debugging
+from ..text import printable
 from . import console
 from .options import JSON, one_of
 

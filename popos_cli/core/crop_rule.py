@@ -43,6 +43,10 @@ class CropRule:
 
 SAME = CropRule((0.0, 0.0), 1.0)
 
+# From a detector's box to the tight square around 300W's 68 points; `predict/detect.py` says how measured.
+# (The size of Haar's square boxes is their width.)
+RULES = {"haar": CropRule((0.0, 0.165), 0.89), "yunet": CropRule((0.0, 0.158), 0.946)}
+
 # What weights are taken to be trained on whose file does not say: squares about the tight square of their
 # own landmarks. COFW and AFLW come with boxes, wider than the points and, in AFLW, reaching to the forehead;
 # from the two faces of each that mmpose publishes as test data (side 1.11 and 1.15; 1.23 and 1.31).

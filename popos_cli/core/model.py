@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from .hrnet import Fusion, HRNet, StemNorm
 
+IMAGE_SIZE = 256  # crop side, pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..core.geometry import Floats
+from ..core.inference import CACHED, to_model_input
 
 # A look: factors of brightness, contrast and saturation (0 is grey); the width in pixels that the picture
 # is brought down to before it is enlarged again; the standard deviation of a Gaussian blur in pixels;
@@ -107,6 +109,16 @@ def soften(image: NDArray[np.uint8], look: NDArray[np.float32]) -> NDArray[np.ui
         _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, int(quality)))
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[assignment]
     return image
+
+
+def to_training_input(images: Tensor, device: torch.device, look: Tensor) -> Tensor:
+    """`to_model_input` with the colours of each picture's `look` (N, 6)."""
+    result = to_model_input(images, device)
+    size = len(result) if device.type == "cuda" else CACHED
+    for start in range(0, len(result), size):
+        part = slice(start, start + size)
+        result[part] = apply_colours(result[part], look[part])
+    return result
 
 
 def apply_colours(images: Tensor, look: Tensor) -> Tensor:

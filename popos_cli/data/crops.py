@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from ..core.geometry import Floats, crop_matrix, invert, warp
 from ..errors import PoposError
-from ..sources import read_bgr
-from .home import clear_leftovers, home, locked, replacing
+from ..home import clear_leftovers, home, locked, replacing
 from .index import Index
+from .pictures import read_bgr
 from .stamps import check_pictures
 
 # Part of every name: a change here makes all caches stale.

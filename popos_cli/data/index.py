@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES, Scheme
 from ..errors import PoposError, UsageError, did_you_mean
-from ..sources import read_bgr
-from .home import clear_leftovers, datasets_folder, locked, replacing
+from ..home import clear_leftovers, datasets_folder, locked, replacing
+from .pictures import read_bgr
 from .stamps import is_changed
 
 FORMAT = 1

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.schemes import SCHEMES
-from ..data.home import home, weights_folder
 from ..errors import PoposError, UsageError
+from ..home import home, weights_folder
 from .hub import parse_address
 
 _log = logging.getLogger(__name__)

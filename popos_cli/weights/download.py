@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..data.home import home, locked, read_or_set_aside, write_json
 from ..errors import PoposError, UsageError
+from ..home import home, locked, read_or_set_aside, write_json
 from . import hub, urls
 from .catalog import Entry
 from .network import offline, switched_off

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from ..core.codec import Codec
 from ..core.model import Landmarker
-from ..data.home import remembered
 from ..data.index import Index
 from ..errors import PoposError, UsageError, did_you_mean
+from ..home import remembered
 from .catalog import KINDS, Entry, converted_file, entry_of, load_catalog
 from .download import Check, as_entry, fetch, file_name, find_here, pinned_sources, short_hash
 from .format import WeightsInfo, read_info, read_state, read_weights
@@ -254,17 +253,3 @@ def initial_state(init: str, model: Landmarker) -> tuple[dict[str, Tensor] | Non
     if not any(name.startswith("backbone.") for name in shared):
         raise PoposError(f"{path}: none of its tensors fits HRNet-W18")
     return shared, f"starting from {path} ({len(shared)} of {len(wanted)} tensors)"
-
-
-def pick_inference_device(name: str | None) -> torch.device:
-    """None: a GPU if there is one, else the CPU. Raises UsageError for a device that is not here."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise UsageError(
-            f"device {name!r} cannot be used here", "Use cpu, or cuda where torch sees a GPU."
-        ) from None
-    return device

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..core.codec import SIGMAS
 from ..core.decoders import DECODERS
 from ..core.hrnet import CHANNELS, VARIANTS
+from ..core.model import IMAGE_SIZE
 from ..core.schemes import SCHEMES, Scheme, find_scheme
 from ..errors import PoposError, UsageError, did_you_mean
 from .catalog import Entry, load_catalog
@@ -27,7 +28,6 @@ from .hub import sha256 as hash_of
 from .layouts import FIRST_BRANCH, NEEDED, describe, find_network
 from .pickles import read_checkpoint
 
-IMAGE_SIZE = 256
 BY_TRIPLES = (64, 32, 16, 8, 4)  # POPoS: resolution by the number of its unused downscaling layers
 
 UNUSED = re.compile(r"backbone\.(conv[34]|transition[23]|stage[34])\.|downscale_layer\.")

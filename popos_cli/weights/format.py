@@ -14,14 +14,13 @@ from safetensors.torch import save
 
 from ..core.calibration import Calibration
 from ..core.codec import Codec
-from ..core.crop_rule import FROM_300W, FROM_LANDMARKS, SAME, CropRule
+from ..core.crop_rule import FROM_300W, FROM_LANDMARKS, RULES, SAME, CropRule
 from ..core.geometry import Alignment
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
-from ..data.home import replacing
-from ..detect import RULES
 from ..errors import PoposError, UsageError
+from ..home import replacing
 from .recognise import refuse_file, refuse_tensors
 
 FORMAT = 1

@@ -3,7 +3,7 @@ import torch
 from rich.progress import Progress
 
 from popos_cli.cli.training_bar import TrainingBar
-from popos_cli.engine.runlog import Meter
+from popos_cli.train.runlog import Meter
 
 
 @pytest.fixture

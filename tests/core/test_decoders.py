@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from popos_cli.bench.trials import cramer_rao
 from popos_cli.core.codec import Codec
 from popos_cli.core.decoders import DECODERS, multilateration
 from popos_cli.core.decoders.gaussian_fit import assess, locate, refine
-from popos_cli.core.trials import cramer_rao
 
 SIGMA = 2.0
 SIZES = [64, 32, 16, 8, 4]

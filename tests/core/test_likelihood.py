@@ -4,11 +4,11 @@ flat maps, torch.compile, gradients."""
 import pytest
 import torch
 
+from popos_cli.bench.trials import NOISE, cramer_rao, draw_points, make_maps, mean_length
 from popos_cli.core.calibration import Calibration
 from popos_cli.core.codec import Codec
 from popos_cli.core.decoders import DECODERS, likelihood
 from popos_cli.core.decoders.peak import peak
-from popos_cli.core.trials import NOISE, cramer_rao, draw_points, make_maps, mean_length
 
 SIZES = [64, 32, 16, 8, 4]
 

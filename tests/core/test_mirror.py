@@ -7,7 +7,7 @@ import pytest
 
 from popos_cli.core.mirror import check_mirror
 from popos_cli.core.schemes import SCHEMES, W300, Scheme
-from popos_cli.data.benchmarks.synthetic_face import canonical_points
+from popos_cli.prepare.synthetic_face import canonical_points
 
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
 FIVE = Scheme("five", 5, {}, frozenset(), ((0, 1), (3, 4)), (0, 1))

@@ -10,8 +10,8 @@ import pytest
 import tomli_w
 
 from popos_cli.core.schemes import AFLW, COFW, SCHEMES, W300, WFLW, Scheme, find_scheme
-from popos_cli.data.benchmarks.synthetic_face import canonical_points
 from popos_cli.errors import UsageError
+from popos_cli.prepare.synthetic_face import canonical_points
 
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
 

@@ -605,7 +605,7 @@ def test_a_bug_of_ours_says_so(popos, monkeypatch, astronaut):
     def broken(*arguments):
         raise ZeroDivisionError("one line\nand another")
 
-    monkeypatch.setattr("popos_cli.engine.predict.Predictor.__call__", broken)
+    monkeypatch.setattr("popos_cli.predict.predictor.Predictor.__call__", broken)
     result = popos("predict", astronaut)
     assert result.code == 1
     (line,) = result.errors

@@ -14,8 +14,8 @@ from trees import aflw, coco, cofw, w300, wflw
 from trees.converted import encoded, write_hrnet, write_mmpose
 
 from popos_cli.core.geometry import tight_square
-from popos_cli.data.benchmarks.protocol import BENCHMARKS
 from popos_cli.data.index import index_path, read_index
+from popos_cli.prepare.protocol import BENCHMARKS
 
 PARTIAL = "--allow-partial"
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from popos_cli import load
+from popos_cli.weights.find import load
 from popos_cli.weights.format import read_info, replace_info
 
 

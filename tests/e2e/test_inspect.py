@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from popos_cli.core.inference import to_model_input
 from popos_cli.core.schemes import Scheme
 from popos_cli.data.augment import apply_colours
 from popos_cli.data.crops import cache_crops
 from popos_cli.data.index import Index, read_index, write_index
-from popos_cli.engine import build
-from popos_cli.engine.inspect import look_at
-from popos_cli.report.inspect import describe, overshoot
-from popos_cli.settings.load import load_train_settings
+from popos_cli.inspect.augmented import look_at
+from popos_cli.inspect.describe import describe, overshoot
+from popos_cli.train import build
+from popos_cli.train.load import load_train_settings
 
 TILE, CAPTION, LEGEND = 256, 31, 24
 EYES = Scheme("eyes", 3, {"eyes": (0, 1), "chin": (2,)}, frozenset(), ((0, 1),), (0, 1))
@@ -152,7 +153,7 @@ def test_the_sheet_shows_what_training_sees(synthetic, cached):
     for epoch in (0, 2):
         sampler.epoch = epoch
         (batch,) = loader
-        images = apply_colours(build.to_model_input(batch["image"], torch.device("cpu")), batch["look"])
+        images = apply_colours(to_model_input(batch["image"], torch.device("cpu")), batch["look"])
         for face, sample in faces.items():
             row = batch["face"].tolist().index(face)
             crop = next(crop for crop in sample.augmented if crop.epoch == epoch)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from popos_cli import Predictor
 from popos_cli.cli.predict import _output_names
-from popos_cli.sources import read_image
+from popos_cli.data.pictures import read_image
+from popos_cli.predict.predictor import Predictor
 
 VIDEO = (
     struct.pack(">I", 24)
@@ -229,7 +229,7 @@ def test_what_cannot_be_written_is_still_told(popos, monkeypatch, tmp_path, astr
     def full(picture, path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("popos_cli.report.sheet.save_picture", full)
+    monkeypatch.setattr("popos_cli.data.pictures.save_picture", full)
     result = popos("predict", astronaut, empty_picture, "--json", "--out", "found")
     assert result.code == 1
     first, second = result.json["images"]

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from popos_cli import Predictor
 from popos_cli.core.geometry import tight_square
 from popos_cli.core.schemes import W300, Scheme
 from popos_cli.data.index import read_index
-from popos_cli.detect import Haar
+from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposWarning
-from popos_cli.sources import read_image
+from popos_cli.predict.detect import Haar
+from popos_cli.predict.predictor import Predictor
 from popos_cli.weights.find import find_weights
 from popos_cli.weights.format import CropInfo, read_info, read_state, save_weights
 
@@ -102,7 +102,7 @@ def test_calibrate_measures_the_crop_that_predict_then_makes(
     result = popos("calibrate", "--weights", weights, "--dataset", "five", "--out", "new.safetensors")
     assert "from box to crop" in result.ok().err
     rule = read_info(tmp_path / "new.safetensors").crop.detectors["haar"]
-    assert rule.side == pytest.approx(Haar.SIDE * share, rel=0.25)
+    assert rule.side == pytest.approx(Haar.RULE.side * share, rel=0.25)
     measured, said = off(popos, astronaut, "new.safetensors", found[0][1])
     assert "guess" not in said
     assert measured < 4 < 10 < guessed
@@ -128,7 +128,7 @@ def test_training_measures_the_crop_and_says_so(popos, pictures, share, tmp_path
     assert "measured from box to crop, for predict: haar" in train(popos).err
     crop = read_info(tmp_path / "run" / "best.safetensors").crop
     assert crop.detectors.keys() == {"haar"}  # YuNet is not here
-    assert crop.detectors["haar"].side == pytest.approx(Haar.SIDE * share, rel=0.25)
+    assert crop.detectors["haar"].side == pytest.approx(Haar.RULE.side * share, rel=0.25)
     assert crop.landmarks.side == 1
 
 

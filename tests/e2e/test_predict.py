@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from popos_cli import Codec, Face, Predictor, load
+from popos_cli import Face
+from popos_cli.core.codec import Codec
 from popos_cli.core.geometry import tight_square
+from popos_cli.core.inference import LOOKS
 from popos_cli.core.schemes import SCHEMES
-from popos_cli.detect import Haar
-from popos_cli.engine.evaluate import LOOKS
-from popos_cli.sources import read_image
+from popos_cli.data.pictures import read_image
+from popos_cli.predict.detect import Haar
+from popos_cli.predict.predictor import Predictor
+from popos_cli.weights.find import load
 
 # Corners of both eyes (outer, inner, inner, outer), read off enlargements by hand.
 ASTRONAUT_EYES = np.array([[193.7, 101.3], [211.2, 103.0], [236.8, 104.4], [258.4, 103.4]])
@@ -36,8 +39,8 @@ def box_text(box):
 def promised_box(detector_box):
     """The tight landmark box that the detector's box stands for: what a first look looks at."""
     x, y, w, h = detector_box
-    side = Haar.SIDE * w
-    return x + (w - side) / 2, y + (h - side) / 2 + Haar.SHIFT_DOWN * w, side, side
+    side = Haar.RULE.side * w
+    return x + (w - side) / 2, y + (h - side) / 2 + Haar.RULE.shift[1] * w, side, side
 
 
 def box_around(points):
@@ -364,7 +367,7 @@ def test_a_list_gives_lists_and_batches_change_nothing(predictor, pictures, monk
             assert_same(face, alone)
     boxes = np.array([[170 + 3 * n, 80 - n, 90 + n, 95] for n in range(5)], float)
     whole = predictor(pictures[0], boxes)
-    monkeypatch.setattr("popos_cli.engine.predict.BATCH", 2)
+    monkeypatch.setattr("popos_cli.predict.predictor.BATCH", 2)
     for face, other, box in zip(predictor(pictures[0], boxes), whole, boxes, strict=True):
         assert_same(face, other)
         np.testing.assert_allclose(face.box, box)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fastapi import Depends, FastAPI, Request
 
-from popos_cli import Predictor
+from popos_cli.predict.predictor import Predictor
 
 
 async def body(request: Request) -> bytes:

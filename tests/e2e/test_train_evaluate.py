@@ -18,9 +18,9 @@ import torch
 from run_folders import assert_same_run, rows
 from safetensors.torch import load_file
 
-from popos_cli import load
-from popos_cli.data.home import remember
-from popos_cli.settings.load import dump_toml, load_train_settings
+from popos_cli.home import remember
+from popos_cli.train.load import dump_toml, load_train_settings
+from popos_cli.weights.find import load
 from popos_cli.weights.format import read_info
 
 RUN_FILES = {
@@ -149,8 +149,8 @@ def interrupting(function, call):
     ("where", "call"),
     [
         ("torch.optim.AdamW.step", 2),  # the weights have moved, the step is not yet counted
-        ("popos_cli.engine.evaluate.to_model_input", 3),  # the validation after the last epoch
-        ("popos_cli.engine.train.begin", 1),  # before the first step
+        ("popos_cli.evaluate.measure.to_model_input", 3),  # the validation after the last epoch
+        ("popos_cli.train.trainer.begin", 1),  # before the first step
     ],
 )
 def test_ctrl_c_at_a_bad_moment(popos, synthetic, shop, home, tmp_path, monkeypatch, where, call):

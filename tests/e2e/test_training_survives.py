@@ -18,7 +18,7 @@ import pytest
 from run_folders import assert_same_run, rows
 from safetensors.torch import load_file
 
-from popos_cli.data.home import TEMPORARY
+from popos_cli.home import TEMPORARY
 
 TWO = ("--processes", "2")
 

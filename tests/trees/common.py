@@ -11,8 +11,8 @@ import numpy as np
 
 from popos_cli.core.geometry import tight_square
 from popos_cli.core.schemes import Scheme
-from popos_cli.data.benchmarks.labels import Label
-from popos_cli.data.benchmarks.synthetic import _face
+from popos_cli.prepare.labels import Label
+from popos_cli.prepare.synthetic import _face
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from layouts import checkpoint, mmpose_0, network, popos_fork
 from safetensors.torch import save_file
 
 from popos_cli.core.model import Landmarker
-from popos_cli.data.home import remember
 from popos_cli.errors import PoposError, UsageError
+from popos_cli.home import remember
 from popos_cli.weights import find
 from popos_cli.weights.catalog import Entry
 from popos_cli.weights.find import face_weights, find_weights, initial_state, trained_on, weights_here

@@ -10,10 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from popos_cli.core.calibration import FEATURES
-from popos_cli.core.crop_rule import FROM_300W, FROM_LANDMARKS, SAME, CropRule
+from popos_cli.core.crop_rule import FROM_300W, FROM_LANDMARKS, RULES, SAME, CropRule
 from popos_cli.core.model import Landmarker
 from popos_cli.core.schemes import SCHEMES, Scheme
-from popos_cli.detect import RULES
 from popos_cli.errors import PoposError
 from popos_cli.weights.format import (
     CodecInfo,

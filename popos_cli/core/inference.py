@@ -1,0 +1,106 @@
+"""From crops to points in the picture: what validation, evaluation, calibration and prediction share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .codec import Codec, Decoded
+from .crop_rule import SAME, CropRule
+from .geometry import Alignment, Floats, invert, tight_square, transform
+from .schemes import Scheme
+
+# Times that a detected face is cropped anew. Measured on 534 found faces: 5.01 % NME after one look,
+# 4.59 % after two, 4.53 % after three and after four.
+LOOKS = 3
+
+
+CACHED = 4  # pictures in float32 that stay in a CPU's cache: 3 MB
+
+
+def to_model_input(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 (N, 3, S, S) -> float32 0..1 on the device, channels last: twice as fast on a CPU."""
+    moved = images.to(device, non_blocking=device.type == "cuda")  # elsewhere it may be read too early
+    result = torch.empty(moved.shape, device=device, memory_format=torch.channels_last)
+    size = len(moved) if device.type == "cuda" else CACHED
+    for start in range(0, len(moved), size):
+        part = slice(start, start + size)
+        result[part] = moved[part].float().div_(255)
+    return result
+
+
+def mirror_index(scheme: Scheme, wanted: bool, device: torch.device) -> Tensor | None:
+    """The flip test's order of landmarks; None where there is to be none, or the scheme has no mirror."""
+    return torch.from_numpy(scheme.flip_index).to(device) if wanted and scheme.mirrors else None
+
+
+def flip_back(heatmaps: Tensor, flip_index: Tensor, alignment: Alignment) -> Tensor:
+    """Heatmaps (N, K, R, R) of mirrored crops -> the unmirrored crops' heatmaps.
+
+    Exact for "center" and "hrnet". In mmpose's frame the mirrored grid lies 1 - 1 / stride pixels aside;
+    mmpose shifts by one whole pixel (`shift_heatmap`), and so do we.
+    """
+    back = heatmaps.flip(-1)[:, flip_index]
+    if alignment == "mmpose":
+        back = torch.cat([back[..., :1], back[..., :-1]], dim=-1)
+    return back
+
+
+@torch.inference_mode()
+def predict_heatmaps(
+    model: torch.nn.Module,
+    images: Tensor,
+    flip_index: Tensor | None,
+    alignment: Alignment,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Float32 heatmaps; with `flip_index`, the mean of the image's and its mirror image's.
+
+    On the images' device, but for Apple's GPUs, which lack operations that decoders need: on the CPU then.
+    """
+    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+        heatmaps = model(images).float()
+        if flip_index is not None:
+            mirror = images.flip(-1)
+            if alignment == "hrnet":  # the middle of its crops lies one pixel to the right of the image's
+                mirror = mirror.roll(2, -1)
+            mirrored = model(mirror).float()
+            heatmaps = (heatmaps + flip_back(mirrored, flip_index, alignment)) / 2
+    averaged: Tensor = heatmaps.cpu() if images.device.type == "mps" else heatmaps
+    return averaged
+
+
+def decode_to_image(
+    codec: Codec, heatmaps: Tensor, matrices: Floats, label_offset: tuple[float, float]
+) -> Decoded[NDArray[Any]]:
+    """Decode and move back through the inverted `matrices` (N, 2, 3): all in image pixels."""
+    decoded = codec.decode(heatmaps)
+    # float64 is NumPy's: Apple's GPUs have none.
+    points, scores, uncertainty = (
+        values.cpu().numpy().astype(np.float64)
+        for values in (decoded.points, decoded.scores, decoded.uncertainty)
+    )
+    back = invert(matrices)
+    scale = np.sqrt(np.abs(np.linalg.det(back[:, :, :2])))[:, None]
+    return Decoded(transform(points, back) - np.array(label_offset), scores, uncertainty * scale)
+
+
+def squares_around(
+    points: Floats, centers: Floats, sides: Floats, rule: CropRule = SAME
+) -> tuple[Floats, Floats]:
+    """Squares for the next look: around the points (N, K, 2) of the last one.
+
+    rule: from the tight square of the landmarks to the kind of square that the network was trained on; a
+    detector's square misses that by a tenth of its width. A square of less than half or more than twice the
+    last one's side is not believed, and the last one (centres (N, 2), sides (N,)) stays.
+    """
+    around = [rule.square(*tight_square(face)) for face in points]
+    looks = [
+        square if 0.5 < square[1] / side < 2 else (center, side)
+        for square, center, side in zip(around, centers, sides, strict=True)
+    ]
+    return np.array([c for c, _ in looks]).reshape(-1, 2), np.array([s for _, s in looks])

@@ -1,1 +1,0 @@
-"""One module a dataset: the raw download in, an Index out."""

@@ -1,0 +1,116 @@
+"""Network and codec over a loader: heatmaps once, then every decoder, back in image pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.codec import Codec
+from ..core.geometry import Floats
+from ..core.inference import (
+    LOOKS,
+    decode_to_image,
+    mirror_index,
+    predict_heatmaps,
+    squares_around,
+    to_model_input,
+)
+from ..core.metrics import nme_per_face
+from ..core.model import Landmarker
+from ..core.schemes import Scheme
+from ..data.index import Index
+from ..data.loader import evaluation_loader
+from ..processes.world import ALONE, World
+from ..weights.format import WeightsInfo
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One decoder's outcome on F faces, in the order of `face`.
+
+    error (F,): NME as a fraction. points (F, K, 2) image pixels. scores, uncertainty (F, K), the
+    latter in image pixels.
+    """
+
+    face: np.ndarray[Any, np.dtype[np.int64]]
+    error: Floats
+    points: Floats
+    scores: Floats
+    uncertainty: Floats
+
+
+def measure(
+    model: torch.nn.Module,
+    codecs: dict[str, Codec],
+    loader: Iterable[dict[str, Any]],
+    device: torch.device,
+    flip_index: Tensor | None,
+    label_offset: tuple[float, float] = (0.0, 0.0),
+    dtype: torch.dtype | None = None,
+    progress: Callable[[int], None] | None = None,
+    world: World = ALONE,
+) -> dict[str, Measured]:
+    """Every decoder's outcome; the network runs once (twice a face with the flip test).
+
+    `loader` gives this process's share of the faces; every process returns all of them. `progress` is
+    told the number of faces of each of its own batches.
+    """
+    model.eval()
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in codecs}
+    for batch in loader:
+        images = to_model_input(batch["image"], device)
+        alignment = next(iter(codecs.values())).alignment
+        heatmaps = predict_heatmaps(model, images, flip_index, alignment, dtype)
+        truth = batch["points_image"].numpy()
+        for name, codec in codecs.items():
+            found = decode_to_image(codec, heatmaps, batch["matrix"].numpy(), label_offset)
+            error = nme_per_face(found.points, truth, batch["normaliser"].numpy())
+            rows[name].append((batch["face"].numpy(), error, found.points, found.scores, found.uncertainty))
+        if progress:
+            progress(len(images))
+    shares = world.gather(rows)
+    return {name: _in_order([batch for share in shares for batch in share[name]]) for name in codecs}
+
+
+def _in_order(batches: list[tuple[Any, ...]]) -> Measured:
+    """Batches of rows, from whichever process, by face."""
+    columns = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    order = np.argsort(columns[0])
+    return Measured(*(column[order] for column in columns))
+
+
+def evaluate_weights(
+    weights: tuple[Landmarker, Codec, WeightsInfo, Scheme],
+    index: Index,
+    decoders: list[str],
+    device: torch.device,
+    flip_test: bool,
+    workers: int,
+    squares: tuple[Floats, Floats] | None = None,
+    progress: Callable[[int], None] | None = None,
+    world: World = ALONE,
+) -> dict[str, Measured]:
+    """`measure` for weights as `read_weights` gives them, by decoder name.
+
+    `squares`: a detector's centres (F, 2) and sides (F,) to crop around instead of the index's
+    own; they are looked at `LOOKS` times, as `predict` does.
+    """
+    model, codec, info, scheme = weights
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    codecs = {name: codec.with_decoder(name) for name in decoders}
+    flip_index = mirror_index(scheme, flip_test, device)
+    around = info.around_landmarks()
+    for _ in range(LOOKS - 1 if squares is not None else 0):
+        assert squares is not None
+        loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
+        seen = measure(model, {"own": codec}, loader, device, None, info.label_offset, world=world)["own"]
+        squares = squares_around(seen.points, *squares, around)
+    loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
+    return measure(
+        model, codecs, loader, device, flip_index, info.label_offset, progress=progress, world=world
+    )

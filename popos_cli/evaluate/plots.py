@@ -1,0 +1,115 @@
+"""Curves: training over epochs, and the cumulative error distribution."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
+
+from ..core.metrics import ced
+from ..home import replacing
+from ..text import printable, shortened
+from .evaluated import Evaluated, short
+
+
+def drawn(name: str) -> str:
+    """A name as a figure shows it: on one line, not too long, its dollars no formula's."""
+    return shortened(printable(name), 60).replace("$", r"\$")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Without pyplot, so that no screen is needed and no backend chosen."""
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
+        figure.savefig(temporary, dpi=120, format=path.suffix.removeprefix("."))
+
+
+def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
+    """Loss and its parts, validation NME and learning rate against the epoch, on scales of logarithms.
+
+    `rows` as in results.csv, at least one, NaN where a figure was not noted.
+    """
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    losses, errors, rates = figure.subplots(1, 3)
+    _curve(losses, rows, "loss", label="loss", color="black", linewidth=2)
+    for column in (column for column in rows[0] if column.endswith("_loss")):
+        _curve(losses, rows, column, label=f"{column.removesuffix('_loss')}, weighted")
+    losses.set_ylabel("training loss")
+    _curve(errors, rows, "val_nme")
+    measured = [row for row in rows if row["val_nme"] > 0 and row["epoch"] > 0]
+    for best in sorted(measured, key=lambda row: row["val_nme"])[:1]:
+        text = f"best: {best['val_nme']:.3f} %, epoch {best['epoch']:.0f}"
+        errors.plot(best["epoch"], best["val_nme"], "o", label=text)
+    errors.set_ylabel("validation NME, %")
+    _curve(rates, rows, "learning_rate")
+    rates.set_ylabel("learning rate, at the epoch's end")
+    for axes in (losses, errors, rates):
+        axes.set(xlabel="epoch", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        axes.grid(True, which="both", alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize="small")
+    errors.yaxis.set_major_formatter(ScalarFormatter())
+    errors.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.0, 0.4)))
+    # Cosine decay ends at almost 0, which would leave no room for the rest.
+    rates.set_ylim(bottom=max(rates.get_ylim()[0], rates.get_ylim()[1] / 2000))
+    save_figure(figure, path)
+
+
+def _curve(axes: Any, rows: list[dict[str, float]], column: str, **style: Any) -> None:
+    """Nothing for a column without a number above 0, as that of a part of the loss that is off."""
+    values = np.array([row[column] for row in rows])
+    if (values > 0).any():
+        marker = "o" if len(rows) == 1 else None
+        axes.plot([r["epoch"] for r in rows], np.where(values > 0, values, np.nan), marker=marker, **style)
+
+
+def save_ced(evaluated: Sequence[Evaluated], path: Path) -> None:
+    """Share of faces within each error: a panel per dataset, up to its own threshold, a curve per result."""
+    panels: dict[str, list[Evaluated]] = {}
+    for one in evaluated:
+        panels.setdefault(f"{one.result['dataset']} {one.result['split']}", []).append(one)
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(6 * columns, 4.5 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (title, group) in zip(grid, panels.items(), strict=False):
+        _panel(axes, title, group)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    save_figure(figure, path)
+
+
+def _panel(axes: Any, title: str, group: Sequence[Evaluated]) -> None:
+    first = group[0].result
+    limit = first["threshold"]
+    names = curve_names([one.result for one in group])
+    for one, name in zip(group, names, strict=True):
+        errors = one.outcome.error[np.isfinite(one.outcome.error)]
+        steps, share = ced(errors, limit)
+        axes.plot(steps * 100, share * 100, label=f"NME {one.result['nme']:.2f} %: {drawn(name)}")
+    axes.set(
+        title=f"{drawn(title)}, {first['faces']} faces", xlabel=f"NME, % of {first['normaliser']}",
+        ylabel="faces, %", xlim=(0, limit * 100), ylim=(0, 100),
+    )  # fmt: skip
+    axes.grid(True, alpha=0.3)
+    axes.legend(loc="best", fontsize="small" if len(group) <= 8 else "xx-small")
+
+
+def curve_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tells the results of one dataset apart: resolution, decoder and weights where they differ."""
+    names = {label: short(label) for label in {r["weights"] for r in results}}
+    if len(set(names.values())) < len(names):  # runs of one name in several folders
+        names = {label: label for label in names}
+    parts: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "resolution": lambda r: f"R={r['resolution']}",
+        "decoder": lambda r: r["decoder"],
+        "weights": lambda r: names[r["weights"]],
+    }
+    differ = [key for key in parts if len({r[key] for r in results}) > 1] or ["decoder"]
+    return [", ".join(parts[key](r) for key in differ) for r in results]

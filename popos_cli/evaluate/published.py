@@ -1,0 +1,91 @@
+"""Published figures (published.toml) beside ours."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from math import log2
+from typing import Any
+
+from ..data.index import Index
+from ..prepare.protocol import BENCHMARKS
+
+# The decoders that go on from KeyPosS: its figures are what they are to beat.
+MULTILATERATION = ("gauss-newton", "popos", "ml")
+
+
+@dataclass(frozen=True)
+class Row:
+    """nme in percent. subset: "full" for the whole of split test, "private" for 300W's split.
+    decoder: the one of ours that reads heatmaps by the same rule, None where there is none."""
+
+    benchmark: str
+    subset: str
+    method: str
+    resolution: int
+    nme: float
+    citation: str
+    decoder: str | None = None
+
+
+@functools.cache
+def rows() -> tuple[Row, ...]:
+    """All of published.toml, in its order."""
+    text = resources.files(__package__).joinpath("published.toml").read_text(encoding="utf-8")
+    data = tomllib.loads(text)
+    return tuple(Row(citation=data["citation"][row.pop("source")], **row) for row in data["row"])
+
+
+def nearest(benchmark: str, subset: str, resolution: int, decoder: str) -> Row | None:
+    """The published figure to hold a result against, None where there is none of that subset.
+
+    Among those of the nearest resolution (in octaves) the one of the same decoder, for our own
+    multilateration decoders KeyPosS, else the best.
+    """
+    same = [row for row in rows() if (row.benchmark, row.subset) == (benchmark, subset)]
+    if not same:
+        return None
+    octaves = [abs(log2(row.resolution / resolution)) for row in same]
+    near = [row for row, distance in zip(same, octaves, strict=True) if distance == min(octaves)]
+    wanted = "keyposs" if decoder in MULTILATERATION else decoder
+    alike = [row for row in near if row.decoder == wanted]
+    return min(alike or near, key=lambda row: row.nme)
+
+
+def beside(
+    index: Index, subset: str | None, resolution: int, decoder: str, faces: int, nme: float
+) -> dict[str, Any] | None:
+    """The nearest published figure as evaluate's JSON has it, with ours minus theirs in percentage points.
+
+    `index` holds the faces of one split, `subset` is None for all of them. None where the data or the
+    split are not an official benchmark's, or nothing is published. "remark" says why the two cannot be
+    compared, None where they can: the faces must be those of the papers, all of them.
+    """
+    benchmark, split = str(index.notes.get("benchmark")), str(index.split[0])
+    name = {"test": subset or "full", "private": "private"}.get(split)
+    row = nearest(benchmark, name, resolution, decoder) if benchmark in BENCHMARKS and name else None
+    if row is None:
+        return None
+    protocol = BENCHMARKS[row.benchmark]
+    expected = protocol.subsets.get(subset) if subset else protocol.splits[split]
+    return {
+        "nme": row.nme, "method": row.method, "resolution": row.resolution, "decoder": row.decoder,
+        "citation": row.citation, "difference": nme - row.nme,
+        "remark": _remark(faces, expected, split in index.notes.get("whole", ())),
+    }  # fmt: skip
+
+
+def compared(row: Mapping[str, Any]) -> str:
+    """What `beside` gave, in words: "ours +0.123", and why the two cannot be compared."""
+    return f"ours {row['difference']:+.3f}" + (f"; {row['remark']}" if row["remark"] else "")
+
+
+def _remark(faces: int, expected: int | None, whole: bool) -> str | None:
+    if expected is not None and faces != expected:
+        return f"{faces} of {expected} faces: not comparable"
+    if expected is None and not whole:
+        return "not known to be all of the data: not comparable"
+    return None

@@ -1,0 +1,171 @@
+"""COCO-WholeBody's faces: 68 points in 300W's order on the persons of COCO 2017.
+
+A person's annotation has `face_kpts`, 68 times x, y, v (v > 0: labelled), `face_box` x, y, w, h and
+`face_valid`; a face that was not annotated has zeros. Coordinates are 0-based. The training file has
+3.2 GB, so the files are streamed and only what becomes a face is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ..core.schemes import W300
+from ..errors import PoposError
+from .archives import Archive
+from .files import shown, to_numbers
+from .labels import Bad, Label, Labels
+from .tree import Tree
+
+# Split -> COCO's word for it.
+_SPLITS = {"train": "train", "test": "val"}
+# Split -> pictures that the official file lists, and people in them who are no crowd: those of COCO 2017's
+# person keypoints, which COCO-WholeBody contains. How many of the faces are valid nobody states.
+_OFFICIAL = {"train": (118_287, 257_253), "test": (5_000, 10_777)}
+_AGAIN = "Download it again (github.com/jin-s13/COCO-WholeBody)."
+
+
+def _json(word: str) -> str:
+    return rf"coco_wholebody_{word}_v1\.0\.json"
+
+
+def _unneeded(word: str) -> Callable[[Tree], bool]:
+    """Whether the pictures are there, or their labels are not: 19 GB are not unpacked for nothing."""
+    return lambda tree: bool(_folder(tree, word)) or not any(tree.files(_json(word)))
+
+
+def _folder(tree: Tree, word: str) -> Path | None:
+    """The folder train2017 or val2017 that has the most pictures right in it."""
+    folders = [f for f in tree.folders(f"{word}2017") if any(n.endswith(".jpg") for n in tree.listing[f])]
+    return max(folders, key=lambda folder: len(tree.listing[folder]), default=None)
+
+
+ARCHIVES = tuple(Archive(rf"{word}2017\.zip", _unneeded(word)) for word in _SPLITS.values())
+WANTED = (
+    "Looked for coco_wholebody_train_v1.0.json and coco_wholebody_val_v1.0.json "
+    "(github.com/jin-s13/COCO-WholeBody) and the folders train2017 and val2017 (cocodataset.org)."
+)
+
+
+def read_raw(tree: Tree) -> Labels | None:
+    """The annotated faces, training before test, in the order of the files.
+
+    A face counts as mmpose has it: no crowd, face_valid, not all zeros. Points with v = 0 are not
+    labelled. Raises PoposError for a file that is no JSON or not COCO-WholeBody's.
+    """
+    faces: list[Label] = []
+    bad: list[Bad] = []
+    found = False
+    whole = set()
+    for split, word in _SPLITS.items():
+        path = next(tree.files(_json(word)), None)
+        if path is None:
+            continue
+        found = True
+        beside = path.parent.parent if path.parent.name == "annotations" else path.parent
+        folder = _folder(tree, word) or beside / f"{word}2017"
+        images: list[int] = []
+        labels: list[Label] = []
+        people = 0
+        for outcome in _read_faces(path, split):
+            if isinstance(outcome, Bad):
+                bad.append(outcome)
+            elif isinstance(outcome, int):
+                people = outcome
+            else:
+                images.append(outcome[0])
+                labels.append(outcome[1])
+        pictures = _pictures(path)
+        if len(pictures) == _OFFICIAL[split][0] and people >= _OFFICIAL[split][1]:
+            whole.add(split)
+        for image, label in zip(images, labels, strict=True):
+            name, size = pictures.get(image, (label.image, None))
+            faces.append(replace(label, image=folder / name, size=size))
+    return Labels("raw", faces, base=0, crop="box", bad=bad, whole=frozenset(whole)) if found else None
+
+
+def _items(path: Path, prefix: str) -> Iterator[Any]:
+    """What a JSON file has at an ijson prefix, one item at a time."""
+    import ijson
+
+    try:
+        with path.open("rb") as file:
+            try:
+                yield from ijson.items(file, prefix, use_float=True)
+            except (ijson.JSONError, UnicodeDecodeError) as error:
+                reason = error.args[0] if error.args else error  # bytes where they are no UTF-8
+                text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(error)
+                what = text.partition("\n")[0]
+                raise PoposError(f"{path}: not JSON near byte {file.tell()}: {what}", _AGAIN) from None
+    except OSError as error:
+        raise PoposError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _read_faces(path: Path, split: str) -> Iterator[tuple[int, Label] | Bad | int]:
+    """The faces with the id of their picture, and last how many people are annotated; `Label.image` is the
+    bare name that COCO gives it."""
+    annotations, of_faces = 0, 0
+    for annotation in _items(path, "annotations.item"):
+        annotations += 1
+        if not isinstance(annotation, dict):
+            yield Bad(f"{path.name}#{annotations}", "the annotation is no object")
+            continue
+        of_faces += "face_kpts" in annotation
+        if annotation.get("face_valid") and not annotation.get("iscrowd"):
+            face = _face(f"{path.name}#{shown(annotation.get('id'))}", split, annotation)
+            if face is not None:
+                yield face
+    if not of_faces:
+        what = "face_kpts in its annotations" if annotations else "annotations"
+        raise PoposError(f"{path}: it has no {what}, so it is not COCO-WholeBody's", WANTED)
+    yield of_faces
+
+
+def _face(source: str, split: str, annotation: dict[str, Any]) -> tuple[int, Label] | Bad | None:
+    """None where no point is labelled (all are zeros): nothing could be wrong there."""
+    image = annotation.get("image_id")
+    if not isinstance(image, int) or not 0 <= image < 10**12:
+        return Bad(source, f"its image_id is {shown(image)}")
+    values, box = (to_numbers(annotation.get(key, [])) for key in ("face_kpts", "face_box"))
+    if values is None or box is None:
+        return Bad(source, "face_kpts or face_box has something that is no number")
+    if values.shape != (3 * W300.landmarks,):
+        return Bad(source, f"face_kpts has {values.size} numbers instead of {3 * W300.landmarks}")
+    table = values.reshape(-1, 3)
+    labelled = table[:, 2] > 0
+    if not labelled.any():
+        return None
+    if box.shape != (4,):
+        return Bad(source, f"face_box has {box.size} numbers instead of 4")
+    if not (np.isfinite(values).all() and np.isfinite(box).all()):
+        return Bad(source, "a value is NaN or infinite")
+    x, y, w, h = box.tolist()
+    if min(w, h) <= 0:
+        return Bad(source, f"its face_box has no size: {w:g} x {h:g}")
+    return image, Label(
+        image=Path(f"{image:012d}.jpg"),
+        points=np.where(labelled[:, None], table[:, :2], np.nan),
+        visible=np.where(labelled, 2, 0).astype(np.uint8),
+        split=split,
+        source=source,
+        square=(np.array([x + w / 2, y + h / 2]), max(w, h)),  # mmpose 0.x's rule: not clipped
+        rect=box,
+    )
+
+
+def _pictures(path: Path) -> dict[int, tuple[str, tuple[int, int] | None]]:
+    """File name, and width and height, of the pictures by id."""
+    images: Any = next(_items(path, "images"), [])  # 118,287 of them: 150 MB; what comes after is not read
+    pictures: dict[int, tuple[str, tuple[int, int] | None]] = {}
+    for image in images if isinstance(images, list) else ():
+        if not isinstance(image, dict):
+            continue
+        number, name, w, h = (image.get(key) for key in ("id", "file_name", "width", "height"))
+        if isinstance(number, int) and isinstance(name, str):
+            size = (w, h) if isinstance(w, int) and isinstance(h, int) else None
+            pictures[number] = PurePosixPath(name).name, size  # the pictures lie flat in their folder
+    return pictures

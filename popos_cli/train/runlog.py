@@ -1,0 +1,255 @@
+"""A run's diary: results.csv, metrics.jsonl, TensorBoard; its speed; and who is told of progress."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from ..errors import PoposError
+from ..home import replacing
+from .load import dump_toml
+from .objective import PARTS
+from .settings import TrainSettings
+
+T = TypeVar("T")
+
+LOSSES = tuple(f"{part}_loss" for part in PARTS)  # weighted; they add up to "loss"
+COLUMNS = (
+    "epoch", "loss", *LOSSES, "learning_rate", "val_nme", "best_nme",
+    "faces_per_second", "data_wait", "memory_gib", "seconds",
+)  # fmt: skip
+EVERY = 50  # steps between two lines of metrics.jsonl
+
+
+class Meter:
+    """Speed, waiting and memory of one epoch, or of the part of it since a resume."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.faces = 0
+        self._waited = 0.0
+        self._started = time.perf_counter()
+        self._ended: float | None = None
+
+    def batches(self, loader: Iterable[T]) -> Iterator[T]:
+        """The loader's batches; the clock starts with the first and stops after the last.
+
+        What a GPU has left to do counts as waiting unless the step waits for it, as one that looks at
+        its loss does.
+        """
+        self._started = time.perf_counter()
+        batches = iter(loader)  # starts the loader processes
+        asked = self._started
+        for batch in batches:
+            self._waited += time.perf_counter() - asked
+            yield batch
+            asked = time.perf_counter()
+        self._ended = time.perf_counter()
+        self._waited += self._ended - asked
+
+    def count(self, faces: int) -> None:
+        """So many faces, over all processes, have been learned from."""
+        self.faces += faces
+
+    @property
+    def seconds(self) -> float:
+        """Since the first batch was asked for, until the last one was done."""
+        return (self._ended or time.perf_counter()) - self._started
+
+    @property
+    def faces_per_second(self) -> float:
+        return self.faces / max(self.seconds, 1e-9)
+
+    @property
+    def wait(self) -> float:
+        """Share of the time that went by in wait for data, 0 to 1."""
+        return min(self._waited / max(self.seconds, 1e-9), 1.0)
+
+    def memory(self) -> float:
+        """GiB at most so far: tensors on this process's GPU, else this process without its loaders; NaN
+        where the system does not say (Windows)."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
+        try:
+            import resource
+        except ImportError:
+            return math.nan
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes there, KiB elsewhere
+
+    def columns(self) -> dict[str, float]:
+        """These measures as results.csv has them."""
+        return {
+            "faces_per_second": self.faces_per_second,
+            "data_wait": self.wait,
+            "memory_gib": self.memory(),
+            "seconds": self.seconds,
+        }
+
+
+class Progress(Protocol):
+    """What the trainer tells whoever watches; the command line shows it."""
+
+    def start(self, steps: int, done: int) -> None:
+        """Steps of the whole run, and how many of them an earlier process has done."""
+
+    def step(self, epoch: int, loss: float, meter: Meter) -> None:
+        """A step of this epoch, which counts from 1, is done."""
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """An epoch is done and validated; `row` as in results.csv."""
+
+    def note(self, message: str) -> None:
+        """A remark for whoever watches."""
+
+
+class Silent:
+    """Progress and diary of a process that is not the first: takes all and does nothing."""
+
+    def start(self, *_: Any) -> None: ...
+    def step(self, *_: Any) -> None: ...
+    def epoch(self, *_: Any) -> None: ...
+    def note(self, *_: Any) -> None: ...
+    def close(self) -> None: ...
+
+
+class RunLog:
+    """The diary in a run folder, kept by one process; it goes on where the run does.
+
+    step, epoch: how many of each are done; what an earlier process noted beyond them is dropped, since it
+    comes again.
+    """
+
+    def __init__(self, run: Path, step: int, epoch: int, tensorboard: bool) -> None:
+        self.run = run
+        self._step = step
+        write_rows(run, [row for row in read_rows(run) if row["epoch"] <= epoch])
+        path = run / "metrics.jsonl"
+        _drop_lines(path, step, epoch)
+        try:
+            self._lines = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise PoposError(f"cannot write {path}: {error.strerror or error}") from None
+        self._board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder = run / "tensorboard"
+            self._board = SummaryWriter(str(folder), purge_step=step + 1 if folder.exists() else None)
+
+    def step(self, step: int, epoch: int, losses: dict[str, float], learning_rate: float) -> None:
+        """Note every 50th step; `step` counts those done, `epoch` from 1, `losses` has names in `LOSSES`."""
+        self._step = step
+        if step % EVERY:
+            return
+        values = {"loss": sum(losses.values()), **losses, "learning_rate": learning_rate}
+        self._append({"step": step, "epoch": epoch, **values})
+        self._show("step", values)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """Note an epoch; `row` has columns of results.csv, and may lack some."""
+        rows = [other for other in read_rows(self.run) if other["epoch"] < row["epoch"]]
+        write_rows(self.run, [*rows, row])
+        self._append({"step": self._step, **row, "epoch": int(row["epoch"])})
+        self._show("epoch", {k: v for k, v in row.items() if k != "epoch"})
+        if self._board:
+            self._board.flush()
+
+    def close(self) -> None:
+        self._lines.close()
+        if self._board:
+            self._board.close()
+
+    def _append(self, values: dict[str, float]) -> None:
+        line = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        try:
+            self._lines.write(json.dumps(line, allow_nan=False) + "\n")
+            self._lines.flush()
+            os.fsync(self._lines.fileno())  # the next checkpoint's resume counts on it
+        except OSError as error:
+            raise PoposError(
+                f"cannot write {self.run / 'metrics.jsonl'}: {error.strerror or error}",
+                f"Free some space there, then go on: popos train --resume {self.run}",
+            ) from None
+
+    def _show(self, group: str, values: dict[str, float]) -> None:
+        if self._board:
+            for name, value in values.items():
+                if math.isfinite(value):
+                    self._board.add_scalar(f"{group}/{name}", value, self._step)
+
+
+def _drop_lines(path: Path, step: int, epoch: int) -> None:
+    """Drop lines of later steps and epochs, and any that a killed process did not finish."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    kept = "".join(f"{line}\n" for line in text.split("\n") if _is_past(line, step, epoch))
+    if kept != text:
+        with replacing(path) as temporary:
+            temporary.write_text(kept, encoding="utf-8")
+
+
+def _is_past(line: str, step: int, epoch: int) -> bool:
+    try:
+        values = json.loads(line)
+        # A step's line names the epoch that it is part of.
+        return bool(values["epoch"] <= epoch if "val_nme" in values else values["step"] <= step)
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def write_settings(run: Path, settings: TrainSettings) -> None:
+    """settings.toml, which `--resume` and `--config` read."""
+    with replacing(run / "settings.toml") as temporary:
+        temporary.write_text(dump_toml(settings), encoding="utf-8")
+
+
+def write_rows(run: Path, rows: list[dict[str, float]]) -> None:
+    """results.csv, anew; what a row does not have or is NaN stays empty."""
+    path = run / "results.csv"
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" for k, v in row.items() if not math.isnan(v)} for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(run: Path) -> list[dict[str, float]]:
+    """The epochs in results.csv, all of `COLUMNS`; NaN for what is empty or that an older version did not
+    write. Raises PoposError where the file is no such table."""
+    path = run / "results.csv"
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{k: float(line.get(k) or "nan") for k in COLUMNS} for line in csv.DictReader(file)]
+    except (ValueError, csv.Error) as error:
+        raise PoposError(f"{path}: {error}", "Remove it: training goes on without it.") from None
+    if any(math.isnan(row["epoch"]) for row in rows):
+        raise PoposError(f"{path}: a row without an epoch", "Remove it: training goes on without it.")
+    return rows
+
+
+def check_tensorboard() -> None:
+    """Raises PoposError where TensorBoard's files cannot be written: before any work."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise PoposError(
+            f"TensorBoard is not there: {error}", "Install it: pip install 'popos-cli[tensorboard]'"
+        ) from None

@@ -1,0 +1,136 @@
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from popos_cli.evaluate import plots
+from popos_cli.evaluate.plots import curve_names, save_ced, save_figure
+from popos_cli.inspect import histograms
+from popos_cli.inspect.histograms import save_histograms
+from popos_cli.train.runlog import COLUMNS
+
+
+def test_curves_are_named_by_what_differs():
+    def names(*rows):
+        keys = ("resolution", "decoder", "weights")
+        return curve_names([dict(zip(keys, row, strict=True)) for row in rows])
+
+    assert names((16, "ml", "runs/a")) == ["ml"]
+    assert names((16, "ml", "runs/a"), (16, "dark", "runs/a")) == ["ml", "dark"]
+    assert names((16, "ml", "runs/a"), (8, "ml", "/x/runs/b")) == ["R=16, a", "R=8, b"]
+
+
+def test_a_panel_for_each_dataset(evaluate, tmp_path):
+    path = tmp_path / "ced.png"
+    errors = [0.03, float("nan"), 0.01]
+    save_ced([evaluate(errors)], path)
+    one = cv2.imread(str(path)).shape
+    # Two results of one dataset share a panel; a fourth dataset begins a second line.
+    save_ced([evaluate(errors, dataset=name) for name in ("a", "a", "b", "c", "d")], path)
+    height, width, _ = cv2.imread(str(path)).shape
+    assert (height, width) == (2 * one[0], 3 * one[1])
+
+
+def test_weights_of_one_name_in_two_folders_are_told_apart():
+    rows = [{"resolution": 16, "decoder": "ml", "weights": f"{folder}/w-1"} for folder in "ab"]
+    assert curve_names(rows) == ["a/w-1", "b/w-1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("$^$", "$^$"),
+        ("$$", "$$"),
+        (r"cost_$5\$6$", r"cost_$5\$6$"),
+        ("_hidden", "_hidden"),
+        ("two\nlines", r"two\nlines"),
+        ("x" * 3000, "x" * 28 + "..." + "x" * 29),
+        ("日本語 🙂", "日本語 🙂"),
+        ("caf\udce9", r"caf\udce9"),
+    ],
+    ids=lambda name: ascii(name[:12]),
+)
+def test_any_name_can_be_drawn(figures, evaluate, tmp_path, recwarn, name, shown):
+    evaluated = [evaluate([0.03, 0.02, 0.01], dataset=name, weights=w) for w in (f"runs/{name}", "other")]
+    save_ced(evaluated, tmp_path / "ced.png")
+    (panel,) = figures[0].axes
+    # What stands there once matplotlib has read formulas.
+    title, *legend = (text._preprocess_math(text.get_text()) for text in (
+        panel.title, *panel.get_legend().get_texts()
+    ))  # fmt: skip
+    assert legend == [(f"NME 5.00 %: {shown}", False), ("NME 5.00 %: other", False)]
+    assert title[0].startswith(shown[:28]) and title[0].endswith(", 3 faces") and title[1] is False
+    assert not recwarn.list
+
+
+def test_any_name_can_stand_above_histograms(figures, index, tmp_path):
+    save_histograms(replace(index, name="$^$\x1b"), tmp_path / "h.png")
+    assert figures[0].get_suptitle() == r"\$^\$\x1b: 3 faces, test"
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that were saved."""
+    kept = []
+
+    def save(figure, path):
+        kept.append(figure)
+        save_figure(figure, path)
+        assert cv2.imread(str(path)) is not None
+
+    monkeypatch.setattr(plots, "save_figure", save)
+    monkeypatch.setattr(histograms, "save_figure", save)
+    return kept
+
+
+@pytest.fixture
+def drawn(figures, tmp_path):
+    """drawn(rows): the three panels of the training curves, of which a picture was saved as well."""
+
+    def draw(rows):
+        plots.save_training_curves(rows, tmp_path / "curves.png")
+        return figures[0].axes
+
+    return draw
+
+
+def epoch(number, **values):
+    return {**dict.fromkeys(COLUMNS, math.nan), "epoch": number, **values}
+
+
+def labels(axes):
+    return axes.get_legend_handles_labels()[1]
+
+
+def test_the_parts_of_the_loss_that_there_are(drawn):
+    rows = [
+        epoch(
+            n, loss=3 / n, heatmap_loss=1 / n, points_loss=float(n > 1), anchor_loss=2 / n,
+            sinkhorn_loss=0.0, learning_rate=1e-3 / n**9, val_nme=nme,
+        )
+        for n, nme in enumerate([9.0, 4.0, 5.0, 6.0], 1)
+    ]  # fmt: skip
+    losses, errors, rates = drawn(rows)
+    assert labels(losses) == ["loss", "heatmap, weighted", "points, weighted", "anchor, weighted"]
+    points = losses.lines[2].get_ydata()
+    assert np.isnan(points[0]) and list(points[1:]) == [1, 1, 1]  # its weight began at 0
+    assert labels(errors) == ["best: 4.000 %, epoch 2"]
+    assert list(rates.lines[0].get_ydata()) == [row["learning_rate"] for row in rows]
+    low, high = rates.get_ylim()
+    assert low > high / 1e4  # cosine decay ends at almost 0
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_curves_of_an_older_run(drawn, epochs):
+    """It noted no more than this, and perhaps no parts of a loss that were on."""
+    rows = [epoch(n, loss=0.5, heatmap_loss=0.5, points_loss=0.0, val_nme=7.0) for n in range(1, epochs + 1)]
+    losses, errors, rates = drawn(rows)
+    assert labels(losses) == ["loss", "heatmap, weighted"]
+    assert labels(errors) == ["best: 7.000 %, epoch 1"]
+    assert not rates.lines
+
+
+def test_nothing_that_can_be_drawn(drawn):
+    assert not any(axes.lines for axes in drawn([epoch(1)]))

@@ -1,0 +1,202 @@
+"""Haar on the two sample photos; what YuNet's rows become; each one's rule from box to square."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+import cv2
+import numpy as np
+import pytest
+
+from popos_cli.data.pictures import read_image
+from popos_cli.errors import PoposError
+from popos_cli.predict.detect import Haar, YuNet, without_overlaps, yunet_detections
+from popos_cli.weights.catalog import load_catalog
+from popos_cli.weights.download import find_here
+
+PHOTOS = Path(__file__).parents[1] / "docs" / "assets"
+# Nose tips, read off the photos.
+NOSES = {"astronaut.jpg": (224, 122), "grace_hopper.jpg": (254, 235)}
+
+
+@pytest.fixture(scope="module")
+def haar():
+    return Haar()
+
+
+@pytest.mark.parametrize(("photo", "nose"), NOSES.items())
+def test_finds_the_one_face_and_promises_a_square_around_its_landmarks(haar, photo, nose):
+    (found,) = haar(read_image(PHOTOS / photo, upright=True))
+    assert found.score is None
+    # The landmarks' square reaches from the brows to the chin: its middle is close to the nose tip.
+    assert np.abs(found.center - nose).max() < 0.15 * found.side
+    assert found.center[1] > found.box[1] + found.box[3] / 2 - 0.5  # below the box's own middle
+
+
+def test_a_large_picture_is_searched_at_a_smaller_scale(haar):
+    photo = read_image(PHOTOS / "grace_hopper.jpg", upright=True)
+    (small,) = haar(photo)
+    (large,) = haar(cv2.resize(photo, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC))
+    assert large.box / 4 == pytest.approx(small.box, abs=0.1 * small.box[2])
+    assert large.side / 4 == pytest.approx(small.side, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["haar", "yunet"])
+def test_threads_share_a_detector_and_processes_get_it(name):
+    """Eight threads, fifty calls each, pictures of many sizes: as one after another, to the bit."""
+    if name == "yunet" and not real_yunet():
+        pytest.skip("popos download-weights yunet has not been run here")
+    detector = YuNet(real_yunet()) if name == "yunet" else Haar()
+    photos = [read_image(PHOTOS / photo, upright=True) for photo in NOSES]
+    pictures = [cv2.resize(p, (size, size + 7)) for p in photos for size in (120, 150, 190, 230)]
+    pictures.append(np.full((80, 60, 3), 127, np.uint8))
+
+    def rows(found):
+        return [(*d.box, d.score, *d.center, d.side) for d in found]
+
+    alone = [rows(detector(picture)) for picture in pictures]
+    assert sum(map(len, alone)) >= 6
+    numbers = [n % len(pictures) for n in range(400)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda n: rows(detector(pictures[n])), numbers))
+    assert together == [alone[n] for n in numbers]
+    again = pickle.loads(pickle.dumps(detector))
+    assert [rows(again(picture)) for picture in pictures] == alone
+
+
+def test_haar_weighs_red_more_than_blue(haar):
+    """A face in red over its negative in blue: the faces of its brightness are found."""
+    grey = cv2.cvtColor(read_image(PHOTOS / "astronaut.jpg", upright=True), cv2.COLOR_RGB2GRAY)
+    image = np.dstack([grey, np.zeros_like(grey), 255 - grey])
+    bright = np.round(0.299 * image[..., 0] + 0.114 * image[..., 2]).astype(np.uint8)
+    (expected,) = haar(np.dstack([bright] * 3))
+    assert [d.box.tolist() for d in haar(image)] == [expected.box.tolist()]
+
+
+def test_nothing_in_an_even_picture_or_a_tiny_one(haar):
+    assert haar(np.full((200, 300, 3), 127, np.uint8)) == []
+    assert haar(np.zeros((1, 1, 3), np.uint8)) == []
+
+
+def test_boxes_inside_or_over_a_larger_one_go_and_the_rest_are_sorted_by_area():
+    face, mouth, twin, other = [0, 0, 100, 100], [30, 60, 30, 30], [10, 10, 95, 95], [200, 0, 120, 120]
+    kept = without_overlaps(np.array([mouth, twin, face, other], dtype=float))
+    assert kept.tolist() == [other, face]
+    # Whatever the order in which threads find them.
+    same = [[200, 90, 50, 50], [0, 90, 50, 50], [100, 0, 50, 50], [99, 0, 50, 50]]
+    assert without_overlaps(np.array(same, float)).tolist() == [same[n] for n in (3, 1, 0)]
+    assert without_overlaps(np.array(same[::-1], float)).tolist() == [same[n] for n in (3, 1, 0)]
+    assert without_overlaps(np.zeros((0, 4))).shape == (0, 4)
+
+
+# A face whose eyes, nose and mouth lie where they do, in OpenCV's row.
+ROW = [100, 50, 80, 125, 120, 100, 160, 100, 140, 120, 125, 145, 155, 145, 0.9]
+
+
+def test_yunets_rows_become_faces_of_the_whole_picture():
+    (one,) = yunet_detections(np.array([ROW], dtype=float), 1.0)
+    assert one.box.tolist() == [100, 50, 80, 125]
+    assert one.score == pytest.approx(0.9)
+    size = 100  # sqrt(80 * 125); the box is centred on (140, 112.5) in pixel edges
+    assert one.center == pytest.approx([139.5, 112 + YuNet.RULE.shift[1] * size])
+    assert one.side == pytest.approx(YuNet.RULE.side * size)
+    (half,) = yunet_detections(np.array([ROW], dtype=float), 0.5)
+    assert half.box.tolist() == [200, 100, 160, 250]
+    assert half.center + 0.5 == pytest.approx(2 * (one.center + 0.5))
+    assert half.side == pytest.approx(2 * one.side)
+
+
+def test_yunets_faces_are_sorted_by_area_and_odd_rows_left_out():
+    small, large, flat, broken = (list(ROW) for _ in range(4))
+    small[2:4], large[2:4], flat[2], broken[7] = [20, 30], [300, 200], 0, np.nan
+    large[14] = 1.0000001  # of a float32
+    found = yunet_detections(np.array([small, flat, large, broken], dtype=float), 1.0)
+    assert [d.box[2] for d in found] == [300, 20]
+    assert found[0].score == 1
+    assert yunet_detections(np.zeros((0, 15)), 1.0) == []
+
+
+class Searched:
+    """A YuNet whose network is replaced: it finds `rows` in a picture of one of the `sizes`."""
+
+    def __init__(self, monkeypatch, sizes, rows):
+        self.asked = []
+        self.detector = YuNet.__new__(YuNet)
+        self.detector.lock = Lock()
+        monkeypatch.setattr(self.detector, "network", self, raising=False)
+        self.sizes, self.rows = sizes, rows
+
+    def setInputSize(self, size):
+        self.asked.append(size)
+
+    def detect(self, picture):
+        assert picture.shape[1::-1] == self.asked[-1]
+        assert not picture[..., 1:].any()  # the tests' pictures are blue, which comes first in OpenCV's order
+        found = self.asked[-1] in self.sizes
+        return 1, np.array(self.rows, np.float32) if found else None
+
+
+@pytest.mark.parametrize(
+    ("picture", "sizes"),
+    [
+        ((300, 200), [(200, 300), (200, 300)]),
+        ((600, 900), [(640, 427), (320, 213)]),
+        ((400, 3600), [(1440, 160), (720, 80)]),  # a panorama: as many pixels as one of 640 x 360
+        ((1, 5000), [(5000, 64), (5000, 64)]),  # made higher, for OpenCV's sake
+        ((90, 30), [(64, 90), (64, 90)]),
+    ],
+)
+def test_a_picture_without_faces_is_searched_again_at_a_smaller_scale(monkeypatch, picture, sizes):
+    image = np.full((*picture, 3), (0, 0, 200), np.uint8)
+    nothing = Searched(monkeypatch, [], [])
+    assert nothing.detector(image) == []
+    assert nothing.asked == sizes
+    first = Searched(monkeypatch, sizes[:1], [ROW])
+    (one,) = first.detector(image)
+    assert first.asked == sizes[:1]
+    second = Searched(monkeypatch, sizes[1:], [ROW])
+    (other,) = second.detector(image)
+    assert other.box / one.box == pytest.approx(sizes[0][0] / sizes[1][0])
+
+
+@pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x07\x12\x07pytorch"])
+def test_a_file_that_is_no_yunet(tmp_path, data, capfd):
+    path = tmp_path / "yunet.onnx"
+    path.write_bytes(data)
+    with pytest.raises(PoposError, match=r"yunet\.onnx: not a YuNet"):
+        YuNet(path)
+    assert capfd.readouterr() == ("", "")  # OpenCV keeps quiet, too
+
+
+def real_yunet():
+    """The model that `popos download-weights yunet` brings, where this machine has it."""
+    try:
+        return find_here(load_catalog()["yunet"])
+    except PoposError:
+        return None
+
+
+@pytest.mark.skipif(real_yunet() is None, reason="popos download-weights yunet has not been run here")
+def test_the_real_yunet_finds_nothing_in_thin_pictures():
+    """Whatever was searched before: OpenCV would read beyond maps of a single pixel."""
+    detector = YuNet(real_yunet())
+    noise = np.random.default_rng(0).integers(0, 255, (640, 640, 3), np.uint8)
+    found = []
+    for side in (1, 10, 32):
+        for long in (32, 320, 700):
+            for grey in (0, 127, 255):
+                detector(noise)
+                found += detector(np.full((long, side, 3), grey, np.uint8))
+                found += detector(np.full((side, long, 3), grey, np.uint8))
+    assert found == []
+
+
+@pytest.mark.skipif(real_yunet() is None, reason="popos download-weights yunet has not been run here")
+@pytest.mark.parametrize(("photo", "nose"), NOSES.items())
+def test_the_real_yunet(photo, nose):
+    image = read_image(PHOTOS / photo, upright=True)
+    for scale in (0.5, 1, 4):
+        (found,) = YuNet(real_yunet())(cv2.resize(image, None, fx=scale, fy=scale))
+        assert found.score > 0.8
+        assert np.abs((found.center + 0.5) / scale - 0.5 - nose).max() < 0.2 * found.side / scale

@@ -1,0 +1,227 @@
+"""Drawn faces: the same for the same seed, whole or not at all, landmarks where the drawing is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from popos_cli.core.schemes import SCHEMES, W300, WFLW
+from popos_cli.data.index import Index, read_index, write_index
+from popos_cli.errors import PoposError, UsageError
+from popos_cli.prepare import synthetic
+from popos_cli.prepare.synthetic import prepare_synthetic
+from popos_cli.prepare.synthetic_face import canonical_points
+
+
+def _bytes(index: Index) -> list[bytes]:
+    return [(index.root / image).read_bytes() for image in index.image]
+
+
+def _picture(index: Index, face: int) -> np.ndarray:
+    return cv2.imread(str(index.root / index.image[face])).astype(np.float32)
+
+
+def _at(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Bilinear samples (n, 3) BGR of a lightly smoothed picture at points (n, 2)."""
+    x, y = (points[None, :, axis].astype(np.float32) for axis in (0, 1))
+    return cv2.remap(cv2.GaussianBlur(image, (0, 0), 0.8), x, y, cv2.INTER_LINEAR)[0]
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> Index:
+    """30 faces of 98 points."""
+    return prepare_synthetic(tmp_path_factory.mktemp("faces"), 30, WFLW, seed=7)
+
+
+def test_same_seed_same_bytes(tmp_path) -> None:
+    a, b = (prepare_synthetic(tmp_path / name, 3, W300, seed=5) for name in "ab")
+    assert _bytes(a) == _bytes(b)
+    np.testing.assert_array_equal(a.points, b.points)
+
+
+def test_every_face_and_every_seed_differ(tmp_path) -> None:
+    pictures = [b for seed in (0, 1) for b in _bytes(prepare_synthetic(tmp_path / str(seed), 4, W300, seed))]
+    assert len(set(pictures)) == 8
+
+
+def test_a_picture_depends_on_neither_count_nor_scheme(tmp_path, faces: Index) -> None:
+    for scheme in SCHEMES.values():
+        few = prepare_synthetic(tmp_path / scheme.name, 2, scheme, seed=7)
+        assert _bytes(few) == _bytes(faces)[:2]
+        assert few.points.shape == (2, scheme.landmarks, 2)
+
+
+def test_shared_points_of_two_schemes_agree(tmp_path, faces: Index) -> None:
+    of_300w = prepare_synthetic(tmp_path, 2, W300, seed=7).points
+    jaw, corners = faces.points[:2, 0:33:2], faces.points[:2, [60, 64, 68, 72, 76, 82]]
+    np.testing.assert_allclose(of_300w[:, :17], jaw, atol=1e-9)
+    np.testing.assert_allclose(of_300w[:, [36, 39, 42, 45, 48, 54]], corners, atol=1e-9)
+
+
+def test_index_is_valid_and_reads_back(tmp_path, monkeypatch, faces: Index) -> None:
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path))
+    write_index(faces)
+    back = read_index("synthetic")
+    assert back.scheme == WFLW
+    assert back.root == faces.root
+    assert back.notes == {"importer": "synthetic", "seed": 7, "count": 30}
+    assert back.source[29] == "synthetic:7:29"
+    np.testing.assert_array_equal(back.points, faces.points)
+    assert (back.visible == 2).all()
+    assert [_picture(back, i).shape[1::-1] for i in range(30)] == [tuple(size) for size in back.size]
+
+
+def test_points_lie_inside_their_picture_and_square(faces: Index) -> None:
+    assert not faces.outside().any()
+    from_center = abs(faces.points - faces.center[:, None]).max(axis=(1, 2))
+    assert (from_center <= faces.side / 2 + 0.5).all()
+    assert (from_center >= faces.side / 2 - 1).all()
+
+
+def test_faces_are_turned_to_both_sides(faces: Index) -> None:
+    """Poses vary: the nose tip leaves the middle of the jaw, the eyes leave the horizontal."""
+    nose = (faces.points[:, 54] - (faces.points[:, 0] + faces.points[:, 32]) / 2)[:, 0] / faces.side
+    eyes = faces.points[:, 72] - faces.points[:, 60]
+    roll = np.rad2deg(np.arctan2(eyes[:, 1], eyes[:, 0]))
+    for spread, least in ((nose, 0.05), (roll, 8)):
+        assert spread.min() < -least
+        assert spread.max() > least
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "train"), [(10, 0.2, 8), (2, 0.01, 1), (2, 0.99, 1), (7, 0.5, 3)]
+)
+def test_the_last_faces_are_the_val_split(tmp_path, monkeypatch, count, fraction, train) -> None:
+    blank = (np.zeros((8, 8, 3), np.uint8), np.arange(136.0).reshape(68, 2))
+    monkeypatch.setattr(synthetic, "_face", lambda *_: blank)
+    index = prepare_synthetic(tmp_path, count, W300, 0, name="toy", val_fraction=fraction)
+    assert index.name == "toy"
+    assert index.split.tolist() == ["train"] * train + ["val"] * (count - train)
+    assert len(set(index.group)) == count
+
+
+def test_existing_images_are_refused_and_left_alone(tmp_path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "mine.jpg").write_bytes(b"mine")
+    with pytest.raises(PoposError, match="exists already") as caught:
+        prepare_synthetic(tmp_path, 2, W300, seed=0)
+    assert caught.value.hint
+    assert [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*"))] == [
+        Path("images"),
+        Path("images/mine.jpg"),
+    ]
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_leaves_nothing_half_written(tmp_path, monkeypatch, failure) -> None:
+    draw = synthetic._face
+
+    def fail_late(seed: int, number: int, scheme):
+        if number == 2:
+            raise failure
+        return draw(seed, number, scheme)
+
+    monkeypatch.setattr(synthetic, "_face", fail_late)
+    expected = PoposError if isinstance(failure, OSError) else KeyboardInterrupt
+    with pytest.raises(expected, match="No space left" if expected is PoposError else None):
+        prepare_synthetic(tmp_path, 3, W300, seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_that_is_a_file(tmp_path) -> None:
+    root = tmp_path / "file"
+    root.write_text("text")
+    with pytest.raises(PoposError, match="cannot write"):
+        prepare_synthetic(root, 2, W300, seed=0)
+    assert root.read_text() == "text"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"count": 1},
+        {"seed": -1},
+        {"val_fraction": 0.0},
+        {"val_fraction": 1.0},
+        {"val_fraction": float("nan")},
+        {"scheme": replace(W300, name="mine")},
+        {"scheme": replace(W300, flip_pairs=())},
+    ],
+    ids=["count", "seed", "none", "all", "nan", "name", "pairs"],
+)
+def test_wrong_arguments_write_nothing(tmp_path, wrong) -> None:
+    with pytest.raises(UsageError):
+        prepare_synthetic(**({"root": tmp_path / "new", "count": 4, "scheme": W300, "seed": 0} | wrong))
+    assert not (tmp_path / "new").exists()
+
+
+def test_canonical_points_of_an_unknown_scheme() -> None:
+    with pytest.raises(UsageError, match="'mine'"):
+        canonical_points(replace(WFLW, name="mine"))
+
+
+def test_the_jaw_edge_is_where_the_landmarks_say(faces: Index) -> None:
+    """Edge offset along the outward normal n = dilation + n . shift, over all faces.
+
+    A half-pixel slip of the frame shows in `shift`, a fattened outline in `dilation`.
+    """
+    steps = np.arange(-4, 4.05, 0.1)
+    offsets, normals = [], []
+    for face, points in enumerate(faces.points):
+        image = _picture(faces, face)
+        for j in range(4, 29):
+            along = points[j + 1] - points[j - 1]
+            normal = np.array([-along[1], along[0]]) / np.linalg.norm(along)
+            profile = _at(image, points[j] + steps[:, None] * normal)
+            inside, outside = profile[:15].mean(0), profile[-15:].mean(0)
+            way = outside - inside
+            if np.linalg.norm(way) < 60:
+                continue
+            part = (profile - inside) @ way / (way @ way)
+            offsets.append(steps[np.argmax(part > 0.5)])
+            normals.append(normal)
+    assert len(offsets) > 200
+    system = np.column_stack([np.ones(len(offsets)), normals])
+    dilation, *shift = np.linalg.lstsq(system, np.array(offsets), rcond=None)[0]
+    assert abs(dilation) < 0.4
+    assert np.linalg.norm(shift) < 0.2
+    assert np.median(np.abs(offsets)) < 0.5
+
+
+def test_pupils_are_dark_in_a_bright_eye(faces: Index) -> None:
+    for face, points in enumerate(faces.points):
+        image = _picture(faces, face)
+        for pupil, outer, inner in ((96, 60, 64), (97, 72, 68)):
+            across = (points[inner] - points[outer])[None] * np.linspace(-0.45, 0.45, 61)[:, None]
+            eye = _at(image, (points[outer] + points[inner]) / 2 + across).mean(-1)
+            assert _at(image, points[[pupil]]).mean() < 0.6 * eye.max(), (face, pupil)
+
+
+def test_pupils_lie_within_the_lids(faces: Index) -> None:
+    for lids, pupil in ((range(60, 68), 96), (range(68, 76), 97)):
+        for points in faces.points:
+            ring = points[list(lids)].astype(np.float32)
+            assert cv2.pointPolygonTest(ring, points[pupil].astype(np.float32).tolist(), True) > 0
+
+
+def test_lips_are_redder_and_brows_darker_than_the_skin(faces: Index) -> None:
+    for face, points in enumerate(faces.points):
+        image = _picture(faces, face)
+        lip, chin, brow, below_brow = _at(
+            image,
+            np.array([points[[85, 94]].mean(0), points[[85, 16]].mean(0),
+                      points[[35, 40]].mean(0), points[[40, 62]].mean(0)]),
+        )  # fmt: skip
+        assert lip[2] / lip[1] > 1.2 * chin[2] / chin[1], face
+        assert brow.mean() < 0.75 * below_brow.mean(), face
+
+
+def test_lips_are_redder_than_the_skin(faces) -> None:
+    """In files as OpenCV reads them: blue, green, red."""
+    for face in range(10):
+        image, points = _picture(faces, face), faces.points[face]
+        lip, chin = _at(image, np.stack([(points[85] + points[94]) / 2, (points[85] + points[16]) / 2]))
+        assert lip[2] / lip[0] > chin[2] / chin[0]

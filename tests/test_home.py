@@ -1,0 +1,299 @@
+"""POPOS_HOME: shared by processes and machines, not always there, and not always whole."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+
+import popos_cli
+from popos_cli.errors import PoposError
+from popos_cli.home import (
+    clear_leftovers,
+    locked,
+    new_folder,
+    read_or_set_aside,
+    remember,
+    remembered,
+    replacing,
+    scratch_folder,
+)
+from popos_cli.home import home as module
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+YESTERDAY = time.time() - 25 * 3600
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def start(code, *arguments, **options):
+    """A Python process of its own that finds this source tree."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, **options)
+
+
+REMEMBER = """
+import sys
+from pathlib import Path
+from popos_cli.home import remember
+for number in range(10):
+    remember("runs", Path(sys.argv[1]) / f"{sys.argv[2]}-{number}")
+"""
+
+
+def test_processes_that_register_at_once_lose_nothing(place, tmp_path):
+    processes = [start(REMEMBER, tmp_path, who) for who in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    expected = {str(tmp_path / f"{who}-{number}") for who in range(4) for number in range(10)}
+    runs = json.loads((place / "registry.json").read_text())["runs"]
+    assert len(runs) == 40 and set(runs) == expected
+    for run in expected:
+        Path(run).mkdir()
+    assert {str(run) for run in remembered("runs")} == expected
+    assert [name for name in os.listdir(place) if "tmp" in name] == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{", b"", b"null", b"[]", b'{"runs": "x"}', b'{"runs": [1]}', b'{"runs": {"a": []}, "roots": []}',
+        b'{"runs": ["\xe9"]}', b"\xff\xfe{\x00}\x00", b"[" * 100_000, b'{"a":' * 100_000, b"\x00" * 20,
+    ],
+)  # fmt: skip
+def test_a_broken_registry_is_set_aside_with_a_note(content, place, tmp_path, caplog):
+    place.mkdir()
+    (place / "registry.json").write_bytes(content)
+    assert remembered("runs") == [] and remembered("roots") == []
+    (note,) = caplog.messages  # once: it has another name now
+    (aside,) = place.glob("registry.json.*.broken")
+    assert aside.read_bytes() == content and str(place / "registry.json") in note and aside.name in note
+    remember("runs", tmp_path)
+    assert remembered("runs") == [tmp_path]
+
+
+def test_a_registry_that_breaks_before_it_is_written_is_kept_too(place, tmp_path, caplog):
+    place.mkdir()
+    (place / "registry.json").write_text('{"runs": [')
+    remember("runs", tmp_path)
+    assert remembered("runs") == [tmp_path] and len(list(place.glob("*.broken"))) == 1
+    assert len(caplog.messages) == 1
+
+
+def test_one_process_sets_a_broken_file_aside_and_not_what_another_has_mended(place, monkeypatch):
+    """This one has read the broken file; before it can act, another has put a whole one in its place."""
+    place.mkdir()
+    path = place / "registry.json"
+    path.write_text("{")
+    inner = module.locked
+
+    def slow(*arguments):
+        path.write_text('{"runs": []}')
+        return inner(*arguments)
+
+    monkeypatch.setattr(module, "locked", slow)
+    assert read_or_set_aside(path, json.loads, None) == {"runs": []}
+    assert path.exists() and not list(place.glob("*.broken"))
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a link to nowhere", "below a file"])
+def test_what_cannot_be_remembered_is_a_note(kind, place, tmp_path, caplog):
+    if kind == "below a file":
+        place.write_bytes(b"")
+    else:
+        place.mkdir()
+    if kind == "a folder":
+        (place / "registry.json").mkdir()
+    if kind == "a link to nowhere":
+        (place / "registry.json").symlink_to(tmp_path / "no" / "where.json")
+    remember("runs", tmp_path)
+    if kind == "a link to nowhere":  # a rename replaces a link
+        assert remembered("runs") == [tmp_path] and caplog.messages == []
+    elif kind == "a folder":
+        assert remembered("runs") == [tmp_path] and "set aside" in caplog.text
+    else:
+        assert remembered("runs") == [] and "is not remembered" in caplog.text
+
+
+def test_paths_that_are_not_utf_8_are_remembered(place, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    remember("roots", folder)
+    assert remembered("roots") == [folder]
+
+
+def others_may_read(path):
+    """Whether all users reach this file: an environment may lie in a private folder."""
+    return all(place.stat().st_mode & 0o001 for place in path.parents)
+
+
+AS_NOBODY = pytest.mark.skipif(
+    not hasattr(os, "geteuid")
+    or os.geteuid() != 0
+    or not all(others_may_read(Path(package.__file__).resolve()) for package in (cv2, popos_cli)),
+    reason="only root can become another user, who must be able to read popos and OpenCV",
+)
+ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+# root reads the sources, also those of Python that load late
+import encodings.utf_8_sig, popos_cli.data.index, popos_cli.weights.detectors, popos_cli.weights.find
+os.setgid(54321), os.setuid(54321)  # nobody knows this user
+from popos_cli.home import remember, remembered
+from popos_cli.data.index import prepared_names
+from popos_cli.weights.detectors import load_detector
+from popos_cli.weights.find import face_weights, find_weights
+for case in sys.argv[1:]:
+    for name in ("HOME", "POPOS_HOME", "XDG_DATA_HOME"):
+        os.environ.pop(name, None)
+    os.environ.update([case.split("=")] if case else [])
+    remember("runs", Path("/"))
+    found = remembered("runs"), prepared_names(), find_weights("small").exists(), len(list(face_weights()))
+    assert found == ([], [], True, 2), (case, found)
+    assert type(load_detector()).__name__ == "Haar", case
+"""
+
+
+@AS_NOBODY
+def test_without_a_home_that_can_be_reached_bundled_weights_are_found(tmp_path):
+    """Another user's home, with and without a folder of ours in it, no home at all, and no possible name."""
+    locked_up, working = tmp_path / "root", tmp_path / "here"
+    for folder in (locked_up / ".local/share/popos", locked_up / "home", working):
+        folder.mkdir(parents=True)
+    os.chmod(locked_up, 0o700)
+    os.chmod(working, 0o777)
+    cases = [
+        f"POPOS_HOME={locked_up}", f"POPOS_HOME={locked_up / 'home'}", f"POPOS_HOME={locked_up / 'new'}",
+        f"HOME={locked_up}", "POPOS_HOME=~/popos", "HOME=/nowhere/at/all", "",
+        f"POPOS_HOME=/{'a' * 300}",
+    ]  # fmt: skip
+    process = start(ANOTHER_USER, *cases, cwd=working, stderr=subprocess.PIPE, text=True)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    notes = err.splitlines()
+    assert len(notes) == len(cases) and all("is not remembered" in note for note in notes)
+    assert os.listdir(working) == []  # no folder that is called ~
+
+
+def test_a_temporary_name_is_nobody_elses_and_not_longer_than_names_may_be(tmp_path):
+    names = set()
+    for _ in range(20):
+        with replacing(tmp_path / ("x" * 250 + ".json")) as temporary:
+            temporary.write_text("{}")
+            names.add(temporary)
+    assert len(names) == 20 and os.listdir(tmp_path) == ["x" * 250 + ".json"]
+    assert all(str(os.getpid()) != name.name.split(".")[2] for name in names)
+
+
+def test_a_folder_that_another_process_finishes_first_stays(tmp_path):
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "images") as mine:
+        (mine / "1.png").write_text("mine")
+        with new_folder(tmp_path / "images") as theirs:
+            (theirs / "1.png").write_text("theirs")
+    assert (tmp_path / "images" / "1.png").read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["images"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from popos_cli.home import locked, new_folder
+with locked(Path(sys.argv[1])), new_folder(Path(sys.argv[1]) / "images") as folder:
+    (folder / "1.png").write_text("half")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_goes_once_its_lock_is_free(tmp_path):
+    target = tmp_path / "cofw"
+    process = start(HOLD, target, stdout=subprocess.PIPE, text=True)
+    folder = Path(process.stdout.readline().strip())
+    with pytest.raises(PoposError, match="another process is writing"), locked(target, patience=0.1):
+        pass
+    process.kill()
+    process.wait()
+    with locked(target, patience=10) as held:
+        assert held and folder.is_dir()
+        clear_leftovers(target, held)
+    assert os.listdir(target) == []
+
+
+def test_what_others_may_still_be_writing_is_left_alone_for_a_day(tmp_path):
+    """Without the lock nobody can tell; nor of another machine, whose locks may not reach here."""
+    foreign = "0" * 16 if not module._MACHINE.startswith("0") else "1" * 16
+    names = [f".images-1234.{foreign}.tmp", ".images-1234.7.tmp", ".registry.json.1.tmp.json"]
+    old, mine = f".afw.{foreign}.tmp", f".afw.{module._MACHINE}00000000.tmp"
+    others = [".hidden", "images.7.tmp", ".x.tmp"]
+    for name in (*names, old, mine, *others):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"")
+    os.utime(tmp_path / old, (YESTERDAY, YESTERDAY))
+    for name in others:
+        os.utime(tmp_path / name, (YESTERDAY, YESTERDAY))
+    clear_leftovers(tmp_path, held=False)
+    assert set(os.listdir(tmp_path)) == {*names, mine, *others}
+    clear_leftovers(tmp_path, held=True, of="helen")
+    assert set(os.listdir(tmp_path)) == {*names, mine, *others}
+    clear_leftovers(tmp_path, held=True, of="afw")
+    assert set(os.listdir(tmp_path)) == {*names, *others}
+
+
+def test_threads_of_one_process_take_turns(tmp_path):
+    inside, most = [], []
+
+    def work():
+        with locked(tmp_path / "x") as held:
+            assert held
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5
+
+
+SCRATCH = """
+import sys, time
+from popos_cli.home import scratch_folder
+with scratch_folder("popos-workers-") as folder:
+    (folder / "error.json").write_text("{}")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_scratch_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    processes = [start(SCRATCH, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    dead, live = (Path(process.stdout.readline().strip()) for process in processes)
+    processes[0].kill()
+    processes[0].wait()
+    earlier = tmp_path / "popos-workers-abc_1234"  # an earlier version's, without a lock
+    forgotten = tmp_path / "popos-workers-abc_5678"
+    for folder in (earlier, forgotten):
+        folder.mkdir()
+    os.utime(forgotten, (YESTERDAY, YESTERDAY))
+    with scratch_folder("popos-workers-") as mine:
+        assert mine.is_dir() and live.is_dir() and earlier.is_dir()
+        assert not dead.exists() and not forgotten.exists()
+    processes[1].kill()
+    processes[1].wait()
+    with scratch_folder("popos-workers-"):
+        pass
+    assert os.listdir(tmp_path) == [earlier.name]
