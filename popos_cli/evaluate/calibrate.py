@@ -49,7 +49,8 @@ def calibrate(
     """
     if not index.visible.any():
         raise PoposError(f"dataset {index.name!r}: none of its validation faces has a labelled point")
-    model, codec, info, _ = read_weights(source)
+    weights = read_weights(source)
+    model, codec, info = weights.model, weights.codec, weights.info
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     chosen = index.select(np.linspace(0, len(index) - 1, min(len(index), MOST_FACES)).astype(np.int64))
     arguments = chosen, codec.image_width, info.crop.padding, codec.alignment

@@ -21,12 +21,10 @@ from ..core.inference import (
     to_model_input,
 )
 from ..core.metrics import nme_per_face
-from ..core.model import Landmarker
-from ..core.schemes import Scheme
 from ..data.index import Index
 from ..data.loader import evaluation_loader
 from ..processes.world import ALONE, World
-from ..weights.format import WeightsInfo
+from ..weights.format import Weights
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _in_order(batches: list[tuple[Any, ...]]) -> Measured:
 
 
 def evaluate_weights(
-    weights: tuple[Landmarker, Codec, WeightsInfo, Scheme],
+    weights: Weights,
     index: Index,
     decoders: list[str],
     device: torch.device,
@@ -95,15 +93,15 @@ def evaluate_weights(
     progress: Callable[[int], None] | None = None,
     world: World = ALONE,
 ) -> dict[str, Measured]:
-    """`measure` for weights as `read_weights` gives them, by decoder name.
+    """`measure` for the weights of a file, by decoder name.
 
     `squares`: a detector's centres (F, 2) and sides (F,) to crop around instead of the index's
     own; they are looked at `LOOKS` times, as `predict` does.
     """
-    model, codec, info, scheme = weights
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    codec, info = weights.codec, weights.info
+    model = weights.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     codecs = {name: codec.with_decoder(name) for name in decoders}
-    flip_index = mirror_index(scheme, flip_test, device)
+    flip_index = mirror_index(weights.scheme, flip_test, device)
     around = info.around_landmarks()
     for _ in range(LOOKS - 1 if squares is not None else 0):
         assert squares is not None

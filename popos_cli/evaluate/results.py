@@ -61,7 +61,7 @@ def evaluate_job(
     where a detector finds none of the faces.
     """
     weights = read_weights(job.path)
-    conditions = replace(conditions, flip_test=conditions.flip_test and weights[3].mirrors)
+    conditions = replace(conditions, flip_test=conditions.flip_test and weights.scheme.mirrors)
     index, squares = job.index, None
     if detected:
         rows, squares = squares_of(index, detected.found, job.info.rule_from_300w(detected.name))
@@ -72,7 +72,7 @@ def evaluate_job(
         weights, index, decoders or [job.info.codec.decoder], device, conditions.flip_test, workers,
         squares, progress, world,
     )  # fmt: skip
-    calibrated = {name: weights[1].with_decoder(name).calibration is not None for name in measured}
+    calibrated = {name: weights.codec.with_decoder(name).calibration is not None for name in measured}
     return [
         build_result(index, job, name, calibrated[name], outcome, conditions, detected)
         for name, outcome in measured.items()

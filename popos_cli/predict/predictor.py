@@ -125,7 +125,13 @@ class Predictor:
     ) -> None:
         self.device = pick_inference_device(device)
         self.path = find_weights(weights)
-        self.model, self.codec, self.info, self.scheme = read_weights(self.path)
+        read = read_weights(self.path)
+        self.model, self.codec, self.info, self.scheme = (
+            read.model,
+            read.codec,
+            read.info,
+            read.scheme,
+        )
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.detector = load_detector(detector)
         self.rule = self.info.rule_from_300w(self.detector.name)

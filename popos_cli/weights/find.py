@@ -150,8 +150,8 @@ def load(name: str = "default") -> tuple[Landmarker, Codec]:
 
     model: RGB crops (N, 3, S, S) in 0..1 -> heatmaps (N, K, R, R); codec.decode reads them.
     """
-    model, codec, _, _ = read_weights(find_weights(name))
-    return model, codec
+    weights = read_weights(find_weights(name))
+    return weights.model, weights.codec
 
 
 def face_weights() -> Iterator[tuple[str, Path, WeightsInfo]]:

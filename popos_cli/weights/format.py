@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -260,8 +261,18 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise refuse_file(path, error) from None
 
 
-def read_weights(path: Path) -> tuple[Landmarker, Codec, WeightsInfo, Scheme]:
-    """Model (eval mode, CPU, float32), its codec, metadata and scheme."""
+@dataclass(frozen=True)
+class Weights:
+    """What a weight file holds. model: eval mode, CPU, float32."""
+
+    model: Landmarker
+    codec: Codec
+    info: WeightsInfo
+    scheme: Scheme
+
+
+def read_weights(path: Path) -> Weights:
+    """Raises PoposError for a file that is none of ours, or whose tensors do not fit its metadata."""
     info = read_info(path)
     scheme = info.landmark_scheme(str(path))
     state = read_state(path)
@@ -279,4 +290,4 @@ def read_weights(path: Path) -> tuple[Landmarker, Codec, WeightsInfo, Scheme]:
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise PoposError(f"{path}: the tensors are not those of its network: {first}") from None
-    return model.eval(), info.build_codec(), info, scheme
+    return Weights(model.eval(), info.build_codec(), info, scheme)

@@ -57,7 +57,7 @@ def plan_upload(
     """
     check_place(repository, file)
     path = find_weights(weights)
-    _, _, info, _ = read_weights(path)
+    info = read_weights(path).info
     results = [row for one in metrics for row in read_results(one, weights, path, info)]
     beside = path.parent / "metrics.json"
     if not metrics and beside.exists():

@@ -56,7 +56,8 @@ def refusal(source, hints=Hints()):  # noqa: B008
 
 def same_heatmaps(path, model):
     images = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(5))
-    read, codec, _, _ = read_weights(path)
+    weights = read_weights(path)
+    read, codec = weights.model, weights.codec
     with torch.no_grad():
         found, expected = read(images), model(images)
     assert torch.equal(found, expected)
@@ -248,7 +249,7 @@ def test_a_scheme_of_ones_own_travels_along(tmp_path, popos_16):
     assert "5 landmarks" in error.message and "--scheme" in error.hint
     (tmp_path / "tiny.toml").write_text(TINY)
     import_checkpoint(source, tmp_path / "w.safetensors", Hints(scheme=str(tmp_path / "tiny.toml")))
-    scheme = read_weights(tmp_path / "w.safetensors")[3]
+    scheme = read_weights(tmp_path / "w.safetensors").scheme
     assert (scheme.name, scheme.landmarks) == ("tiny", 5)
     assert "98" in str(refusal_of(source, Hints(scheme="wflw")))
 

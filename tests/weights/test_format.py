@@ -77,7 +77,8 @@ def test_round_trip(tmp_path, model, info, half):
     path = tmp_path / "deep" / "er" / "w.safetensors"
     info = info.model_copy(update={"label_offset": (1.0, 1.0), "training": {"epochs": 3}})
     save_weights(path, model.state_dict(), info, half)
-    read, codec, again, scheme = read_weights(path)
+    weights = read_weights(path)
+    read, codec, again, scheme = weights.model, weights.codec, weights.info, weights.scheme
     assert again == info
     assert scheme == SCHEMES["cofw"]
     assert (codec.width, codec.image_width, codec.decoder, codec.alignment) == (4, 256, "popos", "mmpose")
@@ -111,7 +112,8 @@ def test_an_own_scheme_travels_with_the_weights(tmp_path):
     path = tmp_path / "own.safetensors"
     info = WeightsInfo(resolution=4, scheme="triangle", scheme_definition=OWN.to_dict())
     save_weights(path, model.state_dict(), info, half=True)
-    read, _, _, scheme = read_weights(path)
+    weights = read_weights(path)
+    read, scheme = weights.model, weights.scheme
     assert scheme == OWN
     assert read.landmarks == 3
 
@@ -222,10 +224,10 @@ def test_a_scheme_that_cannot_be_is_refused_before_anything_is_built(saved, info
 def test_what_was_always_written_is_still_read(saved, info):
     """Whole numbers where floats may be, keys left out, and a calibration."""
     rewrite(saved, {"resolution": 4, "scheme": "cofw", "label_offset": [1, 0], "crop": {"padding": 2}})
-    read = read_weights(saved)[2]
+    read = read_weights(saved).info
     assert (read.label_offset, read.crop.padding, read.codec.sigma) == ((1.0, 0.0), 2.0, 2.0)
     rewrite(saved, {**info.model_dump(), "uncertainty": CALIBRATION})
-    assert len(read_weights(saved)[1].calibration.landmarks) == 29
+    assert len(read_weights(saved).codec.calibration.landmarks) == 29
 
 
 @pytest.mark.parametrize(
