@@ -36,11 +36,10 @@ def decoders(
     256-pixel crop, beside the Cramer-Rao bound; and its time, for a batch of 64 faces of 68 points.
     """
     from ..bench.trials import DEFECTS
-    from ..core.decoders import DECODERS
-    from ..train.settings import RESOLUTIONS
+    from ..core.choices import DECODER_NAMES, RESOLUTIONS
 
     for name in decoder or []:
-        one_of(name, tuple(DECODERS), "decoder")
+        one_of(name, DECODER_NAMES, "decoder")
     for size in resolution or []:
         one_of(str(size), tuple(map(str, RESOLUTIONS)), "resolution")
     import torch
@@ -51,7 +50,7 @@ def decoders(
     torch.set_num_threads(threads)
     torch_device = pick_inference_device(device)
     rows: list[dict[str, Any]] = []
-    sizes, names = resolution or list(RESOLUTIONS), decoder or list(DECODERS)
+    sizes, names = resolution or list(RESOLUTIONS), decoder or list(DECODER_NAMES)
     with console.progress_bar("decoders") as (bar, task):
         bar.update(task, total=len(sizes) * (len(names) + 1))
         for row in bench_decoders(sizes, names, torch_device, landmarks, seed):

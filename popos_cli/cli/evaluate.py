@@ -190,13 +190,12 @@ def _check(
     detector: str, threshold: float | None,
 ) -> Resolution:  # fmt: skip
     """Raises UsageError for a value that there is not; returns the resolution."""
-    from ..core.decoders import DECODERS
+    from ..core.choices import DECODER_NAMES, RESOLUTIONS
     from ..data.index import SPLITS
     from ..predict.detect import DETECTORS
-    from ..train.settings import RESOLUTIONS
 
     for name in decoders:
-        one_of(name, tuple(DECODERS), "decoder")
+        one_of(name, DECODER_NAMES, "decoder")
     if resolution is not None and resolution not in ("all", *map(str, RESOLUTIONS)):
         raise UsageError(
             f"--resolution {resolution}: must be one of {', '.join(map(str, RESOLUTIONS))}, or all"

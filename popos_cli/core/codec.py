@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .calibration import Calibration, features
-from .decoders import DECODERS, DEFAULT_DECODER
+from .choices import ALIGNMENTS, DECODER_NAMES, DEFAULT_DECODER, Alignment, DecoderName
+from .decoders import DECODERS
 from .decoders.gaussian_fit import Fit, assess_points, locate
 from .decoders.likelihood import fit_maps
-from .geometry import ALIGNMENTS, Alignment
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
 # Heatmap pixels. Below, a Gaussian falls between the pixels; above, a map of 64 pixels is flat in float32.
@@ -40,86 +39,69 @@ class Decoded(Generic[Array]):
     uncertainty: Array
 
 
-def _pair(value: int | tuple[int, int], name: str) -> tuple[int, int]:
-    """One size for both axes, or (W, H), of whichever number type, as Python's int."""
+def _size(value: Any, name: str) -> tuple[int, int]:
+    """(W, H) of one size for both axes or of two, in whole numbers of any type (64, np.int64(64), 64.0)."""
+    sizes = (value, value) if np.ndim(value) == 0 else tuple(value)
     try:
-        width, height = (_whole(v) for v in ((value, value) if np.ndim(value) == 0 else value))  # type: ignore[union-attr]
-    except (TypeError, ValueError):
+        if len(sizes) != 2 or any(isinstance(v, bool | np.bool_ | str) or int(v) != v for v in sizes):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
             f"{name} must be a whole number of pixels, or two (width, height), not {value!r}"
         ) from None
+    width, height = (int(v) for v in sizes)
     if width < 1 or height < 1:
         raise ValueError(f"{name} must be positive, not {value}")
     return width, height
 
 
-def _whole(number: Any) -> int:
-    """64, np.int64(64) and 64.0 as 64. Raises TypeError for 64.5, True and what is no number."""
-    if isinstance(number, bool | np.bool_):
-        raise TypeError
-    if isinstance(number, float | np.floating) and number.is_integer():
-        return int(number)
-    return operator.index(number)
-
-
+@dataclass(frozen=True)
 class Codec:
     """Gaussian heatmaps of `sigma` heatmap pixels and the decoder that reads them.
 
-    resolution, image_size: int or (W, H), heatmap and crop; the first must divide the second.
-    decoder: a key of `DECODERS`. alignment: where heatmap pixel i sits on the crop: "center"
-    (i + .5) * stride - .5, symmetric under a flip, "mmpose" i * stride, or "hrnet" (i + .5) * stride + .5,
-    as HRNet's own code for faces cuts its crops. calibration: what
-    turns a fit into an expected error; it belongs to one network.
-    Sizes are whole numbers of any type, sigma lies in SIGMAS. Codecs with equal settings are equal.
+    resolution, image_size: of the heatmap and of the crop, pixels: one number or (W, H); kept as (W, H).
+    The first must divide the second. sigma: within SIGMAS. alignment: where heatmap pixel i sits on the
+    crop, by stride = image size / resolution: "center" (i + .5) * stride - .5, symmetric under a flip;
+    "mmpose" i * stride; "hrnet" (i + .5) * stride + .5, as HRNet's own face code crops.
+    calibration: turns a fit into an expected error; it belongs to one network and one decoder.
     Raises ValueError for a size that does not divide, an unknown name or a sigma out of range.
     """
 
-    def __init__(
-        self,
-        resolution: int | tuple[int, int],
-        image_size: int | tuple[int, int] = 256,
-        sigma: float = 2.0,
-        decoder: str = DEFAULT_DECODER,
-        alignment: Alignment = "center",
-        calibration: Calibration | None = None,
-    ) -> None:
-        self.width, self.height = _pair(resolution, "resolution")
-        self.image_width, self.image_height = _pair(image_size, "image_size")
-        if self.image_width % self.width or self.image_height % self.height:
-            raise ValueError(f"resolution {resolution} does not divide image size {image_size}")
-        if not SIGMAS[0] <= sigma <= SIGMAS[1]:
-            raise ValueError(f"sigma must be from {SIGMAS[0]} to {SIGMAS[1]:g} heatmap pixels, not {sigma}")
-        if decoder not in DECODERS:
-            raise ValueError(f"unknown decoder {decoder!r}; one of {', '.join(DECODERS)}")
-        if alignment not in ALIGNMENTS:
-            raise ValueError(f"unknown alignment {alignment!r}; one of {', '.join(ALIGNMENTS)}")
-        self.sigma, self.decoder, self.alignment = float(sigma), decoder, alignment
-        self.calibration = calibration
+    resolution: int | tuple[int, int]
+    image_size: int | tuple[int, int] = 256
+    sigma: float = 2.0
+    decoder: DecoderName = DEFAULT_DECODER
+    alignment: Alignment = "center"
+    calibration: Calibration | None = field(default=None, repr=False)
+    width: int = field(init=False, repr=False, compare=False)
+    height: int = field(init=False, repr=False, compare=False)
+    image_width: int = field(init=False, repr=False, compare=False)
+    image_height: int = field(init=False, repr=False, compare=False)
 
-    def _settings(self) -> tuple[Any, ...]:
-        """The arguments of a codec that is equal to this one."""
-        size, image_size = (self.width, self.height), (self.image_width, self.image_height)
-        return size, image_size, self.sigma, self.decoder, self.alignment, self.calibration
-
-    def __eq__(self, other: object) -> bool:
-        return self._settings() == other._settings() if isinstance(other, Codec) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._settings())
-
-    def __repr__(self) -> str:
-        return (
-            f"Codec(resolution=({self.width}, {self.height}), "
-            f"image_size=({self.image_width}, {self.image_height}), sigma={self.sigma}, "
-            f"decoder={self.decoder!r}, alignment={self.alignment!r}, "
-            f"{'calibrated' if self.calibration else 'uncalibrated'})"
-        )
+    def __post_init__(self) -> None:
+        size, image_size = _size(self.resolution, "resolution"), _size(self.image_size, "image_size")
+        if image_size[0] % size[0] or image_size[1] % size[1]:
+            raise ValueError(f"resolution {self.resolution} does not divide image size {self.image_size}")
+        if not SIGMAS[0] <= self.sigma <= SIGMAS[1]:
+            raise ValueError(
+                f"sigma must be from {SIGMAS[0]} to {SIGMAS[1]:g} heatmap pixels, not {self.sigma}"
+            )
+        if self.decoder not in DECODER_NAMES:
+            raise ValueError(f"unknown decoder {self.decoder!r}; one of {', '.join(DECODER_NAMES)}")
+        if self.alignment not in ALIGNMENTS:
+            raise ValueError(f"unknown alignment {self.alignment!r}; one of {', '.join(ALIGNMENTS)}")
+        normalised = {
+            "resolution": size, "image_size": image_size, "sigma": float(self.sigma),
+            "width": size[0], "height": size[1], "image_width": image_size[0], "image_height": image_size[1],
+        }  # fmt: skip
+        for name, value in normalised.items():
+            object.__setattr__(self, name, value)
 
     def with_decoder(self, decoder: str) -> Codec:
-        """The same codec with another reading rule, for which its calibration does not hold."""
-        calibration = self.calibration if decoder == self.decoder else None
-        size, image_size, sigma, *_ = self._settings()
-        return Codec(size, image_size, sigma, decoder, self.alignment, calibration)
+        """The same codec with another decoder, for which its calibration does not hold."""
+        if decoder == self.decoder:
+            return self
+        return replace(self, decoder=decoder, calibration=None)  # type: ignore[arg-type]
 
     def stride(self, like: Tensor) -> Tensor:
         """Crop pixels per heatmap pixel, (2,), x then y, of `like`'s type and device."""

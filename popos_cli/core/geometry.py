@@ -6,14 +6,12 @@ centres at integers, x to the right, y down. A *tight box* spans landmark centre
 
 from __future__ import annotations
 
-from typing import Literal
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Alignment = Literal["center", "mmpose", "hrnet"]
-ALIGNMENTS: tuple[Alignment, ...] = ("center", "mmpose", "hrnet")
+from .choices import Alignment
+
 _LONGEST = 32_766  # pixels a side that OpenCV's warpAffine takes
 Floats = NDArray[np.floating]
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-StemNorm = Literal["own", "shared"]
-Fusion = Literal["nearest", "bilinear"]
+from .choices import Fusion, StemNorm
+
 CHANNELS = (18, 36, 72, 144)
 MODULES = (1, 4, 3)  # exchange modules in stages 2, 3 and 4
 

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .choices import Alignment
 from .codec import Codec, Decoded
 from .crop_rule import SAME, CropRule
-from .geometry import Alignment, Floats, invert, tight_square, transform
+from .geometry import Floats, invert, tight_square, transform
 from .schemes import Scheme
 
 # Times that a detected face is cropped anew. Measured on 534 found faces: 5.01 % NME after one look,

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .hrnet import Fusion, HRNet, StemNorm
+from .choices import Fusion, StemNorm
+from .hrnet import HRNet
 
 IMAGE_SIZE = 256  # crop side, pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

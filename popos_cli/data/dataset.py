@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from ..core.geometry import Alignment, Floats, compose, crop_matrix, transform, warp
+from ..core.choices import Alignment
+from ..core.geometry import Floats, compose, crop_matrix, transform, warp
 from .augment import PLAIN, Augment, soften
 from .crops import Crops
 from .index import Index

@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ..core.choices import DEFAULT_DECODER, Alignment, DecoderName, Fusion, Resolution
+
 # Environment variables and --set give text, which pydantic turns into an int but not into a literal one.
 _NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value)
-Resolution = Annotated[Literal[64, 32, 16, 8, 4], _NUMBER]
-RESOLUTIONS = (64, 32, 16, 8, 4)
-DecoderName = Literal["one-hot", "two-hot", "dark", "keyposs", "gauss-newton", "popos", "ml"]
 Recipe = Literal["popos", "reference"]
 Share = Annotated[float, Field(gt=0, le=1)]
 AUTO = 0  # as a batch size: to be measured
@@ -30,16 +29,18 @@ class CodecSettings(Frozen):
     sigma: Annotated[float, AfterValidator(_wide_enough)] = Field(
         0.0, ge=0, le=256, description="Gaussian's standard deviation, heatmap pixels; 0: by resolution"
     )
-    decoder: DecoderName = Field("ml", description="rule that turns heatmaps into points")
-    alignment: Literal["center", "mmpose"] = Field(
-        "center", description="where heatmap pixel i sits on the crop: (i + .5) * stride - .5, or i * stride"
+    decoder: DecoderName = Field(DEFAULT_DECODER, description="rule that turns heatmaps into points")
+    alignment: Alignment = Field(
+        "center",
+        description="where heatmap pixel i sits on the crop: (i + .5) * stride - .5, i * stride, "
+        "or (i + .5) * stride + .5",
     )
 
 
 class ModelSettings(Frozen):
-    resolution: Resolution = Field(64, description="heatmap width and height, pixels")
+    resolution: Annotated[Resolution, _NUMBER] = Field(64, description="heatmap width and height, pixels")
     padding: float = Field(1.25, ge=1, le=3, description="crop side over the face square's side")
-    fusion: Literal["nearest", "bilinear"] = Field(
+    fusion: Fusion = Field(
         "nearest",
         description="how coarser branches are enlarged: nearest (ImageNet's network, ours) or bilinear "
         "(mmpose's and POPoS's face models)",

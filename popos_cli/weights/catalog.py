@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..core.choices import RESOLUTIONS, DecoderName
 from ..core.schemes import SCHEMES
 from ..errors import PoposError, UsageError
 from ..home import home, weights_folder
@@ -48,7 +49,7 @@ class Entry:
     sha256: str | None = None
     format: str = "popos"
     sigma: float | None = None
-    decoder: str | None = None
+    decoder: DecoderName | None = None
     label_offset: tuple[float, float] | None = None
     citation: str | None = None
     manual: str | None = None
@@ -140,8 +141,8 @@ def _entry(name: str, values: Any, path: Path) -> Entry:
         raise refuse(f"kind = {entry['kind']!r}; known: {', '.join(KINDS)}")
     if entry.get("format", "popos") not in FORMATS:
         raise refuse(f"format = {entry['format']!r}; known: {', '.join(FORMATS)}")
-    if entry.get("resolution", 64) not in (64, 32, 16, 8, 4):
-        raise refuse(f"resolution = {entry['resolution']}: must be 64, 32, 16, 8 or 4")
+    if entry.get("resolution", 64) not in RESOLUTIONS:
+        raise refuse(f"resolution = {entry['resolution']}: must be one of {', '.join(map(str, RESOLUTIONS))}")
     if not 0 < entry.get("sigma", 1) < math.inf:
         raise refuse(f"sigma = {entry['sigma']}: must be above 0 heatmap pixels")
     if not entry.get("size", 1) > 0:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.choices import DECODER_NAMES, RESOLUTIONS, Alignment, DecoderName
 from ..core.codec import SIGMAS
-from ..core.decoders import DECODERS
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.model import IMAGE_SIZE
 from ..core.schemes import SCHEMES, Scheme, find_scheme
@@ -27,8 +27,6 @@ from .format import CodecInfo, WeightsInfo, check_values, save_weights
 from .hub import sha256 as hash_of
 from .layouts import FIRST_BRANCH, NEEDED, describe, find_network
 from .pickles import read_checkpoint
-
-BY_TRIPLES = (64, 32, 16, 8, 4)  # POPoS: resolution by the number of its unused downscaling layers
 
 UNUSED = re.compile(r"backbone\.(conv[34]|transition[23]|stage[34])\.|downscale_layer\.")
 
@@ -43,7 +41,7 @@ class Hints:
     scheme: str | None = None
     resolution: int | None = None
     sigma: float | None = None
-    decoder: str | None = None
+    decoder: DecoderName | None = None
     label_offset: tuple[float, float] | None = None
     name: str | None = None
 
@@ -115,16 +113,14 @@ def _is_popos(tensors: dict[str, Tensor], resolution: int) -> bool:
 
 def _codec(layout: str, scheme: Scheme, hints: Hints, source: Path) -> CodecInfo:
     """What the layout's own code trains with and decodes by, where no hint says something else."""
+    decoder: DecoderName = "two-hot"
+    alignment: Alignment = "mmpose"
     if layout == "hrnet":  # experiments/*.yaml; its decoder is mmpose's "default"
-        sigma, decoder = (1.0 if scheme.name == "300w" else 1.5), "two-hot"
+        sigma, alignment = (1.0 if scheme.name == "300w" else 1.5), "hrnet"
     else:
         sigma = 2.0
         decoder = "popos" if layout == "popos" else "dark" if "_dark" in source.name else "two-hot"
-    return CodecInfo(
-        sigma=hints.sigma or sigma,
-        decoder=hints.decoder or decoder,
-        alignment="hrnet" if layout == "hrnet" else "mmpose",
-    )
+    return CodecInfo(sigma=hints.sigma or sigma, decoder=hints.decoder or decoder, alignment=alignment)
 
 
 def known_hints(source: Path) -> Hints:
@@ -150,14 +146,16 @@ def with_flags(known: Hints, **flags: Any) -> Hints:
 
 def check_hints(hints: Hints) -> Scheme | None:
     """The named scheme. Raises UsageError for a hint that no checkpoint could have."""
-    if hints.resolution is not None and hints.resolution not in BY_TRIPLES:
-        raise UsageError(f"--resolution {hints.resolution}: must be one of 64, 32, 16, 8, 4")
+    if hints.resolution is not None and hints.resolution not in RESOLUTIONS:
+        raise UsageError(
+            f"--resolution {hints.resolution}: must be one of {', '.join(map(str, RESOLUTIONS))}"
+        )
     if hints.sigma is not None and not SIGMAS[0] <= hints.sigma <= SIGMAS[1]:
         raise UsageError(
             f"--sigma {hints.sigma:g}: must be from {SIGMAS[0]:g} to {SIGMAS[1]:g} heatmap pixels"
         )
-    if hints.decoder is not None and hints.decoder not in DECODERS:
-        hint = f"{did_you_mean(hints.decoder, DECODERS)}Known: {', '.join(DECODERS)}."
+    if hints.decoder is not None and hints.decoder not in DECODER_NAMES:
+        hint = f"{did_you_mean(hints.decoder, DECODER_NAMES)}Known: {', '.join(DECODER_NAMES)}."
         raise UsageError(f"unknown decoder {hints.decoder!r}", hint)
     return find_scheme(hints.scheme) if hints.scheme is not None else None
 
@@ -181,8 +179,9 @@ def _resolution(tensors: dict[str, Tensor], asked: int | None, source: Path) -> 
     channels = tensors["head.3.weight"].shape[1]
     extra = [name for name in ("conv3", "conv4") if f"backbone.{name}.weight" in tensors]
     triples = sum(name.startswith("downscale_layer.") and t.ndim == 4 for name, t in tensors.items())
-    fitting = [size for size in BY_TRIPLES if _fits(size, channels, len(extra))]
-    told = BY_TRIPLES[triples] if triples < len(BY_TRIPLES) and (extra or not triples) else None
+    fitting = [size for size in RESOLUTIONS if _fits(size, channels, len(extra))]
+    # POPoS: resolution by the number of its unused downscaling layers
+    told = RESOLUTIONS[triples] if triples < len(RESOLUTIONS) and (extra or not triples) else None
     found = (
         f"{triples} downscaling layers, {' and '.join(extra) or 'neither conv3 nor conv4'}, {channels} "
         "channels into the head"

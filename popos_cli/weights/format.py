@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..core.calibration import Calibration
+from ..core.choices import DEFAULT_DECODER, Alignment, DecoderName, Fusion, StemNorm
 from ..core.codec import Codec
 from ..core.crop_rule import FROM_300W, FROM_LANDMARKS, RULES, SAME, CropRule
-from ..core.geometry import Alignment
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
@@ -41,7 +41,7 @@ class CodecInfo(_Part):
     """The codec's own ranges are `Codec`'s to check."""
 
     sigma: Number = 2.0
-    decoder: str = "ml"
+    decoder: DecoderName = DEFAULT_DECODER
     alignment: Alignment = "center"
 
 
@@ -84,8 +84,8 @@ class WeightsInfo(_Part):
 
     format: Annotated[Whole, Field(ge=1)] = FORMAT
     architecture: Literal["hrnet-w18"] = "hrnet-w18"
-    stem_norm: Literal["own", "shared"] = "own"
-    fusion: Literal["nearest", "bilinear"] = "nearest"
+    stem_norm: StemNorm = "own"
+    fusion: Fusion = "nearest"
     stages: Literal[2, 3, 4] | None = None
     resolution: Annotated[Whole, Field(ge=1)]
     image_size: Annotated[Whole, Field(ge=32, le=512)] = 256
@@ -219,6 +219,8 @@ def read_info(path: Path) -> WeightsInfo:
         if isinstance(error, ValidationError):  # its own text has several lines and a link
             first = error.errors()[0]
             words = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "literal_error":
+                words += f", not {first['input']!r}"
             what = ": ".join([".".join(map(str, first["loc"])), words][not first["loc"] :])
         raise PoposError(
             f"{path}: its metadata does not describe weights that this popos can run: {what}",

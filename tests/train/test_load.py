@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from popos_cli.core.choices import RESOLUTIONS
 from popos_cli.errors import UsageError
 from popos_cli.train.load import KEYS, dump_toml, load_train_settings
 from popos_cli.train.presets import RECIPES
-from popos_cli.train.settings import RESOLUTIONS, TrainSettings
+from popos_cli.train.settings import TrainSettings
 
 
 def load(

@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..choices import DecoderName
 from .likelihood import maximum_likelihood
 from .multilateration import gauss_newton, keyposs, popos
 from .peak import dark, one_hot, two_hot
 
 Decoder = Callable[[Tensor, float], Tensor]
 
-DECODERS: dict[str, Decoder] = {
+DECODERS: dict[DecoderName, Decoder] = {
     "one-hot": one_hot,
     "two-hot": two_hot,
     "dark": dark,
@@ -24,6 +25,3 @@ DECODERS: dict[str, Decoder] = {
     "popos": popos,
     "ml": maximum_likelihood,
 }
-DEFAULT_DECODER = "ml"
-
-__all__ = ["DECODERS", "DEFAULT_DECODER", "Decoder"]

@@ -1,0 +1,18 @@
+"""Names and sizes that a user may choose from, each listed once. Imports nothing heavy, so that the command
+line and the settings can use it without loading torch."""
+
+from typing import Literal, get_args
+
+Resolution = Literal[64, 32, 16, 8, 4]  # heatmap width and height, pixels
+RESOLUTIONS: tuple[Resolution, ...] = get_args(Resolution)
+
+DecoderName = Literal["one-hot", "two-hot", "dark", "keyposs", "gauss-newton", "popos", "ml"]
+DECODER_NAMES: tuple[DecoderName, ...] = get_args(DecoderName)
+DEFAULT_DECODER: DecoderName = "ml"
+
+# Where heatmap pixel i sits on the crop: (i + .5) * stride - .5, i * stride, or (i + .5) * stride + .5.
+Alignment = Literal["center", "mmpose", "hrnet"]
+ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
+
+StemNorm = Literal["own", "shared"]  # batch norms behind the stem's extra convolutions
+Fusion = Literal["nearest", "bilinear"]  # how HRNet enlarges its coarser branches
