@@ -1,7 +1,7 @@
 """What an exception is called on the terminal."""
 
 import pytest
-from popos_cli.cli.failures import explained
+from popos_cli.failures import explained
 from torch.utils.data import DataLoader, Dataset
 
 from popos_cli.errors import PoposError

@@ -1,4 +1,4 @@
-"""Brown pictures with labels and predictions of known errors."""
+"""Brown pictures with labels and predictions of known errors: for evaluate's and inspect's pages."""
 
 from __future__ import annotations
 
