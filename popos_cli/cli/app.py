@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import INTERRUPTED, PoposError, UsageError, debugging
+from ..failures import explained
 from . import (
     bench,
     calibrate,
@@ -25,7 +26,6 @@ from . import (
     train,
     weights,
 )
-from .failures import explained
 
 app = typer.Typer(
     name="popos",

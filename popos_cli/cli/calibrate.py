@@ -67,7 +67,7 @@ def measured_crop(index: Index, info: WeightsInfo) -> CropInfo:
     detectors = detectors_here()
     with console.progress_bar("finding faces, for the way from box to crop") as (bar, task):
         bar.update(task, total=min(len(faces), FACES) * len(detectors))
-        crop = measure_crop(faces, info.crop.padding, detectors, lambda: bar.update(task, advance=1))
+        crop = measure_crop(faces, info.crop.padding, detectors, lambda n: bar.update(task, advance=n))
     if crop.detectors:
         console.note(f"measured from box to crop, for predict: {', '.join(crop.detectors)}")
     else:

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,8 +29,8 @@ from rich.progress import (
 from rich.table import Table
 
 from ..errors import PoposError, debugging
+from ..failures import explained
 from ..text import printable
-from .failures import explained
 
 _NUMBER = re.compile(r"-$|[-+±]?[\d.]+(?!\w)")  # "300w" is a name
 
@@ -112,7 +112,7 @@ def print_json(document: Any) -> None:
     write((json.dumps(document) if odd else text) + "\n")
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
     """Text columns to the left, numbers (every cell but the first looks like one) to the right."""
     rows = [[printable(cell) for cell in row] for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -164,6 +164,14 @@ def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
     )  # fmt: skip
     with shown(Progress(*columns, console=stderr, transient=True)) as progress:
         yield progress, progress.add_task(printable(description), total=None, extra="")
+
+
+@contextmanager
+def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; yields what is called with the number just done."""
+    with progress_bar(title) as (progress, task):
+        progress.update(task, total=total)
+        yield lambda count: progress.update(task, advance=count)
 
 
 def shown(progress: Progress) -> AbstractContextManager[Progress]:

@@ -45,7 +45,7 @@ def doctor(json: JSON = False) -> None:
 
 def _packages() -> tuple[dict[str, str], list[dict[str, str]]]:
     """Versions of what imports, and what to do about what does not."""
-    from .failures import explain_import_error
+    from ..failures import explain_import_error
 
     versions, problems = {}, []
     for name in PACKAGES:

@@ -46,7 +46,7 @@ def inspect(
     The sheet has a row for each face: the photo, the crop, four augmented crops, one of them at least
     mirrored, and two close looks. Settings as in popos train.
     """
-    from ..data.index import SPLITS
+    from ..core.choices import SPLITS
     from ..train.load import load_train_settings
 
     if split is not None:

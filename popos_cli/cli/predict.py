@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import PoposError, PoposWarning, UsageError, debugging
+from ..failures import explained
 from . import console
-from .failures import explained
 from .options import DEVICE, FLIP_HELP, JSON, one_of, parse_box
 
 if TYPE_CHECKING:

@@ -16,3 +16,8 @@ ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 
 StemNorm = Literal["own", "shared"]  # batch norms behind the stem's extra convolutions
 Fusion = Literal["nearest", "bilinear"]  # how HRNet enlarges its coarser branches
+
+DetectorName = Literal["auto", "haar", "yunet"]
+
+Split = Literal["train", "val", "test", "private"]  # private: 300W's 600 faces of 2014
+SPLITS: tuple[Split, ...] = get_args(Split)

@@ -35,6 +35,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.choices import SPLITS
 from ..core.geometry import Floats
 from ..core.schemes import SCHEMES, Scheme
 from ..errors import PoposError, UsageError, did_you_mean
@@ -44,7 +45,7 @@ from .stamps import is_changed
 
 FORMAT = 1
 FAR = 10
-SPLITS = ("train", "val", "test", "private")
+
 _IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
 _BROKEN = (
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RecursionError,

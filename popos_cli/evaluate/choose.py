@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..data.index import Index, prepared_names, read_index
 from ..errors import PoposError, UsageError
@@ -25,6 +25,14 @@ class Job:
     label: str
     path: Path
     info: WeightsInfo
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What tells this job from others in results and failures."""
+        return {
+            "dataset": self.index.name, "split": str(self.index.split[0]), "weights": self.label,
+            "resolution": self.info.resolution,
+        }  # fmt: skip
 
 
 def choose_jobs(

@@ -1,4 +1,4 @@
-"""Detectors on faces whose landmarks are known: which face is whose, and where its square lies."""
+"""Detectors on labelled faces: which detection is the face, and where its square lies."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ LEAST_FACES = 10
 
 
 def detect_all(
-    index: Index, detector: Detector, progress: Callable[[], None] | None = None
+    index: Index, detector: Detector, progress: Callable[[int], None] | None = None
 ) -> list[list[Detection]]:
-    """All detections in the picture of each face. `progress` is told each picture."""
+    """All detections in the picture of each face. progress: called with 1 after each picture."""
     found = []
     for face in range(len(index)):
         found.append(detector(index.read_rgb(face)))
         if progress:
-            progress()
+            progress(1)
     return found
 
 
 def squares_of(
     index: Index, found: list[list[Detection]], rule: CropRule | None
 ) -> tuple[NDArray[np.int64], tuple[Floats, Floats]]:
-    """The faces that were found, and the squares that their detections promise.
+    """The faces that were found, and the squares to crop around their detections.
 
-    rule: from the 300w square to the weights' own; None where nobody knows it: faces are then told by the
-    rule that holds for most of them, but cropped as `predict` would, by the 300w square. Returns rows (M,),
-    centres (M, 2) and sides (M,).
+    rule: from the 300w square to the weights' own; None where it is not known: detections are then matched to
+    faces by the rule that holds for most of them, but cropped as `predict` would, by the 300w square. Returns
+    rows (M,), and the squares' centres (M, 2) and sides (M,).
     """
     back = (rule or _measured(index, found, least=1) or SAME).inverse()
     rows, squares = [], []
@@ -58,10 +58,11 @@ def squares_of(
 
 
 def measure_crop(
-    index: Index, padding: float, detectors: Iterable[Detector], progress: Callable[[], None] | None = None
+    index: Index, padding: float, detectors: Iterable[Detector], progress: Callable[[int], None] | None = None
 ) -> CropInfo:
-    """The crop of weights that were trained on this index's squares: their rule for each detector that finds
-    enough of up to `FACES` faces, and how they lie about the landmarks. `progress` is told each picture.
+    """The crop of weights that were trained on this index's squares: the rule for each detector that finds
+    enough of up to `FACES` faces, and the rule from the landmarks. progress: called with 1 after each
+    picture.
     """
     chosen = index.select(np.linspace(0, len(index) - 1, min(len(index), FACES)).astype(np.int64))
     rules = {}
@@ -76,8 +77,8 @@ def measure_crop(
 
 
 def _measured(index: Index, found: list[list[Detection]], least: int = LEAST_FACES) -> CropRule | None:
-    """The rule from the 300w square that a detector promises to the index's square; None where it finds fewer
-    than `least` of the faces, or no rule holds."""
+    """The rule from a detector's 300w square to the index's square; None where it finds fewer than `least`
+    of the faces, or no rule holds for half of them."""
     pairs = [
         ((index.center[face], float(index.side[face])), (near.center, near.side))
         for face, detections in enumerate(found)
@@ -87,8 +88,8 @@ def _measured(index: Index, found: list[list[Detection]], least: int = LEAST_FAC
 
 
 def _nearest(detections: list[Detection], center: Floats) -> Detection | None:
-    """The detection of the face that has `center` in it: what schemes of few points lie around may be off
-    the face's own centre by a third of its size."""
+    """The detection whose face has `center` in it, within 0.6 sides of its middle: the square of a scheme of
+    few points may be a third of the face's size away from the face's own centre."""
 
     def distance(detection: Detection) -> float:
         return float(np.linalg.norm(detection.center - center)) / detection.side

@@ -10,8 +10,8 @@ import numpy as np
 from ..core.geometry import Floats, crop_matrix, transform, warp
 from ..data.pictures import Picture
 from ..predict.overlay import draw_points
-from .evaluated import Evaluated
-from .sheet import ascii_only, sheet
+from .contact_sheet import ascii_only, contact_sheet
+from .results import Evaluated
 
 WORST = 12
 _COLUMNS = 4
@@ -26,9 +26,9 @@ def worst_faces(one: Evaluated) -> Picture:
     rows = one.worst(WORST)
     tiles = []
     for place, row in enumerate(rows, start=1):
-        name = Path(str(one.index.image[one.outcome.face[row]])).name
-        tiles.append((_tile(one, row), f"{place}: {one.outcome.error[row] * 100:.2f} %  {name}"))
-    page = sheet([tiles[n : n + _COLUMNS] for n in range(0, len(tiles), _COLUMNS)])
+        name = Path(str(one.index.image[one.measured.face[row]])).name
+        tiles.append((_tile(one, row), f"{place}: {one.measured.error[row] * 100:.2f} %  {name}"))
+    page = contact_sheet([tiles[n : n + _COLUMNS] for n in range(0, len(tiles), _COLUMNS)])
     legend = _legend(f"{one.title}: the worst {len(rows)} of {one.result['faces']} faces")
     width = max(page.shape[1], legend.shape[1])
     return np.vstack([_widened(legend, width), _widened(page, width)])
@@ -36,12 +36,12 @@ def worst_faces(one: Evaluated) -> Picture:
 
 def _tile(one: Evaluated, row: int) -> Picture:
     """Truth and prediction of one face, each pair of points joined; outside the picture is black."""
-    index, face = one.index, int(one.outcome.face[row])
+    index, face = one.index, int(one.measured.face[row])
     matrix = crop_matrix(index.center[face], float(index.side[face]) * _MARGIN, _TILE)
     tile = warp(index.read_rgb(face), matrix, _TILE)
     labelled = np.isfinite(index.points[face]).all(-1)
     truth = transform(index.points[face][labelled], matrix)
-    found = transform(one.outcome.points[row][labelled], matrix)
+    found = transform(one.measured.points[row][labelled], matrix)
     for pair in zip(truth, found, strict=True):
         _link(tile, *pair)
     draw_points(tile, truth, (), TRUTH)

@@ -1,4 +1,4 @@
-"""Network and codec over a loader: heatmaps once, then every decoder, back in image pixels."""
+"""Network and decoders over a loader's faces: heatmaps once, then every decoder, back in image pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..core.codec import Codec
 from ..core.geometry import Floats
@@ -29,10 +28,10 @@ from ..weights.format import Weights
 
 @dataclass(frozen=True)
 class Measured:
-    """One decoder's outcome on F faces, in the order of `face`.
+    """One decoder's outcome on F faces.
 
-    error (F,): NME as a fraction. points (F, K, 2) image pixels. scores, uncertainty (F, K), the
-    latter in image pixels.
+    face (F,): rows of the index, ascending. error (F,): NME as a fraction, NaN where it cannot be measured.
+    points (F, K, 2): image pixels. scores (F, K): 0..1. uncertainty (F, K): image pixels.
     """
 
     face: np.ndarray[Any, np.dtype[np.int64]]
@@ -43,26 +42,20 @@ class Measured:
 
 
 def measure(
-    model: torch.nn.Module,
-    codecs: dict[str, Codec],
-    loader: Iterable[dict[str, Any]],
-    device: torch.device,
-    flip_index: Tensor | None,
-    label_offset: tuple[float, float] = (0.0, 0.0),
-    dtype: torch.dtype | None = None,
-    progress: Callable[[int], None] | None = None,
-    world: World = ALONE,
-) -> dict[str, Measured]:
-    """Every decoder's outcome; the network runs once (twice a face with the flip test).
+    model: torch.nn.Module, codecs: dict[str, Codec], loader: Iterable[dict[str, Any]], device: torch.device,
+    flip_index: torch.Tensor | None, label_offset: tuple[float, float] = (0.0, 0.0),
+    dtype: torch.dtype | None = None, progress: Callable[[int], None] | None = None, world: World = ALONE,
+) -> dict[str, Measured]:  # fmt: skip
+    """Every codec's outcome by its name; the network runs once (twice a face with the flip test).
 
-    `loader` gives this process's share of the faces; every process returns all of them. `progress` is
-    told the number of faces of each of its own batches.
+    `loader` gives this process's share of the faces; every process returns all of them. progress: called
+    with the number of faces of each of this process's batches.
     """
     model.eval()
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in codecs}
+    alignment = next(iter(codecs.values())).alignment
     for batch in loader:
         images = to_model_input(batch["image"], device)
-        alignment = next(iter(codecs.values())).alignment
         heatmaps = predict_heatmaps(model, images, flip_index, alignment, dtype)
         truth = batch["points_image"].numpy()
         for name, codec in codecs.items():
@@ -83,32 +76,24 @@ def _in_order(batches: list[tuple[Any, ...]]) -> Measured:
 
 
 def evaluate_weights(
-    weights: Weights,
-    index: Index,
-    decoders: list[str],
-    device: torch.device,
-    flip_test: bool,
-    workers: int,
-    squares: tuple[Floats, Floats] | None = None,
-    progress: Callable[[int], None] | None = None,
-    world: World = ALONE,
-) -> dict[str, Measured]:
+    weights: Weights, index: Index, decoders: Iterable[str], device: torch.device, flip_test: bool,
+    workers: int, squares: tuple[Floats, Floats] | None = None,
+    progress: Callable[[int], None] | None = None, world: World = ALONE,
+) -> dict[str, Measured]:  # fmt: skip
     """`measure` for the weights of a file, by decoder name.
 
-    `squares`: a detector's centres (F, 2) and sides (F,) to crop around instead of the index's
-    own; they are looked at `LOOKS` times, as `predict` does.
+    squares: a detector's centres (F, 2) and sides (F,) to crop around instead of the index's own; the
+    network then makes as many passes as in `predict`, each around the points of the one before.
     """
     codec, info = weights.codec, weights.info
     model = weights.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    codecs = {name: codec.with_decoder(name) for name in decoders}
     flip_index = mirror_index(weights.scheme, flip_test, device)
     around = info.around_landmarks()
     for _ in range(LOOKS - 1 if squares is not None else 0):
         assert squares is not None
         loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
-        seen = measure(model, {"own": codec}, loader, device, None, info.label_offset, world=world)["own"]
-        squares = squares_around(seen.points, *squares, around)
+        first = measure(model, {"own": codec}, loader, device, None, info.label_offset, world=world)["own"]
+        squares = squares_around(first.points, *squares, around)
     loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
-    return measure(
-        model, codecs, loader, device, flip_index, info.label_offset, progress=progress, world=world
-    )
+    codecs = {name: codec.with_decoder(name) for name in decoders}
+    return measure(model, codecs, loader, device, flip_index, info.label_offset, None, progress, world)

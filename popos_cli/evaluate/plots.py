@@ -14,23 +14,23 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
 from ..core.metrics import ced
 from ..home import replacing
 from ..text import printable, shortened
-from .evaluated import Evaluated, short
+from .results import Evaluated, short
 
 
 def drawn(name: str) -> str:
-    """A name as a figure shows it: on one line, not too long, its dollars no formula's."""
+    """A name as a figure shows it: on one line, at most 60 characters, its dollars not read as a formula."""
     return shortened(printable(name), 60).replace("$", r"\$")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Without pyplot, so that no screen is needed and no backend chosen."""
+    """Without pyplot, which would choose a backend and may need a screen."""
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
         figure.savefig(temporary, dpi=120, format=path.suffix.removeprefix("."))
 
 
 def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
-    """Loss and its parts, validation NME and learning rate against the epoch, on scales of logarithms.
+    """Loss and its parts, validation NME and learning rate against the epoch, on logarithmic scales.
 
     `rows` as in results.csv, at least one, NaN where a figure was not noted.
     """
@@ -62,7 +62,7 @@ def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
 
 
 def _curve(axes: Any, rows: list[dict[str, float]], column: str, **style: Any) -> None:
-    """Nothing for a column without a number above 0, as that of a part of the loss that is off."""
+    """Draws nothing for a column without a number above 0, such as a part of the loss that is off."""
     values = np.array([row[column] for row in rows])
     if (values > 0).any():
         marker = "o" if len(rows) == 1 else None
@@ -90,7 +90,7 @@ def _panel(axes: Any, title: str, group: Sequence[Evaluated]) -> None:
     limit = first["threshold"]
     names = curve_names([one.result for one in group])
     for one, name in zip(group, names, strict=True):
-        errors = one.outcome.error[np.isfinite(one.outcome.error)]
+        errors = one.measured.error[np.isfinite(one.measured.error)]
         steps, share = ced(errors, limit)
         axes.plot(steps * 100, share * 100, label=f"NME {one.result['nme']:.2f} %: {drawn(name)}")
     axes.set(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from math import log2
@@ -13,12 +12,12 @@ from typing import Any
 from ..data.index import Index
 from ..prepare.protocol import BENCHMARKS
 
-# The decoders that go on from KeyPosS: its figures are what they are to beat.
+# The decoders that continue KeyPosS: its figures are those to compare them with.
 MULTILATERATION = ("gauss-newton", "popos", "ml")
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedFigure:
     """nme in percent. subset: "full" for the whole of split test, "private" for 300W's split.
     decoder: the one of ours that reads heatmaps by the same rule, None where there is none."""
 
@@ -32,20 +31,20 @@ class Row:
 
 
 @functools.cache
-def rows() -> tuple[Row, ...]:
+def published_figures() -> tuple[PublishedFigure, ...]:
     """All of published.toml, in its order."""
     text = resources.files(__package__).joinpath("published.toml").read_text(encoding="utf-8")
     data = tomllib.loads(text)
-    return tuple(Row(citation=data["citation"][row.pop("source")], **row) for row in data["row"])
+    return tuple(PublishedFigure(citation=data["citation"][row.pop("source")], **row) for row in data["row"])
 
 
-def nearest(benchmark: str, subset: str, resolution: int, decoder: str) -> Row | None:
-    """The published figure to hold a result against, None where there is none of that subset.
+def nearest(benchmark: str, subset: str, resolution: int, decoder: str) -> PublishedFigure | None:
+    """The published figure to compare a result with, None where nothing of that subset is published.
 
     Among those of the nearest resolution (in octaves) the one of the same decoder, for our own
     multilateration decoders KeyPosS, else the best.
     """
-    same = [row for row in rows() if (row.benchmark, row.subset) == (benchmark, subset)]
+    same = [row for row in published_figures() if (row.benchmark, row.subset) == (benchmark, subset)]
     if not same:
         return None
     octaves = [abs(log2(row.resolution / resolution)) for row in same]
@@ -55,14 +54,14 @@ def nearest(benchmark: str, subset: str, resolution: int, decoder: str) -> Row |
     return min(alike or near, key=lambda row: row.nme)
 
 
-def beside(
+def nearest_published(
     index: Index, subset: str | None, resolution: int, decoder: str, faces: int, nme: float
 ) -> dict[str, Any] | None:
     """The nearest published figure as evaluate's JSON has it, with ours minus theirs in percentage points.
 
-    `index` holds the faces of one split, `subset` is None for all of them. None where the data or the
-    split are not an official benchmark's, or nothing is published. "remark" says why the two cannot be
-    compared, None where they can: the faces must be those of the papers, all of them.
+    `index` holds the faces of one split; subset None: all of them. None where the data or the split are not
+    an official benchmark's, or nothing is published. "remark" says why the two cannot be compared, None
+    where they can: the faces must be those of the papers, all of them.
     """
     benchmark, split = str(index.notes.get("benchmark")), str(index.split[0])
     name = {"test": subset or "full", "private": "private"}.get(split)
@@ -71,21 +70,12 @@ def beside(
         return None
     protocol = BENCHMARKS[row.benchmark]
     expected = protocol.subsets.get(subset) if subset else protocol.splits[split]
+    remark = None
+    if expected is None and split not in index.notes.get("whole", ()):
+        remark = "not known to be all of the data: not comparable"
+    elif expected is not None and faces != expected:
+        remark = f"{faces} of {expected} faces: not comparable"
     return {
         "nme": row.nme, "method": row.method, "resolution": row.resolution, "decoder": row.decoder,
-        "citation": row.citation, "difference": nme - row.nme,
-        "remark": _remark(faces, expected, split in index.notes.get("whole", ())),
+        "citation": row.citation, "difference": nme - row.nme, "remark": remark,
     }  # fmt: skip
-
-
-def compared(row: Mapping[str, Any]) -> str:
-    """What `beside` gave, in words: "ours +0.123", and why the two cannot be compared."""
-    return f"ours {row['difference']:+.3f}" + (f"; {row['remark']}" if row["remark"] else "")
-
-
-def _remark(faces: int, expected: int | None, whole: bool) -> str | None:
-    if expected is not None and faces != expected:
-        return f"{faces} of {expected} faces: not comparable"
-    if expected is None and not whole:
-        return "not known to be all of the data: not comparable"
-    return None

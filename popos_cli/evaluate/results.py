@@ -1,14 +1,16 @@
-"""Weights on a dataset -> figures: what `popos evaluate` reports."""
+"""Weights on a dataset -> figures: what `popos evaluate` reports of one dataset, weights and decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from ..core.choices import DetectorName
 from ..core.metrics import summary, uncertainty_quality
 from ..data.index import Index
 from ..errors import PoposError
@@ -17,70 +19,147 @@ from ..processes.world import ALONE, World
 from ..weights.format import WeightsInfo, read_weights
 from .choose import Job
 from .detections import detect_all, squares_of
-from .evaluated import Evaluated
 from .measure import Measured, evaluate_weights
-from .published import beside
+from .published import nearest_published
 
 
 @dataclass(frozen=True)
 class Conditions:
     """How faces are measured.
 
-    averaging: NME over faces, or pooled over all their labelled points. threshold: of failure, fraction of
-    the normaliser; None: the scheme's. boxes: crops around the labelled landmarks, or around the faces that
-    the detector finds.
+    decoders: none named: the weights' own. averaging: NME over faces, or pooled over all their labelled
+    points. threshold: of failure, fraction of the normaliser; None: the scheme's. boxes: crops around the
+    labelled landmarks, or around the faces that `detector` finds.
     """
 
+    decoders: tuple[str, ...] = ()
     averaging: Literal["face", "pooled"] = "face"
     threshold: float | None = None
     boxes: Literal["truth", "detector"] = "truth"
+    detector: DetectorName = "auto"
     flip_test: bool = True
 
 
 @dataclass(frozen=True)
 class Detected:
-    """What the detector `name` finds in the picture of each face of an index."""
+    """The detections in the picture of each face of an index, by the detector of that name."""
 
     name: str
     found: list[list[Detection]]
 
 
-def detect_faces(index: Index, detector: str, progress: Callable[[], None] | None = None) -> Detected:
-    """detector: as `load_detector` takes it. `progress` is told each picture."""
-    looking = load_detector(detector)
-    return Detected(looking.name, detect_all(index, looking, progress))
+@dataclass(frozen=True)
+class Evaluated:
+    """One dataset, split, weights and decoder.
+
+    result: as `popos evaluate --json` prints it. index: the faces, whose rows `measured.face` names.
+    """
+
+    result: dict[str, Any]
+    index: Index
+    measured: Measured
+
+    @property
+    def title(self) -> str:
+        """ "300w test, R=16, ml" """
+        r = self.result
+        return f"{r['dataset']} {r['split']}, R={r['resolution']}, {r['decoder']}"
+
+    def subsets_of(self, face: int) -> str:
+        """The subsets that the face at this row of the index belongs to: "pose;blur"."""
+        return ";".join(np.array(self.index.subsets)[self.index.subset[face]]) if self.index.subsets else ""
+
+    def worst(self, count: int) -> list[int]:
+        """Rows of `measured`, the largest error first, without faces that cannot be measured."""
+        order = np.argsort(-self.measured.error, kind="stable")  # NaN last
+        return [int(n) for n in order[:count] if np.isfinite(self.measured.error[n])]
+
+
+def short(weights: str) -> str:
+    """The label of weights without the folders before it: "runs/300w-64-1" -> "300w-64-1"."""
+    return Path(weights).name
+
+
+def detect_faces(index: Index, detector: str, progress: Callable[[int], None]) -> Detected:
+    """Run a detector on every face's picture. progress: called with the number of pictures just done."""
+    loaded = load_detector(detector)
+    return Detected(loaded.name, detect_all(index, loaded, progress))
 
 
 def evaluate_job(
-    job: Job, decoders: list[str], conditions: Conditions, device: torch.device, workers: int,
-    detected: Detected | None = None, progress: Callable[[int], None] | None = None, world: World = ALONE,
+    job: Job, conditions: Conditions, device: torch.device, workers: int, detected: Detected | None = None,
+    progress: Callable[[int], None] | None = None, world: World = ALONE,
 ) -> list[Evaluated]:  # fmt: skip
-    """Every decoder (none named: the weights' own) on one job's faces, or on those `detected` of them.
+    """Every decoder on one job's faces, or on those of them that were `detected`; the network runs once.
 
-    The network runs once for all. `progress` is told the number of faces of each batch. Raises PoposError
-    where a detector finds none of the faces.
+    progress: called with the number of faces of each batch. Raises PoposError where a detector finds none of
+    the faces, or none can be measured.
     """
     weights = read_weights(job.path)
-    conditions = replace(conditions, flip_test=conditions.flip_test and weights.scheme.mirrors)
+    flip_test = conditions.flip_test and weights.scheme.mirrors
     index, squares = job.index, None
     if detected:
         rows, squares = squares_of(index, detected.found, job.info.rule_from_300w(detected.name))
         if not len(rows):
             raise PoposError(f"{detected.name} found none of the {len(index)} faces of {index.name!r}")
         index = index.select(rows)
+    decoders = conditions.decoders or (job.info.codec.decoder,)
     measured = evaluate_weights(
-        weights, index, decoders or [job.info.codec.decoder], device, conditions.flip_test, workers,
-        squares, progress, world,
+        weights, index, decoders, device, flip_test, workers, squares, progress, world
     )  # fmt: skip
-    calibrated = {name: weights.codec.with_decoder(name).calibration is not None for name in measured}
-    return [
-        build_result(index, job, name, calibrated[name], outcome, conditions, detected)
-        for name, outcome in measured.items()
-    ]
+    evaluated = []
+    for name, outcome in measured.items():
+        result = build_result(index, job, name, outcome, replace(conditions, flip_test=flip_test))
+        result["detector"] = detected.name if detected else None
+        result["missed"] = len(job.index) - len(index)
+        result["uncertainty"]["calibrated"] = weights.codec.with_decoder(name).calibration is not None
+        evaluated.append(Evaluated(result, index, outcome))
+    return evaluated
 
 
-def known_faces(info: WeightsInfo, index: Index) -> str | None:
-    """What keeps the faces of one split from being new to the weights, None where nothing is known to.
+def build_result(
+    index: Index, job: Job, decoder: str, measured: Measured, conditions: Conditions
+) -> dict[str, Any]:
+    """The figures of one decoder, as `popos evaluate --json` has them.
+
+    A subset none of whose faces can be measured is left out; raises PoposError where that is so of all.
+    """
+    threshold = conditions.threshold or index.scheme.threshold
+    labelled = (index.visible[measured.face] > 0).sum(1)
+
+    def figures(subset: str | None) -> dict[str, Any] | None:
+        chosen = np.ones(len(measured.face), bool)
+        if subset is not None:
+            chosen = index.subset[measured.face, index.subsets.index(subset)]
+        points = labelled[chosen] if conditions.averaging == "pooled" else None
+        numbers = summary(measured.error[chosen], threshold, points)
+        if numbers is None:
+            return None
+        published = None
+        if conditions.boxes == "truth":  # papers crop around the labels
+            faces, nme = int(numbers["faces"]), numbers["nme"]
+            published = nearest_published(index, subset, job.info.resolution, decoder, faces, nme)
+        return {**numbers, "published": published}
+
+    whole = figures(None)
+    if whole is None:
+        raise PoposError(f"dataset {index.name!r}: none of the {len(index)} faces can be measured")
+    subsets = {name: figures(name) for name in index.subsets}
+    return {
+        **job.labels, "decoder": decoder, **whole,
+        "normaliser": index.scheme.normaliser, "threshold": threshold, "averaging": conditions.averaging,
+        "flip_test": conditions.flip_test, "boxes": conditions.boxes, "detector": None, "missed": 0,
+        "remark": seen_in_training(job.info, index),
+        "uncertainty": {
+            "calibrated": False,
+            **uncertainty_quality(measured.points, index.points[measured.face], measured.uncertainty),
+        },
+        "subsets": {name: numbers for name, numbers in subsets.items() if numbers},
+    }  # fmt: skip
+
+
+def seen_in_training(info: WeightsInfo, index: Index) -> str | None:
+    """How the weights know these faces (of one split); None where they are new to them, as far as is known.
 
     A training chooses its epoch (the one of lowest NME), and calibrates, on the validation faces; where its
     dataset had none, on the test faces.
@@ -91,54 +170,8 @@ def known_faces(info: WeightsInfo, index: Index) -> str | None:
     if training.get("dataset") != index.name and not (same_benchmark and split == "test"):
         return None
     selected_on = training.get("selected_on")
-    if split == "train" or (split == "val" and selected_on == "test"):  # these were not held back then
+    if split == "train" or (split == "val" and selected_on == "test"):  # not held back then
         return "trained on these faces"
     if split == selected_on and "val_nme" in training:
         return "epoch selected on these faces"
     return None
-
-
-def build_result(
-    index: Index, job: Job, decoder: str, calibrated: bool, outcome: Measured, conditions: Conditions,
-    detected: Detected | None = None,
-) -> Evaluated:  # fmt: skip
-    """The figures of one decoder, as `popos evaluate --json` has them.
-
-    A subset none of whose faces can be measured is left out; raises PoposError where that is so of all.
-    """
-    limit = conditions.threshold or index.scheme.threshold
-    resolution = job.info.resolution
-    pooled = conditions.averaging == "pooled"
-    labelled = (index.visible[outcome.face] > 0).sum(1)
-
-    def figures(subset: str | None) -> dict[str, Any] | None:
-        chosen = np.ones(len(outcome.face), bool)
-        if subset is not None:
-            chosen = index.subset[outcome.face, index.subsets.index(subset)]
-        numbers = summary(outcome.error[chosen], limit, labelled[chosen] if pooled else None)
-        if numbers is None:
-            return None
-        row = None
-        if conditions.boxes == "truth":  # what the papers crop around
-            row = beside(index, subset, resolution, decoder, int(numbers["faces"]), numbers["nme"])
-        return {**numbers, "published": row}
-
-    whole = figures(None)
-    if whole is None:
-        raise PoposError(f"dataset {index.name!r}: none of the {len(index)} faces can be measured")
-    subsets = {name: figures(name) for name in index.subsets}
-    result = {
-        "dataset": index.name, "split": str(index.split[0]), "weights": job.label,
-        "resolution": resolution, "decoder": decoder, **whole,
-        "normaliser": index.scheme.normaliser, "threshold": limit, "averaging": conditions.averaging,
-        "flip_test": conditions.flip_test, "boxes": conditions.boxes,
-        "detector": detected.name if detected else None,
-        "missed": len(job.index) - len(index),
-        "remark": known_faces(job.info, index),
-        "uncertainty": {
-            "calibrated": calibrated,
-            **uncertainty_quality(outcome.points, index.points[outcome.face], outcome.uncertainty),
-        },
-        "subsets": {name: numbers for name, numbers in subsets.items() if numbers},
-    }  # fmt: skip
-    return Evaluated(result, index, outcome)

@@ -17,7 +17,7 @@ from ..core.geometry import Floats, compose, transform, warp
 from ..core.schemes import Scheme
 from ..data.index import Index
 from ..data.pictures import Picture
-from ..evaluate.sheet import ascii_only, sheet
+from ..evaluate.contact_sheet import ascii_only, contact_sheet
 from ..predict.overlay import BOX, SUBPIXEL_BITS, fixed
 
 COLOURS = ((255, 150, 0), (0, 210, 255), (255, 255, 0))
@@ -72,7 +72,7 @@ def draw_faces(index: Index, samples: Sequence[Sample]) -> Picture:
     """A page of one row a face, RGB: photo, crop, augmented crops, and details of the crop and of a
     mirrored one. Raises PoposError for a photo that cannot be read."""
     rows = [_row(index, sample) for sample in samples]
-    page = sheet(rows, lines=2)
+    page = contact_sheet(rows, lines=2)
     return np.vstack([_legend(f"{index.name}: {len(rows)} of {len(index)} faces", page.shape[1]), page])
 
 

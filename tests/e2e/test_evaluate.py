@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from popos_cli.cli import evaluation_report
 from popos_cli.data.index import read_index, write_index
+from popos_cli.evaluate import run as evaluate_run
 
 QUICK = ("--workers", "0", "--no-flip-test")
 
@@ -215,7 +215,7 @@ def test_figures_outlive_their_pictures_and_their_folder(popos, synthetic, tmp_p
         raise ValueError("no font")
 
     flags = ("evaluate", "--dataset", synthetic, "--weights", "small", *QUICK, "--json")
-    monkeypatch.setattr(evaluation_report, "save_ced", fail)
+    monkeypatch.setattr(evaluate_run, "save_ced", fail)
     result = popos(*flags).ok()
     run = tmp_path / result.json["results"][0]["run"]
     assert json.loads((run / "metrics.json").read_text()) == result.json

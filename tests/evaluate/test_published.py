@@ -6,27 +6,30 @@ import numpy as np
 import pytest
 
 from popos_cli.core.decoders import DECODERS
-from popos_cli.evaluate.published import beside, nearest, rows
+from popos_cli.evaluate.published import nearest, nearest_published, published_figures
 from popos_cli.prepare.protocol import BENCHMARKS
 
 
 def test_the_table_speaks_of_what_there_is():
     """A slip in a name would hide a row for good."""
-    for row in rows():
+    for row in published_figures():
         protocol = BENCHMARKS[row.benchmark]
         assert row.subset in ("full", *protocol.subsets, *protocol.splits), row
         assert row.decoder in (None, *DECODERS), row
         assert row.citation
-    keys = [(row.benchmark, row.subset, row.method, row.resolution) for row in rows()]
+    keys = [(row.benchmark, row.subset, row.method, row.resolution) for row in published_figures()]
     assert len(set(keys)) == len(keys)
     for name, protocol in BENCHMARKS.items():
-        assert {row.subset for row in rows() if row.benchmark == name} >= {"full", *protocol.subsets}
+        assert {row.subset for row in published_figures() if row.benchmark == name} >= {
+            "full",
+            *protocol.subsets,
+        }
 
 
 def test_a_coarser_heatmap_never_was_published_as_better():
     """Catches figures that have changed places."""
-    for method in {(row.benchmark, row.subset, row.method) for row in rows()}:
-        series = sorted((row.resolution, row.nme) for row in rows()
+    for method in {(row.benchmark, row.subset, row.method) for row in published_figures()}:
+        series = sorted((row.resolution, row.nme) for row in published_figures()
                         if (row.benchmark, row.subset, row.method) == method)  # fmt: skip
         assert [nme for _, nme in series] == sorted((nme for _, nme in series), reverse=True)
 
@@ -66,7 +69,7 @@ def official(index):
 
 
 def test_ours_minus_theirs(official):
-    found = beside(official("cofw"), None, 16, "ml", 507, 3.9)
+    found = nearest_published(official("cofw"), None, 16, "ml", 507, 3.9)
     assert found.pop("difference") == pytest.approx(0.5)
     assert found == {
         "nme": 3.4, "method": "HRNetV2-W18 (mmpose)", "resolution": 64, "decoder": "two-hot",
@@ -86,7 +89,7 @@ def test_ours_minus_theirs(official):
     ],
 )
 def test_other_faces_than_the_papers(official, name, split, subset, faces, remark):
-    found = beside(official(name, split, partial=True), subset, 64, "ml", faces, 4.0)
+    found = nearest_published(official(name, split, partial=True), subset, 64, "ml", faces, 4.0)
     assert found["remark"] == remark
 
 
@@ -96,15 +99,15 @@ def test_other_faces_than_the_papers(official, name, split, subset, faces, remar
 )
 def test_coco_faces_are_the_papers_only_where_the_labels_are_known_to_be_whole(official, notes, comparable):
     """An index of an earlier version does not say."""
-    found = beside(official("coco-face", **notes), None, 64, "ml", 5000, 4.0)
+    found = nearest_published(official("coco-face", **notes), None, 64, "ml", 5000, 4.0)
     assert (found["remark"] is None) == comparable
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_papers_measure_the_test_split(official, split):
-    assert beside(official("300w", split), None, 64, "ml", 689, 4.0) is None
+    assert nearest_published(official("300w", split), None, 64, "ml", 689, 4.0) is None
 
 
 def test_a_dataset_of_the_users_own(index):
-    assert beside(index, None, 64, "ml", 3, 4.0) is None
-    assert beside(replace(index, name="300w"), None, 64, "ml", 3, 4.0) is None
+    assert nearest_published(index, None, 64, "ml", 3, 4.0) is None
+    assert nearest_published(replace(index, name="300w"), None, 64, "ml", 3, 4.0) is None

@@ -51,7 +51,7 @@ def measured(index):
 
 def result(index, **conditions):
     job = Job(index, "w", Path("w.safetensors"), WeightsInfo(resolution=64, scheme="300w"))
-    return build_result(index, job, "two-hot", False, measured(index), Conditions(**conditions)).result
+    return build_result(index, job, "two-hot", measured(index), Conditions(**conditions))
 
 
 def test_per_face_and_pooled(index):
@@ -112,7 +112,7 @@ def test_faces_that_the_weights_know_are_marked(index, training, split, remark):
     index = replace(index, split=np.array([split] * FACES))
     info = WeightsInfo(resolution=64, scheme="300w", training=training)
     job = Job(index, "w", Path("w.safetensors"), info)
-    assert build_result(index, job, "ml", False, measured(index), Conditions()).result["remark"] == remark
+    assert build_result(index, job, "ml", measured(index), Conditions())["remark"] == remark
 
 
 def test_faces_that_cannot_be_measured_are_found_before_the_network_runs(index):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import PoposError
+from .errors import PoposError
 
 
 def explained(error: Exception) -> PoposError:

@@ -1,6 +1,6 @@
 import csv
 
-from popos_cli.evaluate.tables import write_per_face
+from popos_cli.evaluate.run import write_per_face
 
 
 def test_the_worst_face_first_and_what_cannot_be_measured_last(evaluate, tmp_path):

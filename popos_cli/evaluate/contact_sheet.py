@@ -1,4 +1,4 @@
-"""Contact sheets: small pictures in rows, each with a line of text below it."""
+"""Contact sheets: small pictures in rows, each with a caption below it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..data.pictures import Picture
 _CAPTION, _LINE = 18, 13  # pixels of height: of a caption of one line, and of each line more
 
 
-def sheet(rows: Sequence[Sequence[tuple[Picture, str]]], lines: int = 1) -> Picture:
+def contact_sheet(rows: Sequence[Sequence[tuple[Picture, str]]], lines: int = 1) -> Picture:
     """RGB tiles (S, S, 3) of one size with their captions, of at most `lines` lines; shorter rows end in
     white."""
     size = rows[0][0][0].shape[0]

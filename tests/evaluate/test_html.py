@@ -9,8 +9,8 @@ import pytest
 
 from popos_cli.data.pictures import save_picture
 from popos_cli.evaluate.gallery import worst_faces
+from popos_cli.evaluate.html import write_html
 from popos_cli.evaluate.plots import save_ced
-from popos_cli.evaluate.report import write_html
 
 PUBLISHED = {
     "nme": 3.37, "method": "A & B", "resolution": 64, "decoder": "two-hot", "citation": "Somebody 2023",

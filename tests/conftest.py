@@ -1,9 +1,8 @@
-"""Brown pictures with labels and predictions of known errors."""
+"""Brown pictures with labels and predictions of known errors: for evaluate's and inspect's pages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,19 +11,11 @@ import pytest
 
 from popos_cli.core.schemes import Scheme
 from popos_cli.data.index import Index
-from popos_cli.evaluate.evaluated import Evaluated
+from popos_cli.evaluate.measure import Measured
+from popos_cli.evaluate.results import Evaluated
 
 BROWN = (120, 90, 60)  # red, green, blue
 CORNERS = Scheme("corners", 4, {"ring": (0, 1, 2, 3)}, frozenset({"ring"}), ((0, 1), (2, 3)), (0, 1))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    face: np.ndarray
-    error: np.ndarray
-    points: np.ndarray
-    scores: np.ndarray
-    uncertainty: np.ndarray
 
 
 @pytest.fixture
@@ -60,7 +51,7 @@ def evaluate(index: Index) -> Callable[..., Evaluated]:
             "threshold": 0.1, "averaging": "face", "published": None, "subsets": {}, **changed,
         }  # fmt: skip
         points = np.nan_to_num(index.points[face], nan=-999) + shift
-        outcome = Outcome(face, np.array(errors), points, np.full((3, 4), 0.5), np.full((3, 4), 2.0))
-        return Evaluated(result, index, outcome)
+        measured = Measured(face, np.array(errors), points, np.full((3, 4), 0.5), np.full((3, 4), 2.0))
+        return Evaluated(result, index, measured)
 
     return make

@@ -3,8 +3,8 @@
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from popos_cli.cli.failures import explained
 from popos_cli.errors import PoposError
+from popos_cli.failures import explained
 
 
 class Changed(Dataset):

@@ -10,11 +10,9 @@ from typing import Any
 
 from ..home import replacing
 from ..text import printable
-from .evaluated import Evaluated
 from .gallery import WORST
-from .published import compared
-
-Cells = Sequence[object]
+from .results import Evaluated
+from .table import COLUMNS, citations, figure_rows
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #888; }
@@ -24,9 +22,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { fo
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } td.n { text-align: right; }
-tr.part td:first-child { padding-left: 2rem; }
 tr.published td { color: var(--soft); font-style: italic; }
-tr.published td:first-child { padding-left: 2rem; }
+tr.published td:first-child, tr.subset td:first-child { padding-left: 2rem; }
 img { max-width: 100%; height: auto; }
 p.note { color: var(--soft); }
 """
@@ -35,8 +32,11 @@ p.note { color: var(--soft); }
 def write_html(
     path: Path, evaluated: Sequence[Evaluated], settings: Mapping[str, Any], ced: Path, sheets: Sequence[Path]
 ) -> None:
-    """What was run, the figures beside published ones, the curves `ced`, and for each result its sheet of
+    """What was run, the figures beside published ones, the curves `ced`, and for each result its page of
     worst faces (`sheets`, in the order of `evaluated`)."""
+    results = [one.result for one in evaluated]
+    averaging = "over faces" if results[0]["averaging"] == "face" else "pooled over points"
+    published = f" Published: {'; '.join(citations(results))}." if citations(results) else ""
     worst = "".join(_worst(one, sheet) for one, sheet in zip(evaluated, sheets, strict=True))
     page = f"""<!DOCTYPE html>
 <html lang="en">
@@ -45,7 +45,9 @@ def write_html(
 <h1>popos evaluate</h1>
 {_table(["setting", "value"], [("", pair) for pair in _settings(settings)])}
 <h2>Figures</h2>
-{_figures([one.result for one in evaluated])}
+{_table(COLUMNS, figure_rows(results))}
+<p class="note">NME is averaged {averaging}; FR is the share of faces above the threshold, AUC the area under
+the error curve up to it. In italics: the nearest published figure.{_text(published)}</p>
 <h2>Errors</h2>
 <p class="note">Share of faces (upwards) whose error is at most so large (to the right).</p>
 {_image(ced, "cumulative error curves")}
@@ -72,61 +74,19 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _figures(results: Sequence[Mapping[str, Any]]) -> str:
-    columns = [
-        "dataset", "weights", "R", "decoder", "faces", "NME %", "FR %", "AUC %", "normaliser", "threshold",
-    ]  # fmt: skip
-    rows: list[tuple[str, Cells]] = []
-    for r in results:
-        remark = f"; {r['remark']}" if r.get("remark") else ""
-        for name, m in (("", r), *r["subsets"].items()):
-            what = name or f"{r['dataset']} {r['split']}"
-            rows.append(
-                (
-                    "part" if name else "",
-                    (
-                        what, r["weights"], r["resolution"], r["decoder"], m["faces"], f"{m['nme']:.3f}",
-                        f"{m['failure_rate']:.2f}", f"{m['auc']:.2f}", r["normaliser"],
-                        f"{r['threshold']:g}{remark}",
-                    ),
-                )
-            )  # fmt: skip
-            if m["published"]:
-                rows.append(("published", _published(m["published"])))
-    averaging = "over faces" if results[0]["averaging"] == "face" else "pooled over points"
-    note = (
-        f"NME is averaged {averaging}; FR is the share of faces above the threshold, AUC the area under the "
-        "error curve up to it. In italics: the nearest published figure."
-    )
-    return f'{_table(columns, rows)}\n<p class="note">{note}</p>'
-
-
-def _published(row: Mapping[str, Any]) -> Cells:
-    return (
-        row["method"], row["citation"], row["resolution"], row["decoder"] or "", "", f"{row['nme']:.2f}",
-        "", "", compared(row), "",
-    )  # fmt: skip
-
-
 def _worst(one: Evaluated, sheet: Path) -> str:
-    rows: list[tuple[str, Cells]] = []
+    rows = []
     for place, n in enumerate(one.worst(WORST), start=1):
-        face = int(one.outcome.face[n])
-        rows.append(
-            (
-                "",
-                (
-                    place, f"{one.outcome.error[n] * 100:.2f}", one.index.image[face], one.index.source[face],
-                    one.subsets_of(face), f"{one.outcome.uncertainty[n].mean():.2f}",
-                ),
-            )
-        )  # fmt: skip
+        face = int(one.measured.face[n])
+        error, uncertainty = one.measured.error[n] * 100, one.measured.uncertainty[n].mean()
+        of_face = (one.index.image[face], one.index.source[face], one.subsets_of(face))
+        rows.append(("", (place, f"{error:.2f}", *of_face, f"{uncertainty:.2f}")))
     columns = ["place", "NME %", "picture", "label", "subsets", "mean uncertainty, px"]
     title = _text(f"{one.title}, {one.result['weights']}")
     return f"<h3>{title}</h3>\n{_image(sheet, 'worst faces')}\n{_table(columns, rows)}\n"
 
 
-def _table(columns: Sequence[str], rows: Sequence[tuple[str, Cells]]) -> str:
+def _table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[object]]]) -> str:
     """Rows are (CSS class, cells); cells that read as numbers stand to the right."""
     head = "".join(f"<th>{_text(column)}</th>" for column in columns)
     body = "\n".join(

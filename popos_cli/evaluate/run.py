@@ -1,0 +1,140 @@
+"""`popos evaluate` from its jobs to its run folder."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.device import pick_device
+from ..data.pictures import save_picture
+from ..errors import debugging
+from ..failures import explained
+from ..home import replacing, write_json
+from ..processes.launch import Workers, launch
+from ..processes.world import ALONE, World
+from .choose import Job
+from .gallery import worst_faces
+from .html import write_html
+from .plots import save_ced
+from .results import Conditions, Detected, Evaluated, detect_faces, evaluate_job
+
+# bar(title, total): a progress bar while the block runs; what it yields is called with the number just done.
+# Processes that are started get it pickled, so it is a function of a module.
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+PER_FACE = (
+    "nme_percent", "dataset", "split", "weights", "resolution", "decoder", "image", "source", "group",
+    "subsets", "mean_score", "mean_uncertainty_px",
+)  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate_jobs(
+    jobs: Sequence[Job], conditions: Conditions, device: torch.device, workers: int, bar: Bar,
+    processes: Workers | None = None,
+) -> tuple[list[Evaluated], list[dict[str, Any]]]:  # fmt: skip
+    """The outcome of every job, and the failures of those that have none: of several, the others are done.
+
+    workers: loader processes. processes: that share each job's faces; None: this one alone, on `device`.
+    A single job's failure is raised.
+    """
+    evaluated: list[Evaluated] = []
+    failures: list[dict[str, Any]] = []
+    detected: dict[str, Detected] = {}  # by dataset: the detector runs once
+    for job in jobs:
+        try:
+            name = job.index.name
+            if conditions.boxes == "detector" and name not in detected:
+                with bar(f"finding faces of {name}", len(job.index)) as advance:
+                    detected[name] = detect_faces(job.index, conditions.detector, advance)
+            arguments = (job, conditions, workers, detected.get(name), bar)
+            if processes:
+                evaluated += launch(processes, _in_process, processes.gpus, *arguments)
+            else:
+                evaluated += _evaluate(ALONE, device, *arguments)
+        except Exception as error:
+            if len(jobs) == 1 or debugging():
+                raise
+            reason = explained(error)
+            failures.append({**job.labels, "message": reason.message, "hint": reason.hint})
+    return evaluated, failures
+
+
+def _in_process(world: World, gpus: bool, *arguments: Any) -> list[Evaluated]:
+    """One process's share; every one of them returns the whole outcome."""
+    return _evaluate(world, pick_device(None if gpus else 0, world.local_rank), *arguments)
+
+
+def _evaluate(
+    world: World, device: torch.device, job: Job, conditions: Conditions, workers: int,
+    detected: Detected | None, bar: Bar,
+) -> list[Evaluated]:  # fmt: skip
+    title = f"evaluating {job.index.name}, R={job.info.resolution}"
+    with bar(title, len(job.index)) if world.main else nullcontext(lambda count: None) as advance:
+        return evaluate_job(
+            job, conditions, device, workers, detected, lambda count: advance(count * world.size), world
+        )
+
+
+def write_run(
+    run: Path, evaluated: Sequence[Evaluated], document: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """All files of the run folder; `document` as `--json` prints it. The figures come first, since a picture
+    of them may fail: that is a note, no failure."""
+    write_json(run / "metrics.json", document)
+    write_json(run / "settings.json", settings)
+    write_per_face(run / "per_face.csv", evaluated)
+    ced = run / "ced.png"
+    with _noted(ced):
+        save_ced(evaluated, ced)
+    sheets: list[Path] = []
+    names: Counter[str] = Counter()
+    for one in evaluated:
+        r = one.result
+        name = f"{r['dataset']}-{r['split']}-{r['resolution']}-{r['decoder']}"
+        names[name] += 1
+        number = f"-{names[name]}" if names[name] > 1 else ""  # of other weights
+        sheets.append(run / "worst" / f"{name}{number}.jpg")
+        with _noted(sheets[-1]):
+            save_picture(worst_faces(one), sheets[-1])
+    write_html(run / "report.html", evaluated, settings, ced, sheets)
+
+
+@contextmanager
+def _noted(picture: Path) -> Iterator[None]:
+    """A picture that cannot be drawn is a note: the figures that it shows are safe."""
+    try:
+        yield
+    except Exception as error:
+        if debugging():
+            raise
+        _log.warning("no %s: %s", picture, explained(error).message)
+
+
+def write_per_face(path: Path, evaluated: Sequence[Evaluated]) -> None:
+    """CSV, one row a face and result, the worst first; NME in percent, mean uncertainty in pixels."""
+    rows = []
+    for one in evaluated:
+        index, measured = one.index, one.measured
+        same = [one.result[key] for key in PER_FACE[1:6]]
+        score, uncertainty = measured.scores.mean(1), measured.uncertainty.mean(1)
+        for n, face in enumerate(measured.face):
+            of_face = (index.image[face], index.source[face], index.group[face], one.subsets_of(face))
+            rows.append(
+                (measured.error[n] * 100, *same, *of_face, f"{score[n]:.4f}", f"{uncertainty[n]:.4f}")
+            )
+    rows.sort(key=lambda row: (np.isnan(row[0]), -row[0]))
+    odd = "backslashreplace"  # a picture's name may be no UTF-8
+    with replacing(path) as whole, whole.open("w", newline="", encoding="utf-8", errors=odd) as file:
+        writer = csv.writer(file)
+        writer.writerow(PER_FACE)
+        writer.writerows((f"{error:.4f}", *rest) for error, *rest in rows)
