@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import PoposError, UsageError, debugging
-from ..text import printable
 from . import console
 from .options import JSON, one_of
 
 if TYPE_CHECKING:
     from ..weights.catalog import Entry
-    from ..weights.urls import Progress
 
 EXAMPLES = (
     "Examples:  popos download-weights   |   popos download-weights mmpose-wflw hrnet-w18-imagenet   |   "
@@ -42,8 +38,8 @@ def download_weights(
     """List known weights, or fetch some: from the Hub into its client's cache (HF_HOME, HF_TOKEN and
     HF_HUB_OFFLINE are respected), other files into POPOS_HOME.
 
-    Every file is compared with its hash before it is used; a broken download goes on where it stopped.
-    Checkpoints of mmpose are converted. Bundled weights are here already.
+    Every file is compared with its SHA-256 before it is used. Checkpoints of mmpose are converted. Bundled
+    weights are here already.
     """
     from ..weights.catalog import load_catalog
 
@@ -61,37 +57,34 @@ def download_weights(
     done = [_plan(e) for e in wanted] if dry_run else [_fetch(e, offline, len(wanted) == 1) for e in wanted]
     if json:
         console.print_json({"weights": done})
-    else:
-        rows = [[d["name"], d["action"], d["path"]] for d in done if "error" not in d]
-        if rows:
-            console.print_table("weights", ["name", "action", "path"], rows)
+    elif rows := [[d["name"], d["action"], d["path"]] for d in done if "error" not in d]:
+        console.print_table("weights", ["name", "action", "path"], rows)
     if any("error" in d for d in done):
         raise typer.Exit(1)
 
 
 def _entry(name: str, known: dict[str, Entry]) -> Entry:
-    from ..weights.catalog import entry_of
-    from ..weights.download import as_entry
+    """Raises UsageError for what is neither a name of the catalog nor an address."""
+    from ..weights.catalog import entry_of, entry_of_address
 
     if "://" not in name:
         return known[one_of(name, tuple(known), "weights")]
-    return entry_of(name, known) or as_entry(name)
+    return entry_of(name, known) or entry_of_address(name)
 
 
 def _plan(entry: Entry) -> dict[str, Any]:
-    from ..weights.find import is_here
+    from ..weights.find import file_here
 
-    action = "here already" if is_here(entry) else "by hand" if entry.manual else "download"
+    action = "here already" if file_here(entry) else "by hand" if entry.manual else "download"
     return {"name": entry.name, "action": action, "path": _source(entry)}
 
 
 def _fetch(entry: Entry, offline: bool, alone: bool) -> dict[str, Any]:
-    """Fetch one; among several, a failure is told and the others are still done."""
+    """Fetch one; where it is one of several, a failure is reported and the others are still fetched."""
     from ..weights.find import obtain
 
     try:
-        with _bar(entry.name) as progress:
-            return {"name": entry.name, "action": "here", "path": str(obtain(entry, offline, progress))}
+        return {"name": entry.name, "action": "here", "path": str(obtain(entry, offline))}
     except PoposError as error:
         if alone or debugging():
             raise
@@ -99,37 +92,13 @@ def _fetch(entry: Entry, offline: bool, alone: bool) -> dict[str, Any]:
         return {"name": entry.name, "action": "failed", "path": _source(entry), "error": error.message}
 
 
-@contextmanager
-def _bar(name: str) -> Iterator[Progress]:
-    """A bar on a terminal's stderr for files that the Hub's client, which draws its own, does not fetch."""
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    # Without a first byte nothing is drawn: two bars on one line would disturb each other.
-    with console.shown(Bars(*columns, console=console.stderr, transient=True)) as bars:
-        tasks: list[TaskID] = []
-
-        def show(done: int, total: int | None) -> None:
-            if not tasks:
-                tasks.append(bars.add_task(printable(name), total=total))
-            bars.update(tasks[0], completed=done, total=total)
-
-        yield show
-
-
 def _list(known: dict[str, Entry], json: bool) -> None:
-    entries = [_facts(entry) for entry in known.values()]
+    from ..weights.find import weights_here
+
+    broken = {name: found for name, found in weights_here() if isinstance(found, PoposError)}
+    for problem in (broken[name] for name in known if name in broken):
+        console.note(f"note: {problem.message}")
+    entries = [_facts(entry, entry.name in broken) for entry in known.values()]
     if json:
         console.print_json({"weights": entries})
         return
@@ -140,18 +109,15 @@ def _list(known: dict[str, Entry], json: bool) -> None:
     console.print_table("weights", ["name", "here", "what", "size", "licence"], rows)
 
 
-def _facts(entry: Entry) -> dict[str, Any]:
+def _facts(entry: Entry, broken: bool) -> dict[str, Any]:
     """What the catalog says of an entry; size: bytes, of the file here where the catalog has none."""
-    from ..weights.download import find_here
-    from ..weights.find import broken, is_here
+    from ..weights.find import file_here
 
-    file = find_here(entry, verify=False)
-    if problem := broken(entry):
-        console.note(f"note: {problem.message}")
+    file = file_here(entry)
     return {
         "name": entry.name, "kind": entry.kind, "what": entry.what, "scheme": entry.scheme,
         "resolution": entry.resolution, "size": entry.size or (file.stat().st_size if file else None),
-        "licence": entry.licence, "source": _source(entry), "here": is_here(entry) and problem is None,
+        "licence": entry.licence, "source": _source(entry), "here": file is not None and not broken,
     }  # fmt: skip
 
 

@@ -1,150 +1,116 @@
-"""Weights that are elsewhere -> a verified file here.
+"""Weights that are elsewhere -> a verified file here: from the Hub by huggingface-hub, else by pooch.
 
-A file is compared with its hash whenever it is asked for: the catalog's, else the one that
-POPOS_HOME/pins.json has kept since the first download, when it was compared with what the Hub told and found
-to be weights.
+A file is compared with its SHA-256 whenever it is asked for: the catalog's, else the one that was pinned at
+its first download (pins.py), when it was found to be weights and, on the Hub, to have the Hub's SHA-256.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
 
-from ..errors import PoposError, UsageError
-from ..home import home, locked, read_or_set_aside, write_json
-from . import hub, urls
-from .catalog import Entry
-from .network import offline, switched_off
-from .urls import Progress
+from ..errors import PoposError
+from ..home import home, locked
+from ..text import printable
+from . import hub
+from .catalog import URLS, Entry
+from .pins import pin, pins_file, read_pins, sha256
 
-URLS = ("https://", "http://")
-Check = Callable[[Path], object]  # raises PoposError where a new file is not what it should be
+TIMEOUT = 20  # seconds without a byte
+RETRIES = 2  # after a first try that failed
+PIECE = 1 << 18  # bytes
+
+Check = Callable[[Path], object]  # raises PoposError for a new file that is not what it should be
 
 
-def fetch(
-    source: Entry | str,
-    no_network: bool = False,
-    progress: Progress | None = None,
-    check: Check = lambda path: None,
-) -> Path:
-    """The verified file of an entry, of hf://owner/repo/file[@revision] or of an https address.
+def fetch(entry: Entry, no_network: bool = False, check: Check = lambda path: None) -> Path:
+    """The verified file of a catalog entry, downloaded where it is not here.
 
-    It is downloaded where it is not here: from the Hub into its client's cache, else below
-    POPOS_HOME/downloads. A new file that does not pass `check` is removed, and its hash not pinned.
-    Raises PoposError, UsageError for an address of no known kind.
+    It goes into the Hub client's cache, or below POPOS_HOME/downloads. A new file that has another hash than
+    the known one, or does not pass `check`, is removed and its hash not pinned. Raises PoposError.
     """
-    entry = as_entry(source)
     found = find_here(entry)
     if found and (entry.local or _expected(entry)):
         return found
     if entry.source is None:
         raise PoposError(f"{entry.name}: cannot be downloaded by a program", entry.manual)
     if entry.local:
-        raise _damaged(entry, entry.local) if entry.local.exists() else _missing(entry)
-    no_network = no_network or offline()
-    if found:
-        return _vouched(entry, found, no_network, check)
-    if no_network:
-        changed = find_here(entry, verify=False)
-        raise _damaged(entry, changed) if changed else switched_off(entry.source)
-    if entry.source.startswith("hf://"):
-        return _from_hub(entry, check)
-    target = _target(entry.source)
-
-    def accept(part: Path) -> None:
-        sha256 = _verify(entry, part)
-        _apply(check, entry, part)
-        _pin(entry, sha256)
-
-    urls.download(entry.source, target, accept, bool(_expected(entry)), entry.size, progress)
-    return target
-
-
-def _vouched(entry: Entry, found: Path, no_network: bool, check: Check) -> Path:
-    """A file that is here, but whose hash we do not know: another program brought it, or its pin was
-    deleted. It becomes what the Hub has now, and stays what it is where the Hub cannot be asked."""
+        raise PoposError(
+            f"{entry.local}: missing, or not what the catalog's SHA-256 says",
+            "Reinstall popos-cli, or correct your catalog.",
+        )
+    # Here all the same: no hash of it is known, or another program brought a newer file into the Hub's cache.
+    here, no_network = find_here(entry, verify=False), no_network or hub.offline()
+    if here is None and no_network:
+        raise PoposError(
+            f"{entry.source}: not here, and downloads are switched off (--offline or HF_HUB_OFFLINE)",
+            "Download it once with them on, or copy the file here and name its path.",
+        )
+    if here is None and not entry.on_hub:
+        return _from_url(entry.source, lambda path: _accept(entry, check, path))
+    path = here if here and (no_network or not entry.on_hub) else _from_hub(entry, here)
     try:
-        if entry.source and entry.source.startswith("hf://") and not no_network:
-            return _from_hub(entry, check)
+        _accept(entry, check, path)
     except PoposError:
-        if not found.exists():
-            raise
-    _apply(check, entry, found)
-    with suppress(PoposError):  # a place that cannot be written is no reason to refuse what is here
-        _pin(entry, hub.sha256(found))
-    return found
-
-
-def _apply(check: Check, entry: Entry, path: Path) -> None:
-    """Refuse a new file by its source: nothing stays at its path."""
-    try:
-        check(path)
-    except PoposError as error:
-        message = error.message.replace(str(path), str(entry.source))
-        raise PoposError(message, "Check the address, or try again later: nothing was kept.") from None
-
-
-def as_entry(source: Entry | str) -> Entry:
-    """A bare address as an entry of which nothing more is known. Raises UsageError."""
-    if isinstance(source, Entry):
-        return source
-    try:
-        parts = urlsplit(source)
-        file = hub.parse_address(source).file if parts.scheme == "hf" else parts.path
-        known = parts.scheme == "hf" or bool(source.startswith(URLS) and parts.hostname)
-    except ValueError:
-        known = False
-    if not known:
-        raise UsageError(f"{source}: neither hf://owner/repo/file nor an https address")
-    form = "popos" if file.endswith(".safetensors") else "mmpose"
-    return Entry(name=source, kind="face", what=source, licence="not stated", source=source, format=form)
+        if path != here:
+            _remove(path)
+        raise
+    return path
 
 
 def find_here(entry: Entry, verify: bool = True) -> Path | None:
-    """The file of an entry if it is here, without asking the network. A damaged one is removed.
+    """The file of an entry if it is here; no network is asked. A damaged download is removed.
 
-    verify=False leaves its hash alone: enough to tell what is here, not to use it.
+    verify=False leaves its hash alone: enough to say what is here, not to use it.
     """
     if entry.source is None:
         return None
-    if entry.local:
-        path: Path | None = entry.local
-    elif entry.source.startswith("hf://"):
+    path: Path | None = entry.local or _target(entry.source)
+    if entry.on_hub:
         path = hub.cached(hub.parse_address(entry.source, entry.revision))
-    else:
-        path = _target(entry.source)
     if path is None or not os.path.isfile(path):  # which takes any name
         return None
     if not verify or (entry.local and not entry.sha256):
         return path
-    expected, found = _expected(entry), hub.sha256(path)
+    expected, found = _expected(entry), sha256(path)
     right = found.startswith(expected)
-    if entry.local:
+    if entry.local or (right and expected):
         return path if right else None
-    if not right or not expected:
-        # Another program may have brought the Hub's newer file; where that one is whole it stays.
-        of_hub = entry.source.startswith("hf://")
-        if not (hub.has_hash(path, hub.stored_hash(path) or "") if of_hub else right):
-            hub.forget(path)
-    if not right or not path.exists():
+    # Another program may have brought the Hub's newer file: that one stays, if it is whole.
+    if found != (hub.stored_sha256(path) or found) or not (right or entry.on_hub):
+        _remove(path)
         return None
-    return path
+    return path if right else None
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; where it is a link in the Hub's cache, its content too."""
+    with suppress(OSError):
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+
+
+def _expected(entry: Entry) -> str:
+    """The SHA-256 that a file must have, or its first digits; "" where nothing is known yet."""
+    known, pinned = entry.sha256 or "", read_pins().get(entry.address, "")
+    return pinned if pinned.startswith(known) else known
 
 
 def file_name(address: str) -> str:
-    """The last part of an address, as a file may be called."""
+    """The last part of an address, made fit for a file's name."""
     last = unquote(urlsplit(address).path.rpartition("/")[2])
     return re.sub(r"[^\w.+-]", "_", last).strip(".") or "file"
 
 
 def short_hash(address: str) -> str:
-    """Tells files of one name at two addresses apart."""
+    """Keeps files of one name at two addresses apart."""
     return hashlib.sha256(address.encode()).hexdigest()[:8]
 
 
@@ -153,89 +119,95 @@ def _target(url: str) -> Path:
     return home() / "downloads" / short_hash(url) / file_name(url)
 
 
-def _from_hub(entry: Entry, check: Check) -> Path:
-    address = hub.parse_address(entry.source or "", entry.revision)
-    expected = _expected(entry)
+def _from_hub(entry: Entry, here: Path | None) -> Path:
+    """The Hub's newest file, in its client's cache; the one that is `here` where the Hub does not answer."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
 
-    def accept(told: str, size: int | None) -> None:
-        if entry.size and size and size > entry.size:
-            raise urls.too_long(address, size, entry.size)
-        if expected and len(told) == 64 and not told.startswith(expected):
-            raise _wrong(entry, expected, told)
-
-    path, told = hub.download(address, accept)
+    repository, file, revision = hub.parse_address(str(entry.source), entry.revision)
     try:
-        if not hub.has_hash(path, told):
-            raise _wrong(entry, told, hub.sha256(path))
-        found = _verify(entry, path)
-        _apply(check, entry, path)
-    except PoposError:
-        hub.forget(path)
-        raise
-    with suppress(PoposError):  # a POPOS_HOME that cannot be written is no reason to refuse the file
-        _pin(entry, found)
-    return path
+        with hub.quiet():
+            if here is None:
+                # Fails at once without a network, where hf_hub_download would try for minutes.
+                with suppress(HfHubHTTPError):
+                    get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+            return Path(hf_hub_download(repository, file, revision=revision))
+    except Exception as error:  # the HTTP library beneath the client raises its own kinds
+        raise _failed(entry.source, error) from None
 
 
-def _verify(entry: Entry, path: Path) -> str:
-    """Compare a new file with what is known of it; returns its hash. Raises PoposError."""
-    expected, found = _expected(entry), hub.sha256(path)
-    if expected and not found.startswith(expected):
-        raise _wrong(entry, expected, found)
-    return found
+def _from_url(url: str, accept: Callable[[Path], None]) -> Path:
+    """Download a file; it appears under its name only when `accept` has not refused it.
 
+    Processes that want the same file wait for each other. Raises PoposError.
+    """
+    import pooch
+    from tqdm.auto import tqdm
 
-def _wrong(entry: Entry, expected: str, found: str) -> PoposError:
-    """What a hash other than the expected one means; `expected` may be the first digits."""
-    if entry.sha256 is None and _pins().get(_key(entry)) == expected:
-        return PoposError(
-            f"{entry.source}: it has changed since its first download: SHA-256 {found[:16]}..., "
-            f"not {expected[:16]}...",
-            f"If you trust the new one, delete its line in {home() / 'pins.json'} and try again.",
-        )
-    return PoposError(
-        f"{entry.source}: wrong file: its hash begins {found[:16]}, not {expected[:16]}",
-        "It was damaged on its way or replaced at its source, and is not used. Try again later.",
+    def get(address: str, temporary: str, _: Any) -> None:
+        with tqdm(total=1, desc=printable(target.name), unit="B", unit_scale=True, disable=None) as bar:
+            hooks = {"response": partial(_refuse_answer, url)}
+            pooch.HTTPDownloader(bar, PIECE, timeout=TIMEOUT, hooks=hooks)(address, temporary, None)
+        accept(Path(temporary))
+        os.chmod(temporary, 0o644)  # for other users of this POPOS_HOME; pooch then renames it to `target`
+
+    target = _target(url)
+    pooch.get_logger().setLevel("ERROR")
+    store = pooch.create(
+        target.parent, "", registry={target.name: None}, urls={target.name: url}, retry_if_failed=RETRIES
     )
+    try:
+        with locked(target, patience=-1):
+            store.fetch(target.name, downloader=get)
+    except (OSError, ValueError) as error:  # the HTTP library's are OSErrors, too
+        raise _failed(url, error) from None
+    return target
 
 
-def _damaged(entry: Entry, path: Path) -> PoposError:
-    return _wrong(entry, _expected(entry), hub.sha256(path))
+def _refuse_answer(url: str, answer: Any, **_: Any) -> None:
+    """Raises PoposError for an answer (requests.Response) that is no file, now or at another try."""
+    if answer.is_redirect:
+        place = urljoin(answer.url, answer.headers["location"])
+        if not place.lower().startswith("https://" if answer.url.startswith("https://") else URLS):
+            raise _failed(url, f"the host leads to {place}, which is not safe")
+    elif 400 <= answer.status_code < 500 and answer.status_code not in (408, 425, 429):
+        raise _failed(url, f"{answer.status_code} {answer.reason}")
 
 
-def _missing(entry: Entry) -> PoposError:
-    return PoposError(f"{entry.name}: {entry.local} is missing", "Reinstall popos-cli, or mend the catalog.")
+def _accept(entry: Entry, check: Check, path: Path) -> None:
+    """Compare a new file with all that is known of it, and pin its hash. Raises PoposError."""
+    expected, found, size = _expected(entry) or hub.stored_sha256(path), sha256(path), path.stat().st_size
+    wrong = None
+    if not found.startswith(expected):
+        wrong = f"its SHA-256 begins {found[:16]}, not {expected[:16]}"
+    elif entry.size and size > entry.size:
+        wrong = f"it has {size} bytes, the catalog says {entry.size}"
+    if wrong:
+        hint = "It was damaged on its way or replaced at its source, and is not used. Try again later"
+        if entry.address in read_pins():
+            hint += f"; if you trust the new one, delete its line in {pins_file()}"
+        raise PoposError(f"{entry.source}: wrong file: {wrong}", f"{hint}.")
+    try:
+        check(path)
+    except PoposError as error:
+        message = error.message.replace(str(path), str(entry.source))
+        raise PoposError(message, "Check the address, or try again later: nothing was kept.") from None
+    with suppress(PoposError):  # a POPOS_HOME that cannot be written is no reason to refuse the file
+        pin(entry.address, found)
 
 
-def _key(entry: Entry) -> str:
-    return f"{entry.source}@{entry.revision}" if entry.revision else str(entry.source)
-
-
-def _expected(entry: Entry) -> str:
-    """The SHA-256 that a file must have, or its first digits; "" where nothing is known yet."""
-    known = entry.sha256 or ""
-    pinned = _pins().get(_key(entry), "")
-    return pinned if pinned.startswith(known) else known
-
-
-def pinned_sources() -> list[str]:
-    """Everything that was ever downloaded, as hf:// and https addresses."""
-    return list(_pins())
-
-
-def _pins(held: bool = False) -> dict[str, str]:
-    return read_or_set_aside(home() / "pins.json", _parse_pins, {}, held)
-
-
-def _parse_pins(text: str) -> dict[str, str]:
-    pins = json.loads(text)
-    if not isinstance(pins, dict) or not all(isinstance(value, str) for value in pins.values()):
-        raise ValueError("not a list of hashes")
-    return pins
-
-
-def _pin(entry: Entry, found: str) -> None:
-    path = home() / "pins.json"
-    if _pins().get(_key(entry)) != found:
-        with locked(path):
-            write_json(path, {**_pins(held=True), _key(entry): found})
+def _failed(source: str | None, reason: Exception | str) -> PoposError:
+    """Why a file did not come: the first line of what the library says, or what the disk says."""
+    hint = (
+        "Check the address, the network and its proxy (a private or gated repository of the Hub needs "
+        "HF_TOKEN), or copy the file here and name its path."
+    )
+    if (
+        isinstance(reason, OSError)
+        and reason.errno
+        and not isinstance(reason, ConnectionError | TimeoutError)
+    ):
+        reason = f"cannot write {reason.filename or 'it here'}: {reason.strerror}"
+        hint = "Free some space, or set POPOS_HOME (for the Hub's files HF_HOME) to a place you may write to."
+    text = reason if isinstance(reason, str) else hub.first_line(reason.__cause__ or reason)
+    return PoposError(f"{source}: cannot be downloaded: {text}", hint)

@@ -14,97 +14,18 @@ from ..core.model import Landmarker
 from ..data.index import Index
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import remembered
-from .catalog import KINDS, Entry, converted_file, entry_of, load_catalog
-from .download import Check, as_entry, fetch, file_name, find_here, pinned_sources, short_hash
+from .catalog import Entry, converted_file, entry_of, entry_of_address, load_catalog
+from .download import Check, fetch, file_name, find_here, short_hash
 from .format import WeightsInfo, read_info, read_state, read_weights
+from .pins import read_pins
 from .recognise import is_backbone
-from .urls import Progress
 
 if TYPE_CHECKING:
     from .foreign import Hints
 
 _log = logging.getLogger(__name__)
-BEST = "best.safetensors"
+BEST = "best.safetensors"  # in a run's folder
 IMAGENET = "hrnet-w18-imagenet"
-
-
-def obtain(entry: Entry, no_network: bool = False, progress: Progress | None = None) -> Path:
-    """An entry's file, downloaded and converted where it is not here yet: ours, an ImageNet backbone as
-    timm has it, or a detector's .onnx. Raises PoposError.
-    """
-    if entry.kind != "face" or entry.format == "popos":
-        return fetch(entry, no_network, progress, _check_of(entry))
-    target = _converted(entry)
-    if not target.exists():
-        from .foreign import hints_of, import_checkpoint, known_hints, read_foreign
-
-        def hints(file: Path) -> Hints:
-            return known_hints(file) if entry.name == entry.source else hints_of(entry)
-
-        file = fetch(entry, no_network, progress, lambda part: read_foreign(part, hints(part)))
-        import_checkpoint(file, target, hints(file))
-    return target
-
-
-def _check_of(entry: Entry) -> Check:
-    """What refuses a new file that is not what the entry is for."""
-    if entry.kind == "face":
-        return read_weights  # its tensors too: a pinned hash would keep a broken file for good
-    return read_state if entry.kind == "backbone" else _check_detector
-
-
-def _check_detector(path: Path) -> None:
-    with path.open("rb") as file:
-        if file.read(1) != b"\x08":  # ONNX has no signature; the field of its version stands first
-            raise PoposError(f"{path}: not an ONNX model")
-
-
-def is_here(entry: Entry) -> bool:
-    """Whether an entry can be used without the network."""
-    return _face_file(entry) is not None or find_here(entry, verify=False) is not None
-
-
-def broken(entry: Entry) -> PoposError | None:
-    """What is wrong with an entry's face model that is here; None where nothing is, and for others."""
-    try:
-        if path := _face_file(entry):
-            read_info(path)
-    except PoposError as error:
-        return error
-    return None
-
-
-def _face_file(entry: Entry) -> Path | None:
-    """Where an entry's face model lies in our format, converted or as it came, if it is here."""
-    if entry.kind != "face":
-        return None
-    if entry.format == "popos":
-        return find_here(entry, verify=False)
-    return _converted(entry) if _converted(entry).exists() else None
-
-
-def _converted(entry: Entry) -> Path:
-    """Where a foreign checkpoint's conversion lies; one without a name gets its file's, and its address's."""
-    if entry.name != entry.source:
-        return converted_file(entry.name)
-    return converted_file(f"{file_name(entry.name).partition('.pth')[0]}-{short_hash(entry.name)}")
-
-
-def scheme_mismatch(label: str, info: WeightsInfo, index: Index) -> PoposError | None:
-    """Why weights cannot be used on a dataset, None where they can: their schemes differ."""
-    if info.scheme != index.scheme.name:
-        differ = f"scheme {info.scheme!r}, but dataset {index.name!r} has {index.scheme.name!r}"
-    elif (count := info.landmark_scheme(label).landmarks) != index.scheme.landmarks:
-        differ = (
-            f"scheme {info.scheme!r} with {count} landmarks, but that of dataset {index.name!r} has "
-            f"{index.scheme.landmarks}"
-        )
-    else:
-        return None
-    return PoposError(
-        f"{label}: finds the points of {differ}",
-        f"Name other weights, or train some: popos train --dataset {index.name}",
-    )
 
 
 def find_weights(name: str) -> Path:
@@ -114,15 +35,13 @@ def find_weights(name: str) -> Path:
     name and for one that is no face model, PoposError for a file that cannot be had.
     """
     catalog = load_catalog()
-    entry = entry_of(name, catalog)
-    if entry is None and "://" in name:
-        entry = as_entry(name)
+    entry = entry_of(name, catalog) or (entry_of_address(name) if "://" in name else None)
     if entry:
         if entry.kind != "face":
             raise UsageError(
-                f"{name}: {KINDS[entry.kind]}, but landmarks need a face model",
-                "popos train --weights takes the backbone, --detector the detector."
-            )  # fmt: skip
+                f"{name}: a {entry.kind}, but landmarks need a face model",
+                "popos train --weights takes the backbone, --detector the detector.",
+            )
         return obtain(entry)
     path = Path(name).expanduser()
     if path.is_dir():
@@ -154,6 +73,53 @@ def load(name: str = "default") -> tuple[Landmarker, Codec]:
     return weights.model, weights.codec
 
 
+def obtain(entry: Entry, no_network: bool = False) -> Path:
+    """An entry's file, downloaded and converted where it is not here yet: ours, an ImageNet backbone as
+    timm has it, or a detector's .onnx. Raises PoposError.
+    """
+    if not _needs_conversion(entry):
+        return fetch(entry, no_network, CHECKS[entry.kind])
+    target = _converted(entry)
+    if not target.exists():
+        from .foreign import hints_of, import_checkpoint, known_hints, read_foreign
+
+        def hints(file: Path) -> Hints:
+            return known_hints(file) if entry.name == entry.source else hints_of(entry)
+
+        file = fetch(entry, no_network, lambda path: read_foreign(path, hints(path)))
+        import_checkpoint(file, target, hints(file))
+    return target
+
+
+def _check_detector(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(1) != b"\x08":  # ONNX has no signature; the field of its version stands first
+            raise PoposError(f"{path}: not an ONNX model")
+
+
+# What refuses a new file that is not what an entry is for, by the entry's kind. A face model's tensors are
+# read, too: the pinned hash would keep a broken file for good.
+CHECKS: dict[str, Check] = {"face": read_weights, "backbone": read_state, "detector": _check_detector}
+
+
+def _needs_conversion(entry: Entry) -> bool:
+    return entry.kind == "face" and entry.format != "popos"
+
+
+def _converted(entry: Entry) -> Path:
+    """Where a foreign checkpoint's conversion lies; one without a name gets its file's, and its address's."""
+    if entry.name != entry.source:
+        return converted_file(entry.name)
+    return converted_file(f"{file_name(entry.name).partition('.pth')[0]}-{short_hash(entry.name)}")
+
+
+def file_here(entry: Entry) -> Path | None:
+    """Where an entry's file lies, converted or as it came, if it is here; its hash is not looked at."""
+    if _needs_conversion(entry) and _converted(entry).exists():
+        return _converted(entry)
+    return find_here(entry, verify=False)
+
+
 def face_weights() -> Iterator[tuple[str, Path, WeightsInfo]]:
     """Every face model here: own runs (newest first), downloaded or imported ones, then bundled ones.
 
@@ -171,12 +137,12 @@ def weights_here() -> Iterator[tuple[str, tuple[Path, WeightsInfo] | PoposError]
     for name, place in _places():
         try:
             if isinstance(place, Path):
-                path: Path | None = place if place.exists() else None
+                path = place if place.exists() else None
             else:
-                entry = as_entry(place)
-                path = find_here(entry) if entry.format == "popos" else None
-                if path is None and entry.local:
-                    raise PoposError(f"{entry.local}: missing, or not what the catalog's SHA-256 says")
+                entry = place if isinstance(place, Entry) else entry_of_address(place)
+                if _needs_conversion(entry):  # its conversion is among the files
+                    continue
+                path = fetch(entry) if entry.local else find_here(entry)
             if path:
                 yield name, (path, read_info(path))
         except PoposError as error:
@@ -184,35 +150,50 @@ def weights_here() -> Iterator[tuple[str, tuple[Path, WeightsInfo] | PoposError]
 
 
 def _places() -> Iterator[tuple[str, Path | Entry | str]]:
-    """Names of face models, and their files, entries of the catalog, or addresses. Downloaded ones are in the
-    catalog's order; then other converted or imported files, and other downloads."""
+    """Names of face models, and their files, catalog entries, or addresses. Downloaded ones are in the
+    catalog's order; then come other converted or imported files, and other downloads."""
     for run in remembered("runs"):
         yield str(run), run / BEST
     catalog = load_catalog()
     faces = [entry for entry in catalog.values() if entry.kind == "face"]
-    far = [entry for entry in faces if not entry.local]
-    for entry in far:
-        yield entry.name, entry if entry.format == "popos" else converted_file(entry.name)
-    names = {entry.name for entry in far}
+    downloads = {entry.name: entry for entry in faces if not entry.local}
+    for name, entry in downloads.items():
+        yield name, _converted(entry) if _needs_conversion(entry) else entry
     for path in sorted(converted_file("*").parent.glob("*.safetensors")):
-        if path.stem not in names:
+        if path.stem not in downloads:
             yield path.stem, path
-    for source in pinned_sources():
-        if not entry_of(source, catalog):
-            yield source, source
+    for address in read_pins():
+        if not entry_of(address, catalog):
+            yield address, address
     for entry in faces:
         if entry.local:
             yield entry.name, entry
 
 
+def scheme_mismatch(label: str, info: WeightsInfo, index: Index) -> PoposError | None:
+    """Why weights cannot be used on a dataset: their schemes differ. None where they can."""
+    if info.scheme != index.scheme.name:
+        differ = f"scheme {info.scheme!r}, but dataset {index.name!r} has {index.scheme.name!r}"
+    elif (count := info.landmark_scheme(label).landmarks) != index.scheme.landmarks:
+        differ = (
+            f"scheme {info.scheme!r} with {count} landmarks, but that of dataset {index.name!r} has "
+            f"{index.scheme.landmarks}"
+        )
+    else:
+        return None
+    return PoposError(
+        f"{label}: finds the points of {differ}",
+        f"Name other weights, or train some: popos train --dataset {index.name}",
+    )
+
+
 def trained_on(info: WeightsInfo) -> str | None:
     """The dataset that weights were trained on, where that is known."""
-    told = info.training.get("dataset")
-    imported = info.training.get("imported")
-    if told is None and isinstance(imported, dict):
+    dataset, imported = info.training.get("dataset"), info.training.get("imported")
+    if dataset is None and isinstance(imported, dict):
         entry = load_catalog().get(str(imported.get("name")))
         return entry.dataset if entry else None
-    return told if isinstance(told, str) else None
+    return dataset if isinstance(dataset, str) else None
 
 
 def initial_state(init: str, model: Landmarker) -> tuple[dict[str, Tensor] | None, str]:
@@ -225,7 +206,6 @@ def initial_state(init: str, model: Landmarker) -> tuple[dict[str, Tensor] | Non
     """
     if init == "scratch":
         return None, "starting from scratch"
-    wanted = model.state_dict()
     if init in ("auto", IMAGENET):
         try:
             path = obtain(load_catalog()[IMAGENET])
@@ -235,7 +215,7 @@ def initial_state(init: str, model: Landmarker) -> tuple[dict[str, Tensor] | Non
             return None, f"starting from scratch, without ImageNet weights ({error.message})"
     else:
         path = find_weights(init)
-    state = read_state(path)
+    wanted, state = model.state_dict(), read_state(path)
     if is_backbone(state):
         state = {f"backbone.{name}": tensor for name, tensor in state.items()}
     else:

@@ -24,9 +24,9 @@ from ..core.schemes import SCHEMES, Scheme, find_scheme
 from ..errors import PoposError, UsageError, did_you_mean
 from .catalog import Entry, load_catalog
 from .format import CodecInfo, WeightsInfo, check_values, save_weights
-from .hub import sha256 as hash_of
 from .layouts import FIRST_BRANCH, NEEDED, describe, find_network
 from .pickles import read_checkpoint
+from .pins import sha256 as hash_of
 
 UNUSED = re.compile(r"backbone\.(conv[34]|transition[23]|stage[34])\.|downscale_layer\.")
 

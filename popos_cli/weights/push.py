@@ -14,8 +14,7 @@ from .card import Place, model_card
 from .catalog import entry_of, load_catalog
 from .find import BEST, find_weights
 from .format import WeightsInfo, read_weights
-from .hub import REPOSITORY, quiet
-from .network import first_line, offline
+from .hub import REPOSITORY, first_line, offline, quiet
 
 CARD = "README.md"
 NUMBERS = ("faces", "nme", "failure_rate", "auc")  # of a result and of each of its subsets

@@ -1,15 +1,11 @@
 """The shipped catalog is sound, and a user's own is read beside it or refused."""
 
 import hashlib
-import re
 
 import pytest
 
-from popos_cli.core.decoders import DECODERS
-from popos_cli.core.schemes import SCHEMES
 from popos_cli.errors import PoposError
 from popos_cli.weights.catalog import load_catalog
-from popos_cli.weights.download import as_entry
 
 MINE = """
 [mine]
@@ -29,18 +25,17 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def test_the_shipped_entries_can_be_used():
+def test_the_shipped_entries():
     for entry in load_catalog().values():
-        if entry.local:
-            assert entry.local.is_file(), entry.name
-        elif entry.source:
-            as_entry(entry.source)
-        assert entry.scheme in {None, *SCHEMES}
-        assert entry.decoder in {None, *DECODERS}
         assert entry.what and entry.licence
+        if entry.local:
+            assert hashlib.sha256(entry.local.read_bytes()).hexdigest() == entry.sha256
+        if entry.manual:
+            assert "https://" in entry.manual and "popos import-weights" in entry.manual
+            assert "\n" not in entry.manual
 
 
-def test_published_files_are_told_by_the_hash_in_their_names():
+def test_published_files_are_known_by_the_hash_in_their_names():
     published = [entry for entry in load_catalog().values() if "openmmlab" in (entry.source or "")]
     assert len(published) == len({entry.source for entry in published}) == 9
     for entry in published:
@@ -49,13 +44,6 @@ def test_published_files_are_told_by_the_hash_in_their_names():
         assert (entry.sigma == 1.5) == (entry.dataset in ("300w", "cofw"))
         assert (entry.label_offset == (1, 1)) == (entry.dataset == "300w")
         assert f"hrnetv2_w18_{'coco' if entry.dataset == 'coco-face' else entry.dataset}_" in entry.source
-
-
-def test_what_must_be_got_by_hand_says_how():
-    (entry,) = [entry for entry in load_catalog().values() if entry.manual]
-    assert re.search(r"https://\S+", entry.manual)
-    assert "popos import-weights" in entry.manual
-    assert "\n" not in entry.manual
 
 
 def test_a_catalog_of_ones_own(home, tmp_path):
@@ -81,9 +69,13 @@ def test_a_catalog_of_ones_own(home, tmp_path):
         ('["../mine"]\nsource = "x"', "[../mine]"),
         ("[mine]\nsize = 3", "source"),
         ('[mine]\nsource = "x"\nmanual = "y"', "source"),
-        ('[mine]\nsource = "x"\nlicense = "MIT"', "'license'"),
+        ('[mine]\nsource = "x"\nlicense = "MIT"', "license"),
         ('[mine]\nsource = "x"\nsize = "big"', "size"),
         ('[mine]\nsource = "x"\nresolution = true', "resolution"),
+        ('[mine]\nsource = "x"\nresolution = 17', "resolution"),
+        ('[mine]\nsource = "x"\nscheme = "zz"', "scheme"),
+        ('[mine]\nsource = "x"\ndecoder = "zz"', "decoder"),
+        ('[mine]\nsource = "x"\nsigma = -1', "sigma"),
         ('[mine]\nsource = "x"\nkind = "nose"', "nose"),
         ('[mine]\nsource = "x"\nformat = "caffe"', "caffe"),
         ('[mine]\nsource = "x"\nsha256 = "12ab"', "sha256"),
@@ -96,8 +88,8 @@ def test_a_catalog_of_ones_own(home, tmp_path):
         ('[mine]\nsource = "x"\nsigma = inf', "sigma"),
         ('[mine]\nsource = "x"\nsize = -3', "size"),
         ('[mine]\nsource = ""', "source"),
-        ('[mine]\nsource = "hf://one-part"', "source"),
-        ('[mine]\nsource = "ftp://host/net.pth"', "source"),
+        ('[mine]\nsource = "hf://one-part"', "hf://one-part"),
+        ('[mine]\nsource = "ftp://host/net.pth"', "ftp://host"),
         ('[mine]\nsource = "a\\u0000b"', "[mine]"),
         (f"[mine]\nsource = {'[' * 10_000}", "not a readable TOML file"),
         (f"[mine]\nsize = {'9' * 5000}", "not a readable TOML file"),
@@ -135,17 +127,3 @@ def test_a_catalog_that_an_editor_of_windows_wrote(home):
 def test_a_catalog_that_is_not_there(tmp_path):
     with pytest.raises(PoposError, match=r"gone\.toml"):
         load_catalog(tmp_path / "gone.toml")
-
-
-@pytest.mark.parametrize("line", ["resolution = 17", 'scheme = "zz"', "sigma = -1"])
-def test_values_that_cannot_be_are_refused_at_once(tmp_path, line):
-    path = tmp_path / "club.toml"
-    path.write_text(f'[x]\nsource = "w.safetensors"\n{line}\n')
-    with pytest.raises(PoposError, match=rf"club.toml: \[x\]: {line.partition(' ')[0]}"):
-        load_catalog(path)
-
-
-def test_bundled_files_are_what_the_catalog_says():
-    for entry in load_catalog().values():
-        if entry.local:
-            assert hashlib.sha256(entry.local.read_bytes()).hexdigest() == entry.sha256

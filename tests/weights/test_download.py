@@ -5,50 +5,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import resource
-import subprocess
-import sys
 import threading
-import urllib.request
-from pathlib import Path
+from contextlib import contextmanager
+from types import SimpleNamespace
 
+import pooch
 import pytest
 from hosts import Fault, Host, Hub
+from huggingface_hub import constants
 
 from popos_cli.errors import PoposError, UsageError
-from popos_cli.weights import network, urls
-from popos_cli.weights.catalog import Entry
+from popos_cli.weights import download
+from popos_cli.weights.catalog import Entry, entry_of_address
 from popos_cli.weights.download import fetch, find_here
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = random.Random(0).randbytes(1_000_000)
 OTHER = DATA[:-1] + b"x"
 SHA256 = hashlib.sha256(DATA).hexdigest()
-AT_ONCE = {"Retry-After": "0"}
-FETCH = """
-import resource, sys
-from popos_cli.errors import PoposError
-from popos_cli.weights.download import fetch
-limit = int(sys.argv[2])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-try:
-    print(fetch(sys.argv[1]))
-except PoposError as error:
-    print(error.message, file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
+CUT = Fault(cut=0.37, times=None)
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    for name in ("http_proxy", "HTTP_PROXY", "HF_TOKEN"):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(network, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(pooch.core, "time", SimpleNamespace(sleep=lambda seconds: None))
     return tmp_path / "home"
 
 
@@ -59,30 +44,57 @@ def host():
 
 
 @pytest.fixture
-def hub():
+def hub(tmp_path, monkeypatch):
     with Hub() as hub:
+        # Read from the environment when the client is imported.
+        address = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield hub
 
 
-def entry(url, sha256=SHA256[:8], **more):
-    return Entry("net", "face", "a net", "MIT", url, sha256=sha256, **more)
+def entry(source, sha256=SHA256[:8], **more):
+    return Entry(name="net", source=source, sha256=sha256, **more)
+
+
+def get(source, **more):
+    """The bytes of the file."""
+    return fetch(source if isinstance(source, Entry) else entry_of_address(source), **more).read_bytes()
 
 
 def refusal(source, *words, **more):
-    """The one line of the error, which names the source, in which `words` occur; nothing is left as whole."""
+    """The error, of one line in which `words` occur; nothing is left that a later call would take."""
+    wanted = source if isinstance(source, Entry) else entry_of_address(source)
     with pytest.raises(PoposError) as caught:
-        fetch(source, **more)
+        fetch(wanted, **more)
     message = caught.value.message
     assert "\n" not in message
     assert all(word in message for word in words), message
-    known = source if isinstance(source, Entry) else entry(source, None)
-    assert find_here(known) is None
+    assert find_here(wanted) is None
     return caught.value
 
 
-def left(home):
-    """Names of what a download left, locks aside."""
-    return sorted(p.name for p in (home / "downloads").rglob("*") if p.is_file() and p.suffix != ".lock")
+def files(folder):
+    """Names of all files below a folder, locks aside."""
+    return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock")
+
+
+def pins(home):
+    path = home / "pins.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+@contextmanager
+def files_of_at_most(size):
+    """A disk that is full after so many bytes of a file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 # --- addresses ---------------------------------------------------------------------------------------
@@ -90,173 +102,102 @@ def left(home):
 
 def test_a_file_by_its_hash(host, home):
     url = host.serve("/nets/net%20a.pth", DATA)
-    host.files["/nets/net a.pth"] = host.files.pop("/nets/net%20a.pth")
-    seen = []
-    path = fetch(entry(url), progress=lambda done, total: seen.append((done, total)))
+    path = fetch(entry(url))
     assert path.read_bytes() == DATA
-    assert left(home) == ["net_a.pth"]
-    assert seen[-1] == (len(DATA), len(DATA))
-    assert fetch(entry(url)) == fetch(url) == path
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert files(home / "downloads") == ["net_a.pth"]
+    assert fetch(entry(url)) == fetch(entry_of_address(url)) == path
     assert len(host.log) == 1  # what is here is not asked for again
 
 
 def test_the_hash_is_pinned_where_none_is_known(host, home):
     url = host.serve("/net.pth", DATA)
-    path = fetch(url)
-    assert json.loads((home / "pins.json").read_text()) == {url: SHA256}
+    path = fetch(entry_of_address(url))
+    assert pins(home) == {url: SHA256}
     host.serve("/net.pth", OTHER)
     path.unlink()
-    error = refusal(url, url, "changed since its first download", SHA256[:16])
+    error = refusal(url, url, "wrong file", SHA256[:16])
     assert str(home / "pins.json") in error.hint
-    assert left(home) == []
+    assert files(home / "downloads") == []
     (home / "pins.json").unlink()
-    assert fetch(url).read_bytes() == OTHER
+    assert get(url) == OTHER
 
 
-@pytest.mark.parametrize("sha256", [SHA256[:8], SHA256])
-def test_a_wrong_hash(host, home, sha256):
-    url = host.serve("/net.pth", OTHER)
-    refusal(entry(url, sha256), url, "wrong file", sha256[:16])
-    assert left(home) == []
-    host.serve("/net.pth", DATA)
-    assert fetch(entry(url, sha256)).read_bytes() == DATA
+@pytest.mark.parametrize("known", [{"sha256": "0123abcd"}, {"sha256": "0" * 64}, {"size": 999_999}])
+def test_a_file_that_the_catalog_does_not_know(host, home, known):
+    url = host.serve("/net.pth", DATA)
+    refusal(entry(url, **known), url, "wrong file")
+    assert files(home / "downloads") == [] and not pins(home)
+    assert get(entry(url, size=len(DATA))) == DATA
 
 
 def test_a_file_damaged_here_is_fetched_again(host):
     url = host.serve("/net.pth", DATA)
-    for source in (entry(url), url):
+    for source in (entry(url), entry_of_address(url)):
         fetch(source).write_bytes(DATA[:1000])
-        assert fetch(source).read_bytes() == DATA
-    fetch(url).write_bytes(DATA[:1000])
+        assert get(source) == DATA
+    fetch(entry(url)).write_bytes(DATA[:1000])
     refusal(entry(url), "downloads are switched off", no_network=True)
 
 
-def test_a_cut_is_mended_in_the_same_call(host):
+def test_a_failure_that_passes(host):
     url = host.serve("/net.pth", DATA)
-    host.faults = [Fault(cut=0.37), Fault(cut=0.8)]
-    assert fetch(entry(url)).read_bytes() == DATA
-    assert [r.headers.get("range") for r in host.log] == [None, "bytes=370000-", "bytes=800000-"]
-    assert host.log[1].headers["if-range"] == host.files["/net.pth"].etag
-
-
-@pytest.mark.parametrize("sha256", [SHA256, None], ids=["hash", "no hash"])
-def test_a_host_gone_at_37_percent(host, home, sha256):
-    """The next call goes on from there."""
-    url = host.serve("/net.pth", DATA)
-    host.faults = [Fault(cut=0.37), Fault(drop=True, times=None)]
-    refusal(entry(url, sha256), url, "cannot be reached")
-    assert left(home) == ["net.pth.part", "net.pth.part.etag"]
-    assert 2 < len(host.log) < 10
-    host.faults, host.log = [], []
-    assert fetch(entry(url, sha256)).read_bytes() == DATA
-    assert [r.headers["range"] for r in host.log] == ["bytes=370000-"]
-    assert left(home) == ["net.pth"]
-
-
-@pytest.mark.parametrize("etags", [True, False])
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_file_that_changed_between_two_calls(host, etags, ranges):
-    """The old beginning is dropped, whether the host, or else the hash, tells the two apart."""
-    host.etags, host.ranges = etags, ranges
-    url = host.serve("/net.pth", b"?" * len(DATA))
-    host.faults = [Fault(cut=0.37), Fault(drop=True, times=None)]
-    refusal(entry(url), "cannot be reached")
-    host.faults = []
-    host.serve("/net.pth", DATA)
-    assert fetch(entry(url)).read_bytes() == DATA
-
-
-def test_nothing_to_tell_the_beginning_by(host):
-    """Without ETag and hash a part is of no use: it starts again."""
-    host.etags = False
-    url = host.serve("/net.pth", DATA)
-    host.faults = [Fault(cut=0.37)]
-    assert fetch(url).read_bytes() == DATA
-    assert [r.headers.get("range") for r in host.log] == [None, None]
-
-
-@pytest.mark.parametrize("more", [b"", b"more than the file has"])
-def test_a_part_as_long_as_the_file(host, home, more):
-    """A call that was killed before the last step, and a part of some other, longer file."""
-    url = host.serve("/net.pth", DATA)
-    path = fetch(entry(url))
-    path.rename(path.with_name("net.pth.part"))
-    with path.with_name("net.pth.part").open("ab") as file:
-        file.write(more)
-    assert fetch(entry(url)).read_bytes() == DATA
-    assert left(home) == ["net.pth"]
-
-
-def test_a_length_that_nobody_knows(host):
-    host.lengths = False
-    url = host.serve("/net.pth", DATA)
-    refusal(url, url, "how long the file is")
-    host.faults = [Fault(cut=0.37)]
-    refusal(entry(url), "wrong file")
-    assert fetch(entry(url)).read_bytes() == DATA
-
-
-@pytest.mark.parametrize(
-    "status, words", [(404, "no such file"), (410, "no such file"), (401, "access refused"), (403, "refused")]
-)
-def test_a_refusal(host, status, words):
-    url = host.serve("/net.pth", DATA)
-    host.faults = [Fault(status=status, times=None)]
-    refusal(entry(url), url, words, str(status))
-    assert len(host.log) == 1
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_refusal_that_passes(host, status):
-    url = host.serve("/net.pth", DATA)
-    host.faults = [Fault(status=status, headers=AT_ONCE, times=2)]
-    assert fetch(entry(url)).read_bytes() == DATA
+    host.faults = [Fault(cut=0.37), Fault(status=503)]
+    assert get(url) == DATA
     assert len(host.log) == 3
 
 
-def test_a_refusal_that_does_not_pass(host):
+@pytest.mark.parametrize(
+    "fault, words, tries",
+    [
+        (Fault(status=404, times=None), "404", 1),
+        (Fault(status=403, times=None), "403", 1),
+        (Fault(status=429, times=None), "429", 3),
+        (Fault(status=503, times=None), "503", 3),
+        (Fault(drop=True, times=None), "Connection aborted", 3),
+        (CUT, "370000 bytes read", 3),
+        (None, "Connection refused", 0),
+    ],
+)
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["hash", "no hash"])
+def test_a_failure_that_stays(host, home, fault, words, tries, sha256):
     url = host.serve("/net.pth", DATA)
-    host.faults = [Fault(status=503, times=None)]
-    refusal(entry(url), url, "503")
-    assert len(host.log) == 4
-    host.faults = [Fault(status=429, headers={"Retry-After": "3600"})]
-    assert "3600 seconds" in refusal(entry(url), url, "too many requests").hint
-    assert len(host.log) == 5  # that long it does not wait
+    if fault is None:
+        host.stop()
+    else:
+        host.faults = [fault]
+    error = refusal(entry(url, sha256), url, "cannot be downloaded", words)
+    assert "proxy" in error.hint
+    assert len(host.log) == tries
+    assert files(home) == []
 
 
-def test_retry_after(host):
-    assert network.pause(0, 429, "7") == 7
-    assert network.pause(0, 503, "Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert network.pause(0, 503, "soon") == network.PAUSES[0]
-    assert network.pause(0, 404, "1") is None
-
-
-def test_a_host_that_is_not_there(host):
+def test_redirects(host):
+    """Followed, but not to another kind of address, nor from https to http."""
     url = host.serve("/net.pth", DATA)
-    host.stop()
-    refusal(entry(url), url, "cannot be reached", "refused")
+    assert get(host.redirect("/old.pth", url)) == DATA
+    for place in ("ftp://127.0.0.1/net.pth", "file:///etc/passwd"):
+        there = host.redirect(f"/{place[:3]}.pth", place)
+        refusal(there, there, place, "not safe")
 
+    def answer(place):
+        return SimpleNamespace(is_redirect=True, url="https://a.org/net.pth", headers={"location": place})
 
-@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/octet-stream"])
-def test_a_page_instead_of_a_file(host, home, kind):
-    url = host.serve("/net.pth", b"\n<!DOCTYPE html><p>Log in first", content_type=kind)
-    refusal(url, url, "web page")
-    assert left(home) == []
+    for place in ("https://b.org/net.pth", "/other.pth"):
+        download._refuse_answer("https://a.org/net.pth", answer(place))
+    with pytest.raises(PoposError, match=r"b\.org/net\.pth, which is not safe"):
+        download._refuse_answer("https://a.org/net.pth", answer("http://b.org/net.pth"))
 
 
 def test_a_full_disk(host, home):
     url = host.serve("/net.pth", DATA)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
-    try:
-        refusal(entry(url), "cannot write", str(home / "downloads"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert fetch(entry(url)).read_bytes() == DATA
-    assert host.log[-1].headers["range"] == "bytes=400000-"
+    with files_of_at_most(400_000):
+        refusal(entry(url), url, "cannot write")
+    assert files(home) == []
+    assert get(entry(url)) == DATA
 
 
-def test_a_place_that_cannot_be_written(host, home):
+def test_a_home_that_cannot_be_written(host, home):
     home.write_text("a file")
     refusal(entry(host.serve("/net.pth", DATA)), "cannot write", str(home))
     assert host.log == []
@@ -264,9 +205,9 @@ def test_a_place_that_cannot_be_written(host, home):
 
 def test_two_calls_at_once(host):
     url = host.serve("/net.pth", DATA)
-    host.faults = [Fault(delay=0.1)]
+    host.faults = [Fault(delay=0.2)]
     found = []
-    calls = [threading.Thread(target=lambda: found.append(fetch(url).read_bytes())) for _ in range(2)]
+    calls = [threading.Thread(target=lambda: found.append(get(url))) for _ in range(2)]
     for call in calls:
         call.start()
     for call in calls:
@@ -275,31 +216,20 @@ def test_two_calls_at_once(host):
     assert len(host.log) == 1
 
 
-def test_a_slow_host_is_waited_for(host, monkeypatch):
-    monkeypatch.setattr(urls, "TIMEOUT", 0.5)
-    url = host.serve("/net.pth", DATA)
-    host.faults = [Fault(delay=0.15)]  # five times, longer than the limit in all
-    assert fetch(entry(url)).read_bytes() == DATA
-    assert len(host.log) == 1
-    host.faults = [Fault(delay=0.7, times=None)]
-    url = host.serve("/other.pth", OTHER)
-    refusal(entry(url), url, "cannot be reached", "timed out")
-
-
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", None])
-def test_offline(host, monkeypatch, variable):
-    url = host.serve("/net.pth", DATA)
+@pytest.mark.parametrize("on_hub", [True, False])
+def test_offline(host, hub, monkeypatch, variable, on_hub):
+    source = entry(hub.put("me/nets", "net.pth", DATA) if on_hub else host.serve("/net.pth", DATA))
     flags = {} if variable else {"no_network": True}
+    with monkeypatch.context() as patch:
+        if variable:
+            patch.setenv(variable, "1")
+        assert refusal(source, source.source, "switched off", **flags).hint
+    assert host.log == hub.log == []
+    path = fetch(source)
     if variable:
         monkeypatch.setenv(variable, "1")
-    error = refusal(entry(url), url, "switched off", **flags)
-    assert error.hint
-    assert host.log == []
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    path = fetch(entry(url))
-    if variable:
-        monkeypatch.setenv(variable, "1")
-    assert fetch(entry(url), **flags) == path
+    assert fetch(source, **flags) == path
 
 
 @pytest.mark.parametrize(
@@ -307,290 +237,174 @@ def test_offline(host, monkeypatch, variable):
 )
 def test_what_is_no_address(address):
     with pytest.raises(UsageError) as caught:
-        fetch(address)
+        entry_of_address(address)
     assert address in caught.value.message
 
 
 @pytest.mark.parametrize("address", ["https://a b/c.pth", "http://127.0.0.1:99999/x.pth"])
 def test_an_address_of_nowhere(address):
-    with pytest.raises(PoposError) as caught:
-        fetch(address)
-    assert address in caught.value.message
+    refusal(address, address)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"{", b"[]", b'{"a": 1}', b"\xff\xfe", b"[" * 100_000, b"", b"null", None],
-    ids=["torn", "list", "number", "no UTF-8", "deep", "empty", "null", "folder"],
-)
+@pytest.mark.parametrize("content", [b"{", b'{"a": 1}', b"\xff\xfe", b"[" * 100_000, None])
 def test_pins_that_cannot_be_read_are_set_aside(host, home, content, caplog):
     url = host.serve("/net.pth", DATA)
-    home.mkdir()
-    pins = home / "pins.json"
     if content is None:
-        (pins / "inside").mkdir(parents=True)
+        (home / "pins.json/inside").mkdir(parents=True)
     else:
-        pins.write_bytes(content)
-    assert fetch(url).read_bytes() == DATA
-    assert json.loads(pins.read_text()) == {url: SHA256}
+        home.mkdir()
+        (home / "pins.json").write_bytes(content)
+    assert get(url) == DATA
+    assert pins(home) == {url: SHA256}
     (aside,) = home.glob("pins.json.*.broken")
     assert content is None or aside.read_bytes() == content
     (note,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert str(pins) in note and aside.name in note
+    assert str(home / "pins.json") in note and aside.name in note
 
 
-def refuse_pages(path):
-    if path.read_bytes()[:1] in b"<{":
-        raise PoposError(f"{path}: a page")
+def test_a_page_instead_of_weights_is_not_pinned(host, home):
+    """Once the host has the file again, the address works."""
 
+    def refuse_pages(path):
+        if path.read_bytes()[:1] == b"<":
+            raise PoposError(f"{path}: a page")
 
-@pytest.mark.parametrize("page", [b'{"error": "busy"}', b"<p>Sign in</p>"])
-def test_a_page_with_status_200_is_not_pinned(host, home, page):
-    """The host is mended, and the name works."""
-    url = host.serve("/net.pth", page)
-    error = refusal(url, f"{url}: a page", check=refuse_pages)
-    assert ".part" not in error.message
-    assert left(home) == [] and not (home / "pins.json").exists()
+    url = host.serve("/net.pth", b"<p>Sign in</p>")
+    assert refusal(url, check=refuse_pages).message == f"{url}: a page"
+    assert files(home) == []
     host.serve("/net.pth", DATA)
-    assert fetch(url, check=refuse_pages).read_bytes() == DATA
-    assert json.loads((home / "pins.json").read_text()) == {url: SHA256}
-
-
-@pytest.mark.parametrize("lengths", [True, False])
-def test_the_catalogs_size_bounds_a_download(host, home, lengths):
-    host.lengths = lengths
-    url = host.serve("/net.pth", DATA)
-    refusal(entry(url, size=len(DATA) // 2), url, "but the catalog says 500000")
-    assert left(home) == []
-    assert fetch(entry(url, size=len(DATA))).read_bytes() == DATA
-
-
-def test_a_redirect(host, home):
-    """Followed, but not to another kind of address, nor from https to http."""
-    url = host.serve("/net.pth", DATA)
-    assert fetch(entry(host.serve("/old.pth", b"", location=url))).read_bytes() == DATA
-    for place, words in (("ftp://127.0.0.1/net.pth", "leads to"), ("file:///etc/passwd", "302")):
-        there = host.serve(f"/{place[:3]}.pth", b"", location=place)
-        refusal(entry(there), there, words)
-    handler = urls._Redirects()
-    request = urllib.request.Request("https://example.org/a.pth")
-    with pytest.raises(PoposError, match="not safe"):
-        handler.redirect_request(request, None, 302, "Found", {}, "http://example.org/a.pth")
-    assert handler.redirect_request(request, None, 302, "Found", {}, "https://b.org/a.pth").host == "b.org"
+    assert get(url, check=refuse_pages) == DATA
+    assert pins(home) == {url: SHA256}
 
 
 def test_a_file_of_ones_own(tmp_path):
     """A path in a user's catalog is compared, too, and never removed."""
     path = tmp_path / "net.safetensors"
-    with pytest.raises(PoposError, match="is missing"):
-        fetch(entry(str(path)))
+    refusal(entry(str(path)), str(path), "missing")
     path.write_bytes(OTHER)
-    refusal(entry(str(path)), str(path), "wrong file")
+    refusal(entry(str(path)), str(path), "SHA-256")
     assert fetch(entry(str(path), None)) == path
     path.write_bytes(DATA)
     assert fetch(entry(str(path))) == path
 
 
-# --- the Hub, asked by the real client in a process of its own ----------------------------------------
-
-
-@pytest.fixture
-def client(hub, tmp_path):
-    """Starts a fetch; .run(source) waits for it and gives (exit code, path or error line)."""
-    return Client(hub, tmp_path)
-
-
-class Client:
-    def __init__(self, hub, folder):
-        self.cache = folder / "hf"
-        self.environment = {
-            **os.environ, "PYTHONPATH": str(REPOSITORY), "HF_ENDPOINT": hub.url, "HF_HOME": str(self.cache),
-        }  # fmt: skip
-
-    def start(self, source, limit=0, **environment):
-        return subprocess.Popen(
-            [sys.executable, "-c", FETCH, source, str(limit)], env={**self.environment, **environment},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def fetch(self, source, **more):
-        """The bytes of the file."""
-        out, err = (call := self.start(source, **more)).communicate(timeout=60)
-        assert call.returncode == 0, err
-        return Path(out.strip()).read_bytes()
-
-    def refusal(self, source, *words, code=1, **more):
-        out, err = (call := self.start(source, **more)).communicate(timeout=60)
-        assert (call.returncode, out) == (code, ""), err
-        (line,) = err.splitlines()
-        assert all(word in line for word in words), line
-        return line
-
-    def whole_files(self):
-        """What a later call would find: the names in snapshots."""
-        return [p for p in self.cache.glob("hub/models--*/snapshots/**/*") if p.is_file() or p.is_symlink()]
+# --- the Hub, through its real client ----------------------------------------------------------------
 
 
 def asked(hub):
-    """The requests for files: the client asks for other things too."""
+    """The methods of the requests for the file."""
     return [r.method for r in hub.log if "/net." in r.path]
 
 
-def test_the_hub(hub, client, home):
+def test_the_hub(hub, home):
     source = hub.put("me/nets", "net.safetensors", DATA)
-    assert client.fetch(source) == DATA
-    assert json.loads((home / "pins.json").read_text()) == {source: SHA256}
+    assert get(source) == DATA
+    assert pins(home) == {source: SHA256}
     assert asked(hub) == ["HEAD", "HEAD", "GET"]
     hub.log.clear()
-    assert client.fetch(source) == DATA  # its own cache, by the pin
-    assert client.fetch(source, HF_HUB_OFFLINE="1") == DATA
+    assert get(source) == DATA  # from its cache, by the pin
     assert hub.log == []
 
 
-def test_a_small_file_and_a_revision(hub, client):
+def test_a_small_file_and_a_revision(hub):
     source = hub.put("me/nets", "deep/net.json", b"{}")
-    assert client.fetch(source) == b"{}"
-    for address in (f"{source}@v1", "hf://me/nets@v1/deep/net.json"):
-        assert client.fetch(address) == b"{}"
+    for address in (source, f"{source}@v1", "hf://me/nets@v1/deep/net.json"):
+        assert get(address) == b"{}"
     assert "/me/nets/resolve/v1/deep/net.json" in {r.path for r in hub.log}
 
 
-def test_the_hub_offline(hub, client):
+@pytest.mark.parametrize(
+    "address, token, words",
+    [
+        ("hf://me/nets/net.pth", "hf_secret", "404"),
+        ("hf://me/none/net.safetensors", "hf_secret", "404"),
+        ("hf://me/nets/net.safetensors", "", "401"),
+    ],
+)
+def test_what_the_hub_refuses(hub, tmp_path, monkeypatch, address, token, words):
     source = hub.put("me/nets", "net.safetensors", DATA)
-    client.refusal(source, source, "switched off", HF_HUB_OFFLINE="1")
-    assert hub.log == []
-
-
-def test_a_token(hub, client):
     hub.token = "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", token)
+    error = refusal(address, address, "cannot be downloaded", words)
+    assert "hf_secret" not in error.message + error.hint
+    assert files(tmp_path / "hub") == []
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert get(source) == DATA
+
+
+@pytest.mark.parametrize("fault", [Fault(cut=0.37, method="GET"), Fault(status=503, method="HEAD")])
+def test_a_failure_of_the_hub_that_passes(hub, fault):
+    hub.faults = [fault]
+    assert get(hub.put("me/nets", "net.safetensors", DATA)) == DATA
+
+
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        (None, "refused"),
+        (Fault(drop=True, times=None), "disconnected"),
+        pytest.param(CUT, "370000 bytes", marks=pytest.mark.slow),  # the client tries for 6 seconds
+    ],
+)
+def test_a_failure_of_the_hub_that_stays(hub, tmp_path, fault, words):
     source = hub.put("me/nets", "net.safetensors", DATA)
-    client.refusal(source, source, "access refused (401)")
-    assert client.fetch(source, HF_TOKEN="hf_secret") == DATA
-    assert all("authorization" not in r.headers for r in hub.log if r.path.startswith("/storage/"))
+    if fault is None:
+        hub.stop()
+    else:
+        hub.faults = [fault]
+    refusal(source, source, "cannot be downloaded", words)
+    assert not [name for name in files(tmp_path / "hub") if name.startswith("net")]
 
 
-def test_not_on_the_hub(hub, client):
-    hub.put("me/nets", "net.safetensors", DATA)
-    for source in ("hf://me/nets/net.pth", "hf://me/none/net.safetensors"):
-        client.refusal(source, source, "no such file (404)")
-    assert client.whole_files() == []
-
-
-def test_the_hub_breaks_off_at_37_percent(hub, client):
-    data = DATA * 29  # its client writes pieces of 10 MiB
-    source = hub.put("me/nets", "net.safetensors", data)
-    hub.faults = [Fault(cut=0.37, method="GET", path="/net.")]
-    assert client.fetch(source) == data
-    gets = [r.headers.get("range") for r in hub.log if r.path.startswith("/storage/")]
-    assert gets == [None, f"bytes={10 << 20}-"]
-
-
-@pytest.mark.slow  # the client tries for 5 seconds
-def test_the_hub_gone_at_37_percent(hub, client):
-    source = hub.put("me/nets", "net.safetensors", DATA)
-    hub.faults = [
-        Fault(cut=0.37, method="GET", path="/net."),
-        Fault(drop=True, times=None, method="GET", path="/net."),
-    ]
-    client.refusal(source, source, "cannot be reached")
-    assert client.whole_files() == []
-    hub.faults = []
-    assert client.fetch(source) == DATA
-
-
-@pytest.mark.parametrize("method", ["HEAD", "GET"])
-@pytest.mark.parametrize("status", [429, 503])
-def test_the_hub_refuses_for_a_while(hub, client, method, status):
-    source = hub.put("me/nets", "net.safetensors", DATA)
-    hub.faults = [Fault(status=status, headers=AT_ONCE, method=method, path="/net.")]
-    assert client.fetch(source) == DATA
-
-
-def test_the_hub_fails_for_good(hub, client):
-    source = hub.put("me/nets", "net.safetensors", DATA)
-    hub.faults = [Fault(status=503, headers=AT_ONCE, times=None, path="/net.")]
-    client.refusal(source, source, "the host fails (503)")
-
-
-def test_no_hub(hub, client):
-    hub.stop()
-    client.refusal("hf://me/nets/net.safetensors", "cannot be reached", "refused")
-
-
-def test_the_catalogs_size_bounds_a_file_of_the_hub(hub, client):
-    source = hub.put("me/nets", "net.safetensors", DATA)
-    code = FETCH.replace("fetch(sys.argv[1])", f"fetch(Entry('net', 'face', '', '', {source!r}, size=1000))")
-    code = code.replace("import resource", "from popos_cli.weights.catalog import Entry\nimport resource")
-    call = subprocess.run(
-        [sys.executable, "-c", code, source, "0"], env=client.environment, capture_output=True, text=True
-    )
-    assert call.returncode == 1 and "has 1000000 bytes, but the catalog says 1000" in call.stderr
-    assert client.whole_files() == [] and "GET" not in asked(hub)
-
-
-def test_a_wrong_hash_from_the_hub(hub, client, home):
-    """What the Hub says of the file is not what it sends."""
+def test_a_file_that_is_not_what_the_hub_says(hub, home, tmp_path):
     source = hub.put("me/nets", "net.safetensors", DATA)
     hub.false_hash = "0" * 64
-    client.refusal(source, source, "wrong file", SHA256[:16])
-    assert client.whole_files() == []
-    assert list(client.cache.rglob("0" * 64)) == []
-    assert not (home / "pins.json").exists()
+    refusal(source, source, "wrong file", SHA256[:16])
+    assert "0" * 64 not in files(tmp_path / "hub") and not pins(home)
     hub.false_hash = None
-    assert client.fetch(source) == DATA
+    assert get(source) == DATA
 
 
-def test_a_file_changed_on_the_hub(hub, client):
+def test_a_file_changed_on_the_hub(hub, home, tmp_path, monkeypatch):
     source = hub.put("me/nets", "net.safetensors", DATA)
-    client.fetch(source)
+    get(source)
     hub.put("me/nets", "net.safetensors", OTHER)
-    assert client.fetch(source) == DATA  # here, pinned, and not asked for
-    elsewhere = str(client.cache) + "-2"
-    client.refusal(source, source, "changed since its first download", HF_HOME=elsewhere)
-    assert asked(hub).count("GET") == 1  # seen before anything is fetched
+    assert get(source) == DATA  # here, pinned, and not asked for
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub 2"))
+    assert str(home / "pins.json") in refusal(source, source, "wrong file", SHA256[:16]).hint
+    assert "net.safetensors" not in files(tmp_path / "hub 2")
 
 
-def test_a_newer_file_on_the_hub(hub, client, home):
-    """Without its pin, what is here is asked for again; where the Hub is out of reach, it does."""
+def test_a_newer_file_on_the_hub(hub, home):
+    """What is here without a pin is brought up to date; where no network may be asked, it is taken."""
     source = hub.put("me/nets", "net.safetensors", DATA)
-    client.fetch(source)
+    get(source)
     hub.put("me/nets", "net.safetensors", OTHER)
-    (home / "pins.json").unlink()
-    assert client.fetch(source, HF_HUB_OFFLINE="1") == DATA
-    (home / "pins.json").unlink()
-    assert client.fetch(source) == OTHER
-    (home / "pins.json").unlink()
-    hub.stop()
-    assert client.fetch(source) == OTHER
-    assert list(json.loads((home / "pins.json").read_text())) == [source]
+    for flags, found in (({"no_network": True}, DATA), ({}, OTHER)):
+        (home / "pins.json").unlink()
+        assert get(source, **flags) == found
+        assert list(pins(home)) == [source]
 
 
-def test_a_file_damaged_in_the_hubs_cache(hub, client):
+def test_a_newer_file_that_another_program_brought(hub, home):
+    """It is refused by the pin, but stays in the cache that they share."""
+    source = hub.put("me/nets", "net.safetensors", OTHER)
+    path = fetch(entry_of_address(source))
+    (home / "pins.json").write_text(json.dumps({source: SHA256}))
+    refusal(source, "wrong file")
+    assert path.read_bytes() == OTHER
+
+
+def test_a_file_damaged_in_the_hubs_cache(hub):
     source = hub.put("me/nets", "net.safetensors", DATA)
-    client.fetch(source)
-    (link,) = client.whole_files()
-    link.resolve().write_bytes(DATA[:1000])
-    client.refusal(source, source, "switched off", HF_HUB_OFFLINE="1")
-    assert client.fetch(source) == DATA
+    fetch(entry_of_address(source)).resolve().write_bytes(DATA[:1000])
+    refusal(source, source, "switched off", no_network=True)
+    assert get(source) == DATA
 
 
-def test_a_full_disk_and_the_hub(hub, client):
+def test_a_full_disk_and_the_hub(hub, tmp_path):
     source = hub.put("me/nets", "net.safetensors", DATA)
-    client.refusal(source, "cannot write", "large", limit=400_000)
-    assert client.whole_files() == []
-    assert client.fetch(source) == DATA
-
-
-def test_a_cache_that_cannot_be_written(hub, client, tmp_path):
-    (tmp_path / "file").write_text("")
-    source = hub.put("me/nets", "net.safetensors", DATA)
-    client.refusal(source, "cannot write", str(tmp_path / "file"), HF_HOME=str(tmp_path / "file" / "hf"))
-
-
-def test_two_processes_at_once(hub, client):
-    source = hub.put("me/nets", "net.safetensors", DATA)
-    hub.faults = [Fault(delay=0.2, method="GET", path="/net.", times=None)]
-    calls = [client.start(source) for _ in range(2)]
-    paths = [call.communicate(timeout=60)[0].strip() for call in calls]
-    assert [Path(path).read_bytes() for path in paths] == [DATA, DATA]
-    assert asked(hub).count("GET") == 1
+    with files_of_at_most(400_000):
+        refusal(source, source, "cannot write")
+    assert "net.safetensors" not in files(tmp_path / "hub")
+    assert get(source) == DATA
