@@ -43,14 +43,14 @@ class Shelf:
         }
 
     def create(self, request: Request, match: re.Match[str]) -> Answer:
-        told = request.json
-        name = f"{told['organization']}/{told['name']}"
+        wanted = request.json
+        name = f"{wanted['organization']}/{wanted['name']}"
         if name in self.hub.repositories:
             return Answer.of_json(
                 {"error": "You already created this model repo", "url": self._url(name)}, 409
             )
         self.hub.repositories[name] = {}
-        self.private[name] = told.get("visibility") == "private" or bool(told.get("private"))
+        self.private[name] = wanted.get("visibility") == "private" or bool(wanted.get("private"))
         return Answer.of_json({"url": self._url(name), "name": name})
 
     def _url(self, name: str) -> str:
@@ -74,23 +74,23 @@ class Shelf:
         there = self.hub.repositories[match[1]]
 
         def mode(path: str) -> dict[str, Any]:
-            large, data = path.endswith(LARGE), there.get(path)
-            found = {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
-            if data is not None:
-                blob = b"blob %d\0" % len(data) + data
-                oid = hashlib.sha256(data) if large else hashlib.sha1(blob)
+            large, found = path.endswith(LARGE), {"path": path, "shouldIgnore": False}
+            if (data := there.get(path)) is not None:
+                oid = hashlib.sha256(data) if large else hashlib.sha1(b"blob %d\0" % len(data) + data)
                 found["oid"] = oid.hexdigest()
-            return found
+            return {**found, "uploadMode": "lfs" if large else "regular"}
 
         return Answer.of_json({"files": [mode(file["path"]) for file in request.json["files"]]})
 
     def batch(self, request: Request, match: re.Match[str]) -> Answer:
         def action(wanted: dict[str, Any]) -> dict[str, Any]:
-            upload = {"href": f"{self.hub.url}/storage/uploads/{wanted['oid']}"}
-            return {**wanted, "actions": {} if wanted["oid"] in self.uploads else {"upload": upload}}
+            answer = {"oid": wanted["oid"], "size": wanted["size"]}
+            if wanted["oid"] in self.uploads:
+                return answer
+            href = f"{self.hub.url}/storage/uploads/{wanted['oid']}"
+            return {**answer, "actions": {"upload": {"href": href}}}
 
         objects = [action(wanted) for wanted in request.json["objects"]]
-        objects = [o if o["actions"] else {"oid": o["oid"], "size": o["size"]} for o in objects]
         return Answer.of_json({"transfer": "basic", "objects": objects})
 
     def store(self, request: Request, match: re.Match[str]) -> Answer:
@@ -102,13 +102,13 @@ class Shelf:
     def commit(self, request: Request, match: re.Match[str]) -> Answer:
         there = self.hub.repositories[match[1]]
         for line in request.body.splitlines():
-            told = json.loads(line)
-            value = told["value"]
-            if told["key"] == "header":
+            operation = json.loads(line)
+            key, value = operation["key"], operation["value"]
+            if key == "header":
                 self.messages.append(value["summary"])
-            elif told["key"] == "file":
+            elif key == "file":
                 there[value["path"]] = base64.b64decode(value["content"])
-            elif told["key"] == "lfsFile":
+            elif key == "lfsFile":
                 there[value["path"]] = self.uploads[value["oid"]]
         commit = self.hub.commit(match[1])
         return Answer.of_json({

@@ -99,7 +99,7 @@ def _file_of(address: str) -> str:
 def entry_of_address(address: str) -> Entry:
     """An address of which nothing more is known. Raises UsageError where it is none."""
     ours = _file_of(address).endswith(".safetensors")
-    return Entry(name=address, what=address, source=address, format="popos" if ours else "mmpose")
+    return Entry(name=address, source=address, format="popos" if ours else "mmpose")
 
 
 def entry_of(name_or_source: str, catalog: dict[str, Entry]) -> Entry | None:
