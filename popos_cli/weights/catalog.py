@@ -88,7 +88,7 @@ def _file_of(address: str) -> str:
     try:
         parts = urlsplit(address)
         if parts.scheme == "hf":
-            return parse_address(address).file
+            return parse_address(address)[1]
         if address.startswith(URLS) and parts.hostname:
             return parts.path
     except ValueError:  # brackets that are no IPv6 address

@@ -74,7 +74,7 @@ def find_here(entry: Entry, verify: bool = True) -> Path | None:
         return None
     path: Path | None = entry.local or _target(entry.source)
     if entry.on_hub:
-        path = hub.cached(hub.parse_address(entry.source, entry.revision))
+        path = hub.cached(*hub.parse_address(entry.source, entry.revision))
     if path is None or not os.path.isfile(path):  # which takes any name
         return None
     if not verify or (entry.local and not entry.sha256):

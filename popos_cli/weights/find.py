@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 BEST = "best.safetensors"  # in a run's folder
 IMAGENET = "hrnet-w18-imagenet"
+OTHER_KINDS = {"backbone": "ImageNet backbone", "detector": "face detector"}
 
 
 def find_weights(name: str) -> Path:
@@ -39,7 +40,7 @@ def find_weights(name: str) -> Path:
     if entry:
         if entry.kind != "face":
             raise UsageError(
-                f"{name}: a {entry.kind}, but landmarks need a face model",
+                f"{name}: {OTHER_KINDS[entry.kind]}, but landmarks need a face model",
                 "popos train --weights takes the backbone, --detector the detector.",
             )
         return obtain(entry)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import UsageError
 
@@ -18,23 +17,14 @@ _PART = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
 REPOSITORY = f"{_PART}/{_PART}"
 
 
-class HubFile(NamedTuple):
-    """repository: owner/repo. revision: a branch, tag or commit; None: the main branch."""
-
-    repository: str
-    file: str
-    revision: str | None = None
-
-
-def parse_address(source: str, revision: str | None = None) -> HubFile:
-    """hf://owner/repo/file, hf://owner/repo/file@revision or hf://owner/repo@revision/file.
-
-    Raises UsageError for anything else.
+def parse_address(source: str, revision: str | None = None) -> tuple[str, str, str | None]:
+    """hf://owner/repo/file, hf://owner/repo/file@revision or hf://owner/repo@revision/file -> (owner/repo,
+    file, revision). revision: a branch, tag or commit; None: the main branch. Raises UsageError.
     """
     found = re.fullmatch(rf"hf://({REPOSITORY})(?:@([^/@\s]+))?/([^@\s]+)(?:@([^@\s]+))?", source)
     if not found or ".." in found[3].split("/") or found[3].endswith("/"):
         raise UsageError(f"{source}: not hf://owner/repo/file")
-    return HubFile(found[1], found[3], found[2] or found[4] or revision)
+    return found[1], found[3], found[2] or found[4] or revision
 
 
 def offline() -> bool:
@@ -42,15 +32,15 @@ def offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def cached(wanted: HubFile) -> Path | None:
+def cached(repository: str, file: str, revision: str | None) -> Path | None:
     """Where the client's cache holds a file, without network; None where it does not, or cannot be read."""
-    folder = f"models--{wanted.repository.replace('/', '--')}"
+    folder = f"models--{repository.replace('/', '--')}"
     if "huggingface_hub" not in sys.modules and not os.path.exists(_cache() / folder):
         return None  # answered without importing the client, which would add 0.3 s to every prediction
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        found = try_to_load_from_cache(wanted.repository, wanted.file, revision=wanted.revision)
+        found = try_to_load_from_cache(repository, file, revision=revision)
     except OSError:
         return None
     return Path(found) if isinstance(found, str) else None

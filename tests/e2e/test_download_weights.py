@@ -115,9 +115,3 @@ def test_evaluate_finds_what_was_downloaded(popos, synthetic, host):
     popos("download-weights", "theirs").ok()
     (found,) = popos("evaluate", "--resolution", "4", *QUICK).ok().json["results"]
     assert (found["weights"], found["resolution"]) == ("theirs", 4)
-
-
-def test_own_runs_come_first(popos, trained, host):
-    popos("download-weights", "theirs").ok()
-    (found,) = popos("evaluate", "--resolution", "4", *QUICK).ok().json["results"]
-    assert found["weights"] == str(trained)

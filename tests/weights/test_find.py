@@ -111,8 +111,8 @@ def test_names_and_paths(home, tmp_path, ours):
     "name, kind, message, hint",
     [
         ("mmpose-300v", UsageError, "unknown weights", "mmpose-300w"),
-        ("yunet", UsageError, "a detector", "--detector"),
-        ("hrnet-w18-imagenet", UsageError, "a backbone", "popos train"),
+        ("yunet", UsageError, "face detector", "--detector"),
+        ("hrnet-w18-imagenet", UsageError, "ImageNet backbone", "popos train"),
         ("popos-authors", PoposError, "by a program", "popos import-weights"),
     ],
 )
