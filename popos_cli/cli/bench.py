@@ -35,7 +35,6 @@ def decoders(
     """Errors of every decoder on synthetic heatmaps with known defects, in crop pixels of a
     256-pixel crop, beside the Cramer-Rao bound; and its time, for a batch of 64 faces of 68 points.
     """
-    from ..bench.trials import DEFECTS
     from ..core.choices import DECODER_NAMES, RESOLUTIONS
 
     for name in decoder or []:
@@ -44,7 +43,7 @@ def decoders(
         one_of(str(size), tuple(map(str, RESOLUTIONS)), "resolution")
     import torch
 
-    from ..bench.decoders import bench_decoders
+    from ..bench.decoders import DEFECTS, bench_decoders
     from ..core.device import pick_inference_device
 
     torch.set_num_threads(threads)

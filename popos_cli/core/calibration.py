@@ -1,45 +1,45 @@
-"""From a fit to the error that is to be expected: a log-linear model per landmark, fitted to the
-residuals of faces that the network was not trained on.
+"""From a fit to the expected error of a point: a log-linear model per landmark, fitted to errors on faces
+that the network was not trained on.
 
-The fit's covariance ranks real errors poorly and is tens of times too sure, because a network's
-error is mostly not noise on its heatmap. What does tell: how high and how Gaussian the map is, how
-wide, how near the border the point lies, and the same of the face as a whole.
+The fit's covariance ranks real errors poorly and is tens of times too small, because most of a network's
+error is not noise on its heatmap. Better predictors are how high and how Gaussian the map is, how wide, how
+near the border the point lies, and the means of these over the face.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .decoders.gaussian_fit import Fit
 
 FEATURES = ("log height", "log misfit", "width x", "width y", "edge")
-# Pulls the weights towards 0, so that a few faces do not give wild ones.
-RIDGE = 1e-3
-LARGEST = 1e6  # of the bundled networks the numbers are below 6
-LEAST_SPREAD = 1e-3  # standard deviation of a feature; one that hardly varies tells nothing
+RIDGE = 1e-3  # pulls the weights towards 0, so that a few faces do not give wild ones
+LARGEST = 1e6  # in the bundled networks' calibrations no number reaches 6
+LEAST_SPREAD = 1e-3  # standard deviation below which a feature gets no weight
+
+FacePair = tuple[tuple[float, ...], tuple[float, ...]]  # of a landmark's features, and of their face means
 
 
 @dataclass(frozen=True)
 class Calibration:
     """ln(error of landmark k) = landmarks[k] + own . f[k] + face . mean over landmarks of f.
 
-    error: expected RMS Euclidean error in crop pixels. landmarks: (K,). own, face: (5,), the
-    weights of FEATURES. lowest, highest: between which 99.8 % of f and of its mean lay; what lies
-    beyond counts as the end of that range, because a line fitted to small differences must not be
-    followed far. Raises ValueError for another number of weights, and for numbers that are not finite or
-    beyond LARGEST.
+    error: expected RMS Euclidean error in crop pixels. landmarks: (K,). own, face: (5,), weights of FEATURES.
+    lowest, highest: the range that held 99.8 % of f and of its mean; values outside are clipped to it,
+    because the fitted line does not extrapolate. Raises ValueError for another number of weights, and for
+    numbers that are not finite or beyond LARGEST.
     """
 
     landmarks: tuple[float, ...]
     own: tuple[float, ...]
     face: tuple[float, ...]
-    lowest: tuple[tuple[float, ...], tuple[float, ...]]
-    highest: tuple[tuple[float, ...], tuple[float, ...]]
+    lowest: FacePair
+    highest: FacePair
 
     def __post_init__(self) -> None:
         rows = (self.own, self.face, *self.lowest, *self.highest)
@@ -47,8 +47,7 @@ class Calibration:
             raise ValueError(f"a calibration has six rows of {len(FEATURES)} numbers, one for each feature")
         if not all(abs(value) <= LARGEST for row in (self.landmarks, *rows) for value in row):
             raise ValueError(f"a calibration's numbers must be finite, at most {LARGEST:g}")
-        bounds = zip(itertools.chain(*self.lowest), itertools.chain(*self.highest), strict=True)
-        if any(low > high for low, high in bounds):
+        if (np.array(self.lowest) > np.array(self.highest)).any():
             raise ValueError("a calibration's lowest features must not lie above its highest")
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -60,7 +59,7 @@ class Calibration:
         bias, weights, lowest, highest = (
             torch.tensor(row, dtype=features.dtype).to(features.device, non_blocking=True) for row in rows
         )
-        return (_design(features).clamp(lowest, highest) @ weights + bias).exp()
+        return (_with_face_means(features).clamp(lowest, highest) @ weights + bias).exp()
 
 
 def features(fit: Fit, landmarks: int, sigma: float) -> Tensor:
@@ -76,28 +75,30 @@ def features(fit: Fit, landmarks: int, sigma: float) -> Tensor:
     return torch.stack(columns, dim=1).view(-1, landmarks, len(FEATURES))
 
 
-def _design(features: Tensor) -> Tensor:
+def _with_face_means(features: Tensor) -> Tensor:
+    """(N, K, 5) -> (N, K, 10): each landmark's features, then their means over the face."""
     return torch.cat([features, features.mean(1, keepdim=True).expand_as(features)], dim=2)
 
 
 def fit_calibration(features: Tensor, errors: Tensor) -> Calibration:
-    """The likeliest Calibration of features (N, K, 5) and errors (N, K) in crop pixels.
+    """The maximum-likelihood Calibration for features (N, K, 5) and errors (N, K) in crop pixels.
 
-    An error is taken as the length of a round two-dimensional Gaussian's draw with E|e|^2 = s^2:
-    -ln p = 2 ln s + e^2 / s^2 + const. NaN errors (unlabelled landmarks) do not count; a landmark
-    that is labelled nowhere takes the mean of the others. Raises ValueError where none is labelled.
+    An error is taken for the length of a draw from a round two-dimensional Gaussian with E|e|^2 = s^2: -ln p
+    = 2 ln s + e^2 / s^2 + const. NaN errors (unlabelled landmarks) do not count; a landmark that is never
+    labelled gets the mean of the others. Raises ValueError where none is labelled.
     """
     if not errors.isfinite().any():
         raise ValueError("no landmark is labelled, so there are no errors to fit a calibration to")
     with torch.inference_mode(False), torch.enable_grad():
-        return _likeliest(*(t.detach().cpu().double().clone() for t in (_design(features), errors)))
+        return _fit(*(t.detach().cpu().double().clone() for t in (_with_face_means(features), errors)))
 
 
-def _likeliest(design: Tensor, errors: Tensor) -> Calibration:
+def _fit(design: Tensor, errors: Tensor) -> Calibration:
+    """`fit_calibration` of features with face means (N, K, 10) and errors (N, K), float64."""
     lowest, highest = design.flatten(0, 1).quantile(torch.tensor([0.001, 0.999], dtype=torch.float64), dim=0)
     design = design.clamp(lowest, highest)
     middle, spread = design.mean((0, 1)), design.std((0, 1))
-    scale = torch.where(spread > LEAST_SPREAD, spread, math.inf)  # else the weight stays 0
+    scale = torch.where(spread > LEAST_SPREAD, spread, math.inf)  # infinite: the weight stays 0
     design = (design - middle) / scale
     labelled = errors.isfinite()
     squared = torch.where(labelled, errors, 0.0).square()
@@ -111,8 +112,8 @@ def _likeliest(design: Tensor, errors: Tensor) -> Calibration:
     def loss() -> Tensor:
         optimiser.zero_grad()
         log_error = bias + design @ weights
-        surprise = 2 * log_error + squared * torch.exp(-2 * log_error)
-        value = (surprise * labelled).sum() / labelled.sum() + RIDGE * weights.square().sum()
+        negative_log = 2 * log_error + squared * torch.exp(-2 * log_error)
+        value = (negative_log * labelled).sum() / labelled.sum() + RIDGE * weights.square().sum()
         value.backward()
         return value
 
@@ -121,8 +122,8 @@ def _likeliest(design: Tensor, errors: Tensor) -> Calibration:
         weights /= scale
         bias -= (weights * middle).sum()
 
-    def halves(values: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        numbers = values.tolist()
-        return tuple(numbers[: len(FEATURES)]), tuple(numbers[len(FEATURES) :])
+    def pair(values: Tensor) -> FacePair:
+        own, face = values.view(2, -1).tolist()
+        return tuple(own), tuple(face)
 
-    return Calibration(tuple(bias.tolist()), *halves(weights), halves(lowest), halves(highest))
+    return Calibration(tuple(bias.tolist()), *pair(weights), pair(lowest), pair(highest))

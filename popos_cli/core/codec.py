@@ -14,8 +14,7 @@ from torch import Tensor
 from .calibration import Calibration, features
 from .choices import ALIGNMENTS, DECODER_NAMES, DEFAULT_DECODER, Alignment, DecoderName
 from .decoders import DECODERS
-from .decoders.gaussian_fit import Fit, assess_points, locate
-from .decoders.likelihood import fit_maps
+from .decoders.gaussian_fit import Fit, assess_points, locate_and_assess, maximum_likelihood
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
 # Heatmap pixels. Below, a Gaussian falls between the pixels; above, a map of 64 pixels is flat in float32.
@@ -24,14 +23,14 @@ SIGMAS = (0.1, 256.0)
 
 @dataclass(frozen=True)
 class Decoded(Generic[Array]):
-    """points (N, K, 2) x, y in crop pixels; scores (N, K) in 0..1; uncertainty (N, K) crop pixels.
+    """points (N, K, 2), x then y in crop pixels; scores (N, K) in 0..1; uncertainty (N, K) in crop pixels.
 
-    A score is the peak height of the Gaussian that fits the map best, clipped to 0..1, times the
-    share of the map's variation that it explains: 1 for a clean map, 0 for a flat one, one without
-    a positive value and one with a NaN or +infinity. The uncertainty is the expected RMS
-    Euclidean error sqrt(var_x + var_y), finite, at most the crop's diagonal and just that where the
-    map has no positive peak or is not finite: by the codec's `calibration`, else by the covariance
-    of that fit, which is right for white noise on the heatmaps alone.
+    A score is the peak height of the Gaussian that fits the map best, clipped to 0..1, times the share of the
+    map's variation that it explains: 1 for a clean map, 0 for one that is flat, has no positive value, or has
+    a NaN or +infinity. The uncertainty is the expected RMS Euclidean error sqrt(var_x + var_y), finite, at
+    most the crop's diagonal, and equal to it where the score must be 0 for want of a peak or of finite
+    values. It comes from the codec's `calibration`; without one from the covariance of that fit, which is
+    right only for white noise on the heatmaps.
     """
 
     points: Array
@@ -40,7 +39,7 @@ class Decoded(Generic[Array]):
 
 
 def _size(value: Any, name: str) -> tuple[int, int]:
-    """(W, H) of one size for both axes or of two, in whole numbers of any type (64, np.int64(64), 64.0)."""
+    """(W, H) of one size for both axes or of two, in whole numbers of any type: 64, np.int64(64), 64.0."""
     sizes = (value, value) if np.ndim(value) == 0 else tuple(value)
     try:
         if len(sizes) != 2 or any(isinstance(v, bool | np.bool_ | str) or int(v) != v for v in sizes):
@@ -59,12 +58,12 @@ def _size(value: Any, name: str) -> tuple[int, int]:
 class Codec:
     """Gaussian heatmaps of `sigma` heatmap pixels and the decoder that reads them.
 
-    resolution, image_size: of the heatmap and of the crop, pixels: one number or (W, H); kept as (W, H).
-    The first must divide the second. sigma: within SIGMAS. alignment: where heatmap pixel i sits on the
-    crop, by stride = image size / resolution: "center" (i + .5) * stride - .5, symmetric under a flip;
-    "mmpose" i * stride; "hrnet" (i + .5) * stride + .5, as HRNet's own face code crops.
-    calibration: turns a fit into an expected error; it belongs to one network and one decoder.
-    Raises ValueError for a size that does not divide, an unknown name or a sigma out of range.
+    resolution, image_size: of the heatmap and of the crop in pixels, one number or (W, H); kept as (W, H).
+    The first must divide the second. sigma: within SIGMAS. alignment: where heatmap pixel i sits on the crop,
+    by stride = image size / resolution: "center" (i + .5) * stride - .5, symmetric under a flip; "mmpose" i *
+    stride; "hrnet" (i + .5) * stride + .5, as HRNet's own code for faces cuts its crops. calibration: turns a
+    fit into an expected error; it belongs to one network and one decoder. Raises ValueError for a size that
+    does not divide, an unknown name or a sigma out of range.
     """
 
     resolution: int | tuple[int, int]
@@ -106,7 +105,9 @@ class Codec:
     def stride(self, like: Tensor) -> Tensor:
         """Crop pixels per heatmap pixel, (2,), x then y, of `like`'s type and device."""
         strides = self.image_width / self.width, self.image_height / self.height
-        return torch.stack([like.new_full((), s) for s in strides])  # a copy from the host would wait
+        return torch.stack(
+            [like.new_full((), s) for s in strides]
+        )  # torch.tensor(strides) would make a GPU wait
 
     def to_heatmap(self, points_crop: Tensor) -> Tensor:
         """Crop pixels (..., 2) to heatmap pixels."""
@@ -123,7 +124,8 @@ class Codec:
         return (points_heatmap + 0.5) * stride - (0.5 if self.alignment == "center" else -0.5)
 
     def within_reach(self, points: Tensor) -> Tensor:
-        """Mask (N, K): finite points at most 3 sigma outside the map; farther ones teach nothing."""
+        """Mask (N, K): finite points at most 3 sigma outside the map. Others leave no target to learn
+        from."""
         p = self.to_heatmap(points)
         last = torch.tensor([self.width - 1, self.height - 1], dtype=p.dtype, device=p.device)
         reach = 3 * self.sigma
@@ -132,8 +134,8 @@ class Codec:
     def encode(self, points: Array) -> Array:
         """Points (N, K, 2), x then y in crop pixels -> heatmaps (N, K, H, W) with peak height 1.
 
-        h(a) = exp(-|p - a|^2 / (2 sigma^2)) at every heatmap pixel a, not truncated, not rounded
-        (mmpose's "unbiased" target). A point with a NaN or an infinity gives a zero map.
+        h(a) = exp(-|p - a|^2 / (2 sigma^2)) at every heatmap pixel a, not cut off, not rounded (mmpose's
+        "unbiased" target). A point with a NaN or an infinity gives a zero map.
         """
         if not isinstance(points, Tensor):
             return self.encode(torch.from_numpy(np.ascontiguousarray(points))).numpy()
@@ -149,29 +151,43 @@ class Codec:
     def decode(self, heatmaps: Array) -> Decoded[Array]:
         """Heatmaps (N, K, H, W) -> `Decoded`; NumPy in, NumPy out; torch stays on its device.
 
-        Half-precision input is read in float32. NaN and infinite values count as 0. Raises
-        ValueError where the shape is not this codec's, or has another number of landmarks than the
-        calibration.
+        Half precision is read in float32. NaN and infinite values count as 0. Raises ValueError where the
+        shape is not this codec's, or the number of landmarks not the calibration's.
         """
         if not isinstance(heatmaps, Tensor):
             decoded = self.decode(torch.from_numpy(np.ascontiguousarray(heatmaps)))
             return Decoded(*(t.numpy() for t in (decoded.points, decoded.scores, decoded.uncertainty)))
-        count, landmarks = self._checked_shape(heatmaps)
+        count, landmarks = self._check_shape(heatmaps)
         points, fit = self._fit(heatmaps.flatten(0, 1))
         scores = (fit.amplitude.clamp(0, 1) * fit.explained).nan_to_num(nan=0.0).view(count, landmarks)
         if self.calibration is None:
             uncertainty = (fit.variance.t() * self.stride(points) ** 2).sum(1).sqrt().view(count, landmarks)
         else:
             uncertainty = self.calibration(features(fit, landmarks, self.sigma))
-        told = ((fit.amplitude > 0) & fit.window.finite).view(count, landmarks)
+        usable = ((fit.amplitude > 0) & fit.window.finite).view(count, landmarks)
         diagonal = math.hypot(self.image_width, self.image_height)
         return Decoded(
             self.to_crop(points).view(count, landmarks, 2),
             scores,
-            torch.where(told, uncertainty.nan_to_num(nan=diagonal).clamp(max=diagonal), diagonal),
+            torch.where(usable, uncertainty.nan_to_num(nan=diagonal).clamp(max=diagonal), diagonal),
         )
 
-    def _checked_shape(self, heatmaps: Tensor) -> tuple[int, int]:
+    def calibration_features(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (N, K, 2) in crop pixels and `calibration.FEATURES` (N, K, 5) of heatmaps (N, K, H, W),
+        torch.
+
+        The features are what `fit_calibration` needs, with the errors of the points.
+        """
+        count, landmarks = self._check_shape(heatmaps)
+        points, fit = self._fit(heatmaps.flatten(0, 1))
+        return self.to_crop(points).view(count, landmarks, 2), features(fit, landmarks, self.sigma)
+
+    def locate(self, heatmaps: Tensor) -> Tensor:
+        """Points (N, K, 2) in heatmap pixels by the `ml` decoder, differentiable, for a loss on points."""
+        return maximum_likelihood(heatmaps.flatten(0, 1), self.sigma).reshape(*heatmaps.shape[:2], 2)
+
+    def _check_shape(self, heatmaps: Tensor) -> tuple[int, int]:
+        """N and K. Raises ValueError."""
         shape = tuple(heatmaps.shape)
         if heatmaps.ndim != 4 or shape[2:] != (self.height, self.width):
             raise ValueError(f"heatmaps must be (N, K, {self.height}, {self.width}), not {shape}")
@@ -183,27 +199,10 @@ class Codec:
         return shape[0], shape[1]
 
     def _fit(self, maps: Tensor) -> tuple[Tensor, Fit]:
-        """Points (M, 2) in hm px and the Gaussian's fit there, by this codec's rule."""
+        """Points (M, 2) in hm px by this codec's decoder, and the Gaussian's fit there."""
         if self.decoder == "ml":
-            return fit_maps(maps, self.sigma)
+            return locate_and_assess(maps, self.sigma)
         finite = maps if maps.dtype == torch.float64 else maps.float()
         finite = finite.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         points = DECODERS[self.decoder](finite, self.sigma)
         return points, assess_points(maps, points, self.sigma)
-
-    def calibration_features(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (N, K, 2) in crop pixels and `calibration.FEATURES` (N, K, 5) of heatmaps (N, K, H, W),
-        torch: what `fit_calibration` needs, the points to know the errors."""
-        count, landmarks = self._checked_shape(heatmaps)
-        points, fit = self._fit(heatmaps.flatten(0, 1))
-        crop = self.to_crop(points).view(count, landmarks, 2)
-        return crop, features(fit, landmarks, self.sigma)
-
-    def locate(self, heatmaps: Tensor) -> Tensor:
-        """Points (N, K, 2) in heatmap pixels by the ML fit alone, differentiable: what a loss needs.
-
-        Not the second look that `decode` takes at maps that are not one Gaussian: in training
-        that is every map at first, and the loss is what makes them one.
-        """
-        window, points = locate(heatmaps.flatten(0, 1), self.sigma)
-        return (points + window.corner).t().reshape(*heatmaps.shape[:2], 2)

@@ -1,8 +1,9 @@
-"""Where a network's square lies about another one: a detector's box, or the square around the landmarks.
+"""Where a network's square lies relative to another one: a detector's box, or the tight square of the
+landmarks.
 
 A network is trained on squares of one kind: tight around the landmarks of its scheme, or a benchmark's own
-boxes. At inference such a square has to be guessed, from the box of a face detector at first and then from
-the points of the pass before.
+boxes. At inference such a square is guessed, at first from the box of a face detector and then from the
+points of the previous pass.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from .geometry import Floats
 
 @dataclass(frozen=True)
 class CropRule:
-    """`shift`: of the square's centre from the box's, right and down; `side`: of the square. Both in units of
-    the box's size, sqrt(w * h). Raises ValueError for numbers that no face has."""
+    """shift: from the box's centre to the square's, right and down. side: of the square. Both in units of the
+    box's size, sqrt(w * h). Raises ValueError for numbers that no face has."""
 
     shift: tuple[float, float]
     side: float
@@ -28,11 +29,11 @@ class CropRule:
             raise ValueError(f"not a crop rule: shift {self.shift}, side {self.side}")
 
     def square(self, center: Floats, size: float) -> tuple[Floats, float]:
-        """Centre (2,) and side of the square about a box of this centre and size."""
+        """Centre (2,) and side of the square for a box of this centre and size."""
         return center + np.array(self.shift) * size, size * self.side
 
     def then(self, other: CropRule) -> CropRule:
-        """The rule from this one's box to the square that `other` makes of this one's square."""
+        """The rule from this rule's box to the square that `other` makes of this rule's square."""
         center, side = other.square(np.array(self.shift), self.side)
         return CropRule((float(center[0]), float(center[1])), side)
 
@@ -43,23 +44,24 @@ class CropRule:
 
 SAME = CropRule((0.0, 0.0), 1.0)
 
-# From a detector's box to the tight square around 300W's 68 points; `predict/detect.py` says how measured.
+# From a detector's box to the tight square of 300W's 68 points; `predict/detect.py` says how it was measured.
 # (The size of Haar's square boxes is their width.)
 RULES = {"haar": CropRule((0.0, 0.165), 0.89), "yunet": CropRule((0.0, 0.158), 0.946)}
 
-# What weights are taken to be trained on whose file does not say: squares about the tight square of their
-# own landmarks. COFW and AFLW come with boxes, wider than the points and, in AFLW, reaching to the forehead;
-# from the two faces of each that mmpose publishes as test data (side 1.11 and 1.15; 1.23 and 1.31).
+# From the tight square of a scheme's landmarks to the square that networks of that scheme are trained on, for
+# weights whose file does not say. COFW and AFLW come with boxes, wider than the points and, in AFLW, reaching
+# to the forehead; measured on the two faces of each that mmpose publishes as test data (side 1.11 and 1.15;
+# 1.23 and 1.31).
 FROM_LANDMARKS = {
     "300w": SAME,
     "wflw": SAME,
     "cofw": CropRule((0.0, 0.0), 1.13),
     "aflw": CropRule((0.0, -0.07), 1.27),
 }
-# The tight square of a scheme's landmarks about the tight square of 300W's 68, which detectors' rules were
-# measured for. WFLW has the same outline. COFW and AFLW lack the jaw, so that their squares, from brows to
-# chin, are smaller where a face is broader than high: 0.97 on 2012 faces of 300W, 0.95 on 3600 of YouTube
-# Faces (standard deviation 0.06), the points taken for their nearest of the 68.
+# From the tight square of 300W's 68 points, for which detectors' rules were measured, to that of a scheme's
+# landmarks. WFLW has the same outline. COFW and AFLW lack the jaw, so their squares, from brows to chin, are
+# smaller where a face is broader than high: 0.97 on 2012 faces of 300W, 0.95 on 3600 of YouTube Faces
+# (standard deviation 0.06), each point replaced by its nearest of the 68.
 _TIGHT_FROM_300W = {
     "300w": SAME,
     "wflw": SAME,
@@ -72,8 +74,8 @@ FROM_300W = {name: tight.then(FROM_LANDMARKS[name]) for name, tight in _TIGHT_FR
 def median_rule(
     squares: Iterable[tuple[Floats, float]], boxes: Iterable[tuple[Floats, float]]
 ) -> CropRule | None:
-    """The rule from boxes to squares (centre and size each): medians over the faces. None where there are
-    none, or where half of the sides are off by more than a third, so that no rule holds."""
+    """The rule from boxes to squares (centre and size each): medians over the faces. None without faces, or
+    where the median error of the side is more than a third of it, so that no rule holds."""
     rows = np.array([
         (*((center - middle) / size), side / size)
         for (center, side), (middle, size) in zip(squares, boxes, strict=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ..errors import PoposError, UsageError
 
 
 def pick_device(gpus: int | None, local_rank: int = 0) -> torch.device:
-    """This process's device. gpus None: a GPU if there is one; 0: the CPU. Under srun a process may see no
-    GPU but its own, whatever its rank.
-
-    Raises PoposError for GPUs that are missing.
+    """This process's device. gpus None: a GPU if there is one; 0: the CPU. Under srun a process may see only
+    one GPU, its own, whatever its rank. Raises PoposError for GPUs that are missing.
     """
     there = torch.cuda.device_count()
     if gpus is not None and gpus > there:
@@ -25,8 +25,8 @@ def pick_device(gpus: int | None, local_rank: int = 0) -> torch.device:
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """What the network computes in; None is float32.
 
-    "auto" takes bf16 where the device computes in it: a CPU without such instructions emulates it, five
-    times slower than float32.
+    "auto" takes bf16 where the device computes in it: a CPU without such instructions emulates it, five times
+    slower than float32.
     """
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" or _cpu_has_bf16() else "fp32"
@@ -34,10 +34,10 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def _cpu_has_bf16() -> bool:
-    """AVX512-BF16 or AMX; torch has only private names for the question, and not in all versions."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    checks = (getattr(torch.cpu, name, None) for name in names)
-    return any(check() for check in checks if check)
+    """AVX512-BF16 or AMX, by Linux's list of instruction sets; torch has no public function that tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text(errors="replace").split()) if cpuinfo.exists() else set()
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 def pick_inference_device(name: str | None) -> torch.device:

@@ -1,7 +1,7 @@
-"""Boxes, the one 2x3 matrix that moves pixels and points alike, and its inverse.
+"""Squares around faces, the 2x3 matrix that moves pixels and points alike, and its inverse.
 
-Frames: `image` is the source picture, `crop` the square that the network sees. Both have pixel
-centres at integers, x to the right, y down. A *tight box* spans landmark centres.
+Frames: `image` is the source picture, `crop` the square that the network sees. Both have pixel centres at
+integers, x to the right, y down.
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 
 from .choices import Alignment
 
-_LONGEST = 32_766  # pixels a side that OpenCV's warpAffine takes
+_LONGEST = 32_766  # pixels: the longest side that OpenCV's warpAffine takes
 Floats = NDArray[np.floating]
 
 
 def tight_square(points_image: Floats) -> tuple[Floats, float]:
-    """Centre (2,) and side of the square around landmarks, by the rule of HRNet and mmpose.
-
-    The bounds are rounded outwards to whole pixels, the side is the longer one. NaN rows of
-    `points_image` (K, 2) are left out.
-    """
+    """Centre (2,) and side of the square around landmarks (K, 2), as HRNet and mmpose define it: the bounds
+    are rounded outwards to whole pixels, the side is the longer one. NaN rows are left out."""
     low = np.floor(np.nanmin(points_image, axis=0))
     high = np.ceil(np.nanmax(points_image, axis=0))
     return (low + high) / 2, float((high - low).max())
@@ -48,9 +45,8 @@ def crop_matrix(
 ) -> Floats:
     """The (2, 3) float64 matrix image -> crop.
 
-    `center` (2,) image pixels; `side` image pixels that fill the crop, padding included;
-    `rotation` in degrees, counter-clockwise as seen on the screen; `flip` mirrors the crop
-    left to right about its own middle.
+    center: (2,), image pixels. side: image pixels that fill the crop, padding included. rotation: degrees,
+    counter-clockwise as seen on the screen. flip: mirrors the crop left to right about its own middle.
     """
     scale = image_size / side
     angle = np.deg2rad(rotation)
@@ -75,17 +71,17 @@ def transform(points: Floats, matrix: Floats) -> Floats:
 
 
 def compose(second: Floats, first: Floats) -> Floats:
-    """The (2, 3) matrix that moves by `first` and then by `second`."""
+    """The (2, 3) matrix that applies `first` and then `second`."""
     composed = second[:, :2] @ first
     composed[:, 2] += second[:, 2]
     return composed
 
 
 def warp(image: NDArray[np.uint8], matrix: Floats, image_size: int) -> NDArray[np.uint8]:
-    """Cut the crop (image_size, image_size, 3) out of `image` (H, W, 3); outside is black.
+    """Cut the crop (image_size, image_size, 3) out of `image` (H, W, 3) of any size; outside is black.
 
-    Shrinking by more than two is done on an image that `cv2.INTER_AREA` has halved first (as often
-    as needed): bilinear sampling alone would skip pixels and alias. `image` may be of any size.
+    To shrink by two or more, the image is first halved by `cv2.INTER_AREA`, as often as needed: bilinear
+    sampling alone would skip pixels and alias.
     """
     scale = float(np.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])))
     short, long = sorted(image.shape[:2])
@@ -104,8 +100,8 @@ def _halved(
 ) -> tuple[NDArray[np.uint8], Floats]:
     """The part of `image` that the crop shows, each side halved `times` times, and the matrix from there.
 
-    Blocks of 2^times pixels become one; what the image's right and lower border have left over, less
-    than a pixel of the crop, is dropped. Empty where the crop lies outside the image.
+    Blocks of 2^times pixels become one; the rest at the image's right and lower border, less than a pixel of
+    the crop, is dropped. Empty where the crop lies outside the image.
     """
     block = 2**times
     last = image_size - 1

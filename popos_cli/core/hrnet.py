@@ -1,14 +1,14 @@
 """HRNet-W18, cut and re-strided by the heatmap's resolution.
 
-Tensor names are the official ones (Sun et al. 2019, "Deep High-Resolution Representation
-Learning"), which mmpose, the POPoS code and timm share, so that their weights load as they are.
-What a resolution changes is the stem and how many stages run; see `VARIANTS`.
+Tensor names are the official ones (Sun et al. 2019, "Deep High-Resolution Representation Learning"), which
+mmpose, the POPoS code and timm share, so their weights load as they are. The resolution sets the stem and how
+many stages run: see `VARIANTS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,8 @@ CHANNELS = (18, 36, 72, 144)
 MODULES = (1, 4, 3)  # exchange modules in stages 2, 3 and 4
 
 
-@dataclass(frozen=True)
-class Variant:
-    """`stem`: strides of conv1 and conv2; `extra`: stride-2 convs after them; `stages`: 2..4."""
+class Variant(NamedTuple):
+    """stem: strides of conv1 and conv2. extra: number of stride-2 convolutions after them. stages: 2 to 4."""
 
     stem: tuple[int, int]
     extra: int
@@ -76,8 +75,8 @@ class Bottleneck(nn.Module):
 
 
 class ExchangeModule(nn.Module):
-    """Four basic blocks a branch, then every branch receives the sum of all, resampled to it; `fusion`
-    says how coarser ones are."""
+    """Four basic blocks a branch; then every branch receives the sum of all, resampled to its size. fusion:
+    how coarser ones are enlarged."""
 
     def __init__(self, channels: Sequence[int], fusion: Fusion = "nearest") -> None:
         super().__init__()
@@ -136,10 +135,10 @@ def transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
 class HRNet(nn.Module):
     """Images (N, 3, S, S), normalised, to a list of branches (N, C_i, R / 2^i, R / 2^i).
 
-    `stride` = S / R, a key of `VARIANTS`. `stem_norm="shared"` gives conv2, conv3 and conv4 one
-    batch norm, as the POPoS checkpoints were trained; "own" gives each its own. `fusion="bilinear"`
-    is how the exchange modules of mmpose's and POPoS's face models raise coarser branches; the ImageNet
-    network, and ours, repeat pixels ("nearest"). `stages`: how many run, where that is not the variant's.
+    stride: S / R, a key of `VARIANTS`; else ValueError. stem_norm: "shared" gives conv2, conv3 and conv4 one
+    batch norm, as the POPoS checkpoints were trained; "own" gives each its own. fusion: how coarser branches
+    are enlarged: "bilinear" in mmpose's and POPoS's face models, "nearest" in the ImageNet network and ours.
+    stages: how many run, if not the variant's number.
     """
 
     def __init__(
@@ -182,7 +181,7 @@ class HRNet(nn.Module):
         branches = [self.layer1(x)]
         for stage in range(2, self.stages + 1):
             layers = getattr(self, f"transition{stage - 1}")
-            # A new branch grows from the coarsest one before it; the others keep their place.
+            # A new branch starts from the coarsest one before it.
             sources = branches + [branches[-1]] * (len(layers) - len(branches))
             branches = [layer(source) for layer, source in zip(layers, sources, strict=True)]
             for module in getattr(self, f"stage{stage}"):

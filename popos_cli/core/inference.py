@@ -15,11 +15,9 @@ from .crop_rule import SAME, CropRule
 from .geometry import Floats, invert, tight_square, transform
 from .schemes import Scheme
 
-# Times that a detected face is cropped anew. Measured on 534 found faces: 5.01 % NME after one look,
+# Passes of the network at a detected face, each with a new crop. NME on 534 detected faces: 5.01 % after one,
 # 4.59 % after two, 4.53 % after three and after four.
 LOOKS = 3
-
-
 CACHED = 4  # pictures in float32 that stay in a CPU's cache: 3 MB
 
 
@@ -35,15 +33,15 @@ def to_model_input(images: Tensor, device: torch.device) -> Tensor:
 
 
 def mirror_index(scheme: Scheme, wanted: bool, device: torch.device) -> Tensor | None:
-    """The flip test's order of landmarks; None where there is to be none, or the scheme has no mirror."""
+    """The order of landmarks for the flip test; None where it is not wanted, or the scheme has no mirror."""
     return torch.from_numpy(scheme.flip_index).to(device) if wanted and scheme.mirrors else None
 
 
 def flip_back(heatmaps: Tensor, flip_index: Tensor, alignment: Alignment) -> Tensor:
     """Heatmaps (N, K, R, R) of mirrored crops -> the unmirrored crops' heatmaps.
 
-    Exact for "center" and "hrnet". In mmpose's frame the mirrored grid lies 1 - 1 / stride pixels aside;
-    mmpose shifts by one whole pixel (`shift_heatmap`), and so do we.
+    Exact for "center" and "hrnet". With "mmpose" the mirrored grid is off by 1 - 1 / stride pixels; mmpose
+    shifts by one whole pixel (`shift_heatmap`), and so do we.
     """
     back = heatmaps.flip(-1)[:, flip_index]
     if alignment == "mmpose":
@@ -61,7 +59,8 @@ def predict_heatmaps(
 ) -> Tensor:
     """Float32 heatmaps; with `flip_index`, the mean of the image's and its mirror image's.
 
-    On the images' device, but for Apple's GPUs, which lack operations that decoders need: on the CPU then.
+    They stay on the images' device, except for Apple's GPUs, which lack operations that decoders need: there
+    they move to the CPU.
     """
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
         heatmaps = model(images).float()
@@ -78,9 +77,9 @@ def predict_heatmaps(
 def decode_to_image(
     codec: Codec, heatmaps: Tensor, matrices: Floats, label_offset: tuple[float, float]
 ) -> Decoded[NDArray[Any]]:
-    """Decode and move back through the inverted `matrices` (N, 2, 3): all in image pixels."""
+    """Decode, and move points and uncertainty through the inverted `matrices` (N, 2, 3) to image pixels."""
     decoded = codec.decode(heatmaps)
-    # float64 is NumPy's: Apple's GPUs have none.
+    # float64 by NumPy: Apple's GPUs have none.
     points, scores, uncertainty = (
         values.cpu().numpy().astype(np.float64)
         for values in (decoded.points, decoded.scores, decoded.uncertainty)
@@ -93,15 +92,16 @@ def decode_to_image(
 def squares_around(
     points: Floats, centers: Floats, sides: Floats, rule: CropRule = SAME
 ) -> tuple[Floats, Floats]:
-    """Squares for the next look: around the points (N, K, 2) of the last one.
+    """Squares for the next pass, around the points (N, K, 2) of the last one: centres (N, 2), sides (N,).
 
-    rule: from the tight square of the landmarks to the kind of square that the network was trained on; a
-    detector's square misses that by a tenth of its width. A square of less than half or more than twice the
-    last one's side is not believed, and the last one (centres (N, 2), sides (N,)) stays.
+    rule: from the tight square of the landmarks to the kind of square that the network was trained on (a
+    detector's box misses that by a tenth of its width). A square whose side is less than half or more than
+    twice the last one's is taken for an error, and the last one stays.
     """
-    around = [rule.square(*tight_square(face)) for face in points]
-    looks = [
-        square if 0.5 < square[1] / side < 2 else (center, side)
-        for square, center, side in zip(around, centers, sides, strict=True)
-    ]
-    return np.array([c for c, _ in looks]).reshape(-1, 2), np.array([s for _, s in looks])
+    next_centers = np.array(centers, dtype=np.float64).reshape(-1, 2)
+    next_sides = np.array(sides, dtype=np.float64)
+    for n, face in enumerate(points):
+        center, side = rule.square(*tight_square(face))
+        if 0.5 < side / sides[n] < 2:
+            next_centers[n], next_sides[n] = center, side
+    return next_centers, next_sides

@@ -1,8 +1,6 @@
-"""What face alignment is measured by: NME, failure rate and AUC of the CED curve."""
+"""Figures of face alignment: NME, failure rate, AUC of the CED curve, and the quality of uncertainties."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,30 +27,23 @@ def nme_per_face(predicted: Floats, truth: Floats, normalisers: Floats) -> Float
 
 
 def uncertainty_quality(predicted: Floats, truth: Floats, uncertainty: Floats) -> dict[str, float | None]:
-    """Whether uncertainties (F, K) tell the errors of points (F, K, 2), all in one frame and unit.
+    """How well uncertainties (F, K) predict the errors of points (F, K, 2), all in one frame and unit.
 
-    ratio: rms of error / uncertainty, 1 where the scale is right, above 1 where it is too sure.
-    spearman: rank correlation of the two over all labelled landmarks. Both None without two of those, or
-    where all errors or all uncertainties are one.
+    ratio: rms of error / uncertainty, 1 where the scale is right, above 1 where uncertainties are too small.
+    spearman: rank correlation of the two over all labelled landmarks. Both are None with fewer than two of
+    those, or where all errors or all uncertainties are equal.
     """
+    from scipy.stats import spearmanr  # here and below: half a second, and prediction needs none of it
+
     errors = np.linalg.norm(predicted - truth, axis=-1)
     labelled = np.isfinite(errors)
     error, expected = errors[labelled], uncertainty[labelled]
     if len(error) < 2 or np.ptp(error) == 0 or np.ptp(expected) == 0:
         return {"ratio": None, "spearman": None}
-    correlation: Any = np.corrcoef(np.stack([_ranks(error), _ranks(expected)]))
     return {
         "ratio": float(np.sqrt(np.mean((error / np.maximum(expected, 1e-9)) ** 2))),
-        "spearman": float(correlation[0, 1]),
+        "spearman": float(spearmanr(error, expected).statistic),
     }
-
-
-def _ranks(values: Floats) -> Floats:
-    """Ranks from 0; equal values share the mean of theirs."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    ranks: Floats = (last - (count + 1) / 2)[place]
-    return ranks
 
 
 def ced(errors: Floats, threshold: float) -> tuple[Floats, Floats]:
@@ -67,8 +58,8 @@ def failure_rate(errors: Floats, threshold: float) -> float:
 
 
 def auc(errors: Floats, threshold: float) -> float:
-    """Area under the CED up to the threshold, by Simpson's rule, divided by it: 0..1."""
-    from scipy.integrate import simpson  # half a second, and prediction never asks for it
+    """Area under the CED up to the threshold, by Simpson's rule, over the threshold: 0..1."""
+    from scipy.integrate import simpson
 
     grid, share = ced(errors, threshold)
     return float(simpson(share, x=grid) / threshold)
@@ -79,9 +70,9 @@ def summary(
 ) -> dict[str, float | int] | None:
     """Faces, and NME, failure rate and AUC in percent, of per-face errors (F,); NaN left out.
 
-    NME is the mean over faces; with `labelled` (F,), each face's number of labelled points, the mean
-    over all points of all faces, as mmpose's `keypoint_nme` pools them. Failure rate and AUC count
-    faces either way. None where no face can be measured.
+    NME is the mean over faces; with `labelled` (F,), each face's number of labelled points, it is the mean
+    over all points of all faces, as in mmpose's `keypoint_nme`. Failure rate and AUC count faces either way.
+    None where no face can be measured.
     """
     valid = np.isfinite(errors)
     if not valid.any():

@@ -17,9 +17,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Landmarker(nn.Module):
     """RGB crops (N, 3, S, S) in 0..1 -> heatmaps (N, K, R, R).
 
-    Mean and standard deviation are buffers, so that callers pass plain pictures. `resolution` R
-    must be S / 4, S / 8, ... S / 64 (64, 32, 16, 8, 4 for the 256-pixel crop). `stem_norm`, `fusion` and
-    `stages`: see `HRNet`.
+    Mean and standard deviation are buffers, so that callers pass plain pictures. resolution: R, one of S / 4,
+    S / 8, ... S / 64. stem_norm, fusion, stages: see `HRNet`. Raises ValueError for another resolution.
     """
 
     def __init__(
@@ -57,8 +56,6 @@ class Landmarker(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         branches = self.backbone((images - self.mean) / self.std)
         size = branches[0].shape[-2:]
-        raised = [branches[0]] + [
-            F.interpolate(b, size=size, mode="bilinear", align_corners=False) for b in branches[1:]
-        ]
-        heatmaps: Tensor = self.head(torch.cat(raised, dim=1))
+        enlarged = [F.interpolate(b, size=size, mode="bilinear", align_corners=False) for b in branches[1:]]
+        heatmaps: Tensor = self.head(torch.cat([branches[0], *enlarged], dim=1))
         return heatmaps

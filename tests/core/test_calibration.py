@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from popos_cli.bench.trials import draw_points, make_maps
+from popos_cli.bench.decoders import draw_points, make_maps
 from popos_cli.core.calibration import FEATURES, Calibration, fit_calibration
 from popos_cli.core.codec import Codec
 from popos_cli.core.metrics import uncertainty_quality

@@ -1,7 +1,5 @@
-"""What the decoders are worth: exactness, known biases, the Cramer-Rao bound, and oracles.
-
-The oracles are naive NumPy loops over one map, written from the rules' descriptions.
-"""
+"""The published decoders: exactness, known biases, and oracles: naive NumPy loops over one map, written from
+the decoders' descriptions."""
 
 import math
 
@@ -9,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from popos_cli.bench.trials import cramer_rao
 from popos_cli.core.codec import Codec
 from popos_cli.core.decoders import DECODERS, multilateration
-from popos_cli.core.decoders.gaussian_fit import assess, locate, refine
 
 SIGMA = 2.0
 SIZES = [64, 32, 16, 8, 4]
@@ -78,71 +74,6 @@ def test_popos_on_clean_maps_is_off_by_its_grid(size, published):
     error = errors(size, "popos", slice(None, None, 4))
     np.testing.assert_allclose(error, math.sqrt(2) * np.abs(grid).min(), rtol=1e-6)
     assert error.mean() * 256 / size == pytest.approx(published, abs=0.005)
-
-
-def bound(points, size, noise):
-    """Cramer-Rao bound (M,) in heatmap pixels: sqrt(var_x + var_y), peak height unknown."""
-    found = []
-    y, x = np.mgrid[:size, :size].reshape(2, -1)
-    for px, py in points:
-        g = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * SIGMA**2))
-        jacobian = np.stack([g, g * (x - px) / SIGMA**2, g * (y - py) / SIGMA**2])
-        covariance = noise**2 * np.linalg.inv(jacobian @ jacobian.T)
-        found.append(math.sqrt(covariance[1, 1] + covariance[2, 2]))
-    return np.array(found)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_ml_reaches_the_cramer_rao_bound_and_knows_its_error(size):
-    points, codec = draw(size)[0], Codec(size)
-    truth = codec.to_crop(torch.from_numpy(points)[None])
-    generator = torch.Generator().manual_seed(size)
-    maps = codec.encode(truth).float()
-    decoded = codec.decode(maps + 0.02 * torch.randn(maps.shape, generator=generator))
-    error = (decoded.points - truth).norm(dim=-1)[0].numpy()
-    limit = bound(points, size, 0.02) * 256 / size
-    covariance = cramer_rao(codec, truth[0], 0.02)
-    np.testing.assert_allclose(covariance.diagonal(dim1=1, dim2=2).sum(1).sqrt(), limit, rtol=1e-6)
-
-    def rms(values):
-        return np.sqrt(np.mean(np.square(values)))
-
-    assert rms(error) < 1.06 * rms(limit)
-    assert rms(error / decoded.uncertainty[0].numpy()) == pytest.approx(1, abs=0.06)
-
-
-@pytest.mark.parametrize("peak_height", [1.0, 0.4])
-def test_ml_is_the_least_squares_fit(peak_height):
-    """Against SciPy on whole 8x8 maps: point, peak height and covariance."""
-    optimize = pytest.importorskip("scipy.optimize")
-    maps = noisy_maps(8, 20, noise=0.03, height=peak_height)
-    window, start = locate(torch.from_numpy(maps), SIGMA)
-    points = refine(window, start, SIGMA, steps=50)
-    fit = assess(window, points, SIGMA)
-    y, x = np.mgrid[:8, :8]
-    for m, values in enumerate(maps):
-
-        def residual(p, values=values):
-            return (p[0] * np.exp(-((x - p[1]) ** 2 + (y - p[2]) ** 2) / (2 * SIGMA**2)) - values).ravel()
-
-        row, column = np.unravel_index(values.argmax(), values.shape)
-        best = optimize.least_squares(residual, [values.max(), column, row], xtol=1e-14, gtol=1e-14)
-        covariance = 2 * best.cost / (64 - 5) * np.linalg.inv(best.jac.T @ best.jac)
-        np.testing.assert_allclose(points[:, m], best.x[1:], atol=1e-5)
-        np.testing.assert_allclose(fit.amplitude[m], best.x[0], rtol=1e-5)
-        np.testing.assert_allclose(fit.variance[:, m], np.diag(covariance)[1:], rtol=1e-3)
-
-
-def test_locate_is_differentiable_and_reads_as_ml_does():
-    codec = Codec(16, decoder="popos")
-    maps = torch.from_numpy(noisy_maps(16, 4, noise=0.02))[None].float()
-    maps = torch.cat([maps, torch.zeros(1, 1, 16, 16)], dim=1).requires_grad_()
-    points = codec.locate(maps)
-    expected = codec.with_decoder("ml").decode(maps).points
-    torch.testing.assert_close(codec.to_crop(points), expected)
-    (gradient,) = torch.autograd.grad(points.square().sum(), maps)
-    assert torch.isfinite(gradient).all()
-    assert (gradient[0, :4].abs().sum((1, 2)) > 0).all()
 
 
 def test_popos_does_not_depend_on_its_chunks(monkeypatch):

@@ -17,58 +17,31 @@ every_scheme = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.k
 
 
 @every_scheme
-def test_flip_is_an_involution_that_covers_every_index(scheme: Scheme) -> None:
-    flip = scheme.flip_index
-    assert sorted(flip) == list(range(scheme.landmarks))
-    np.testing.assert_array_equal(flip[flip], np.arange(scheme.landmarks))
-    swapped = {i for pair in scheme.flip_pairs for i in pair}
-    assert set(np.flatnonzero(flip != np.arange(scheme.landmarks))) == swapped
-
-
-@every_scheme
-def test_the_mirrored_face_is_the_flipped_face(scheme: Scheme) -> None:
-    points = canonical_points(scheme)
+def test_the_mirrored_face_is_the_flipped_face(scheme):
+    flip, points = scheme.flip_index, canonical_points(scheme)
     assert points.shape == (scheme.landmarks, 2)
-    np.testing.assert_allclose(points[scheme.flip_index] * (-1, 1), points, atol=1e-12)
-
-
-@every_scheme
-def test_points_that_stay_under_the_flip_lie_on_the_middle_line(scheme: Scheme) -> None:
-    stays = scheme.flip_index == np.arange(scheme.landmarks)
-    x = canonical_points(scheme)[:, 0]
-    np.testing.assert_allclose(x[stays], 0, atol=1e-12)
-    assert (abs(x[~stays]) > 0.02).all()
-
-
-@every_scheme
-def test_no_two_landmarks_of_the_face_coincide(scheme: Scheme) -> None:
-    points = canonical_points(scheme)
+    np.testing.assert_array_equal(flip[flip], np.arange(scheme.landmarks))
+    np.testing.assert_allclose(points[flip] * (-1, 1), points, atol=1e-12)
+    stays = flip == np.arange(scheme.landmarks)
+    assert set(np.flatnonzero(~stays)) == {i for pair in scheme.flip_pairs for i in pair}
+    assert (abs(points[~stays, 0]) > 0.02).all()
     gaps = np.linalg.norm(points[:, None] - points, axis=-1) + np.eye(len(points))
     assert gaps.min() > 0.01
 
 
 @every_scheme
-def test_groups_named_left_lie_at_smaller_x(scheme: Scheme) -> None:
+def test_groups_cover_every_index_once_and_lie_on_their_side(scheme):
     x = canonical_points(scheme)[:, 0]
+    assert sorted(i for group in scheme.groups.values() for i in group) == list(range(scheme.landmarks))
+    assert len(set(scheme.names)) == scheme.landmarks and all(scheme.names)
     for name, indices in scheme.groups.items():
-        if name.startswith("left"):
-            assert (x[list(indices)] < 0).all(), name
-        if name.startswith("right"):
-            assert (x[list(indices)] > 0).all(), name
+        side = -1 if name.startswith("left") else name.startswith("right")
+        assert not side or (side * x[list(indices)] > 0).all(), name
 
 
 @every_scheme
-def test_groups_cover_every_index_once(scheme: Scheme) -> None:
-    indices = [i for group in scheme.groups.values() for i in group]
-    assert sorted(indices) == list(range(scheme.landmarks))
-    assert len(set(scheme.names)) == scheme.landmarks
-    assert all(scheme.names)
-
-
-@every_scheme
-def test_edges_join_neighbours_and_close_rings(scheme: Scheme) -> None:
+def test_edges_join_neighbours_and_close_rings(scheme):
     edges = scheme.edges
-    assert all(0 <= i < scheme.landmarks for edge in edges for i in edge)
     assert len(set(edges)) == len(edges)
     for name, indices in scheme.groups.items():
         inside = [edge for edge in edges if edge[0] in indices]
@@ -76,17 +49,15 @@ def test_edges_join_neighbours_and_close_rings(scheme: Scheme) -> None:
         assert len(inside) == len(indices) - (name not in scheme.closed)
 
 
-@pytest.mark.parametrize("scheme", [W300, WFLW, COFW], ids=lambda scheme: scheme.name)
-def test_eye_corners_are_the_outer_ones(scheme: Scheme) -> None:
-    assert scheme.normaliser == "inter-ocular"
-    assert scheme.eye_corners is not None
+@every_scheme
+def test_eye_corners_are_the_outer_ones(scheme):
+    if scheme is AFLW:
+        assert (scheme.eye_corners, scheme.normaliser) == (None, "box")
+        return
     x = canonical_points(scheme)[:, 0]
     eyes = [i for name, group in scheme.groups.items() if name.endswith("eye") for i in group]
     assert scheme.eye_corners == (min(eyes, key=lambda i: x[i]), max(eyes, key=lambda i: x[i]))
-
-
-def test_box_scheme_has_no_eye_corners() -> None:
-    assert (AFLW.eye_corners, AFLW.normaliser) == (None, "box")
+    assert scheme.normaliser == "inter-ocular"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +70,7 @@ def test_box_scheme_has_no_eye_corners() -> None:
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_parts_of_the_face_from_top_to_bottom(scheme: Scheme, downwards: list[tuple[int, ...]]) -> None:
+def test_parts_of_the_face_from_top_to_bottom(scheme, downwards):
     y = canonical_points(scheme)[:, 1]
     for indices in downwards:
         assert (np.diff(y[list(indices)]) > 0).all(), indices
@@ -122,93 +93,70 @@ def test_parts_of_the_face_from_top_to_bottom(scheme: Scheme, downwards: list[tu
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_parts_of_the_face_from_left_to_right(scheme: Scheme, rightwards: list[tuple[int, ...]]) -> None:
+def test_parts_of_the_face_from_left_to_right(scheme, rightwards):
     x = canonical_points(scheme)[:, 0]
     for indices in rightwards:
         assert (np.diff(x[list(indices)]) > 0).all(), indices
 
 
 @every_scheme
-def test_toml_round_trip(scheme: Scheme, tmp_path) -> None:
+def test_toml_round_trip(scheme, tmp_path):
+    assert find_scheme(scheme.name) is scheme
     own = replace(scheme, name="mine", threshold=0.08)
     path = tmp_path / "mine.toml"
     path.write_text(tomli_w.dumps(own.to_dict()), encoding="utf-8")
     assert find_scheme(str(path)) == own
 
 
-def test_built_in_schemes_by_name() -> None:
-    assert [find_scheme(name).landmarks for name in ("300w", "wflw", "cofw", "aflw")] == [68, 98, 29, 19]
-
-
-def _find(tmp_path, **changes) -> Scheme:
-    own = Scheme("own", 3, {"all": (0, 1, 2)}, frozenset(), ((0, 2),), None)
-    path = tmp_path / "own.toml"
-    path.write_text(tomli_w.dumps(own.to_dict() | changes), encoding="utf-8")
-    return find_scheme(str(path))
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"landmarks": 0}, "at least 1"),
-        ({"landmarks": "three"}, "not a landmark scheme"),
-        ({"flip_pairs": [[0, 3]]}, "outside 0..2"),
-        ({"flip_pairs": [[-1, 0]]}, "outside 0..2"),
+        ({"landmarks": 0}, "landmarks: .*greater than or equal to 1"),
+        ({"landmarks": 2**62}, "landmarks: .*less than or equal to 10000"),
+        *[({"landmarks": value}, "landmarks: .*integer") for value in ("three", "3", 5.9, 3.0, True)],
+        ({"landmarks": None}, "landmarks: Field required"),
+        ({"flip_pairs": [[0, 3]]}, r"index 3 lies outside 0\.\.2"),
+        ({"flip_pairs": [[-1, 0]]}, r"index -1 lies outside 0\.\.2"),
         ({"flip_pairs": [[0, 1], [1, 2]]}, "two flip pairs"),
         ({"flip_pairs": [[1, 1]]}, "two flip pairs"),
-        ({"flip_pairs": [[0, 1, 2]]}, "not a landmark scheme"),
-        ({"eye_corners": [0, 9]}, "outside 0..2"),
-        ({"eye_corners": [0]}, "not a landmark scheme"),
-        ({"groups": {"all": [0, 7]}}, "outside 0..2"),
-        ({"closed": ["mouth"]}, "mouth"),
-        ({"threshold": 0.0}, "above 0"),
-        ({"threshold": float("inf")}, "above 0"),
-        ({"threshold": True}, "threshold must be a number"),
-        ({"threshold": "0.1"}, "threshold must be a number"),
-        ({"landmarks": 5.9}, "landmarks must be whole numbers, not 5.9"),
-        ({"landmarks": 3.0}, "landmarks must be whole numbers, not 3.0"),
-        ({"landmarks": True}, "landmarks must be whole numbers, not True"),
-        ({"landmarks": "3"}, "landmarks must be whole numbers, not '3'"),
-        ({"landmarks": 2**62}, "at most 10000"),
-        ({"flip_pairs": [[0, 1.5]]}, "whole numbers"),
-        ({"flip_pairs": [[False, True]]}, "whole numbers"),
-        ({"flip_pairs": "02"}, "flip_pairs must be a list"),
-        ({"eye_corners": [0, 1, 2]}, "not two landmarks"),
+        ({"flip_pairs": [[0, 1, 2]]}, r"flip_pairs\.0: "),
+        ({"flip_pairs": [[0, 1.5]]}, r"flip_pairs\.0\.1: .*integer"),
+        ({"flip_pairs": [[False, True]]}, r"flip_pairs\.0\.0: .*integer"),
+        ({"flip_pairs": "02"}, "flip_pairs: "),
+        ({"eye_corners": [0, 9]}, r"index 9 lies outside 0\.\.2"),
+        ({"eye_corners": [0]}, r"eye_corners\.1: Field required"),
+        ({"eye_corners": [0, 1, 2]}, "eye_corners: .*2 items"),
         ({"eye_corners": [1, 1]}, "two landmarks"),
-        ({"eye_corners": {"left": 0}}, "eye_corners must be a list"),
-        ({"groups": {"all": "012"}}, r"groups\.all must be whole numbers"),
-        ({"groups": {"all": [0.0]}}, r"groups\.all must be whole numbers"),
-        ({"groups": {"none": []}}, "'none' has no landmarks"),
-        ({"groups": [[0, 1]]}, "groups must be a table"),
-        ({"closed": "all"}, "closed must be a list"),
-        ({"name": 300}, "name must be text"),
-        ({"name": ""}, "name must be text"),
+        ({"eye_corners": {"left": 0}}, "eye_corners: "),
+        ({"groups": {"all": [0, 7]}}, r"index 7 lies outside 0\.\.2"),
+        ({"groups": {"all": "012"}}, r"groups\.all: "),
+        ({"groups": {"all": [0.0]}}, r"groups\.all\.0: .*integer"),
+        ({"groups": {"none": []}}, r"groups\.none: "),
+        ({"groups": [[0, 1]]}, "groups: .*dictionary"),
+        ({"closed": ["mouth"]}, "closed names no group: mouth"),
+        ({"closed": "all"}, "closed: "),
+        ({"threshold": 0.0}, "threshold: .*greater than 0"),
+        ({"threshold": float("inf")}, "threshold: .*finite"),
+        *[({"threshold": value}, "threshold: .*number") for value in (True, "0.1")],
+        *[({"name": value}, "name: ") for value in (300, "", None)],
+        ({"flip_pair": [[0, 2]]}, "flip_pair: Unexpected"),
     ],
 )
-def test_a_wrong_scheme_file_is_refused_by_name(tmp_path, changes, message) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
-        _find(tmp_path, **changes)
-    assert "own.toml" in caught.value.message
-
-
-def test_unknown_key_names_the_nearest(tmp_path) -> None:
-    with pytest.raises(UsageError, match="'flip_pair'") as caught:
-        _find(tmp_path, flip_pair=[[0, 2]])
-    assert caught.value.hint == "Did you mean 'flip_pairs'?"
-
-
-def test_missing_key_is_named(tmp_path) -> None:
-    path = tmp_path / "empty.toml"
-    path.write_text('name = "empty"\n', encoding="utf-8")
-    with pytest.raises(UsageError, match="no 'landmarks'"):
+def test_a_wrong_scheme_file_is_refused_by_file_and_key(tmp_path, changes, message):
+    right = Scheme("own", 3, {"all": (0, 1, 2)}, frozenset(), ((0, 2),), None).to_dict()
+    path = tmp_path / "own.toml"
+    content = {key: value for key, value in (right | changes).items() if value is not None}
+    path.write_text(tomli_w.dumps(content), encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"own\.toml: not a landmark scheme: .*{message}") as caught:
         find_scheme(str(path))
+    assert caught.value.hint == ("Did you mean 'flip_pairs'?" if "flip_pair" in changes else None)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_scheme(tmp_path) -> None:
+def test_a_byte_order_mark_is_no_part_of_a_scheme(tmp_path):
     """Windows' editors write one; and some call the file .TOML."""
     path = tmp_path / "OWN.TOML"
     path.write_bytes(b"\xef\xbb\xbf" + b'name = "own"\r\nlandmarks = 3\r\n')
-    assert find_scheme(str(path)) == Scheme("own", 3, {}, frozenset(), (), None)
+    assert find_scheme(str(path)) == Scheme("own", 3)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +168,9 @@ def test_a_byte_order_mark_is_no_part_of_a_scheme(tmp_path) -> None:
         b"landmarks = " + b"[" * 100_000,
         b"landmarks = " + b"1" * 5000,
     ],
-    ids=["missing", "open", "no text", "deep", "long"],
+    ids=["missing", "open", "not text", "deep", "long"],
 )
-def test_unreadable_scheme_file(tmp_path, content) -> None:
+def test_unreadable_scheme_file(tmp_path, content):
     path = tmp_path / "broken.toml"
     if content is not None:
         path.write_bytes(content)
@@ -230,9 +178,7 @@ def test_unreadable_scheme_file(tmp_path, content) -> None:
         find_scheme(str(path))
 
 
-def test_unknown_scheme_suggests_the_nearest() -> None:
+def test_unknown_scheme_suggests_the_nearest():
     with pytest.raises(UsageError, match="'wflv'") as caught:
         find_scheme("wflv")
-    assert caught.value.hint is not None
-    assert "Did you mean 'wflw'?" in caught.value.hint
-    assert ".toml" in caught.value.hint
+    assert "Did you mean 'wflw'?" in caught.value.hint and ".toml" in caught.value.hint

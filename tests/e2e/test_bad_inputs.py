@@ -324,7 +324,7 @@ CASES = [
         {**labels(GOOD_CSV), "tiny.toml": "name = 'x'"},
     ),
     Case(
-        "scheme with a wrong index", PREPARE, 2, "tiny.toml: an index lies outside 0..1",
+        "scheme with a wrong index", PREPARE, 2, "tiny.toml: not a landmark scheme: index 2 lies",
         {**labels(GOOD_CSV), "tiny.toml": TINY_SCHEME.replace("[0, 1]", "[0, 2]")},
     ),
     Case("regex without a group", f"{PREPARE} --split-by '^a'", 2, "'^a'", labels(GOOD_CSV)),

@@ -1,8 +1,8 @@
-"""Heatmaps -> points, one file a family.
+"""Decoders: heatmaps -> points, one file a family.
 
-Every rule has the same shape: `rule(maps, sigma)` takes finite maps (M, H, W), float32 or float64,
-and gives points (M, 2), x then y, in heatmap pixels. `sigma` is the Gaussian's standard deviation
-in heatmap pixels. No rule loops over maps, and none touches the host.
+A decoder `(maps, sigma)` takes finite maps (M, H, W), float32 or float64, and the Gaussian's standard
+deviation in heatmap pixels, and gives points (M, 2), x then y, in heatmap pixels. None loops over maps, and
+none makes a GPU wait for the host.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..choices import DecoderName
-from .likelihood import maximum_likelihood
+from .gaussian_fit import maximum_likelihood
 from .multilateration import gauss_newton, keyposs, popos
 from .peak import dark, one_hot, two_hot
 

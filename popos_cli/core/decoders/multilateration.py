@@ -1,6 +1,6 @@
-"""The multilateration family: every value is a distance, the landmark is where they meet.
+"""The multilateration family: every heatmap value is a distance, the landmark is where the distances meet.
 
-A heatmap value h at pixel a says that the landmark is d(a) = sigma * sqrt(-2 ln h) away. The rules
+A value h at pixel a says that the landmark is d(a) = sigma * sqrt(-2 ln h) away. The decoders
 reproduce the public POPoS code (`core/utils/trilateration.py`): KeyPosS (Bao et al. 2023,
 "KeyPosS: Plug-and-Play Facial Landmark Detection through GPS-Inspired True-Range
 Multilateration"), its Gauss-Newton variant, and POPoS (Xiang et al. 2025, "POPoS: Improving
@@ -18,8 +18,8 @@ from .peak import one_hot, peak, value
 GAUSS_NEWTON_ANCHORS = {64: 30, 32: 30, 16: 30, 8: 15, 4: 10}
 POPOS_ANCHORS = {64: 30, 32: 10, 16: 20, 8: 15, 4: 10}
 POPOS_GRID_SIDE = {64: 8.0, 32: 8.0, 16: 4.0, 8: 3.0, 4: 2.0}
-# Distances of one POPoS chunk (maps x anchors x candidates): 4 MiB in float32, which stays in a CPU's
-# cache; chunks 16 times as large take up to seven times as long.
+# POPoS compares this many distances (maps x anchors x candidates) at once: 4 MiB in float32, which stay in a
+# CPU's cache; chunks 16 times as large take up to seven times as long.
 CHUNK_ELEMENTS = 1 << 20
 
 
@@ -35,7 +35,7 @@ def anchor_count(size: int) -> int:
 
 def _for_resolution(table: dict[int, int] | dict[int, float], size: int) -> float:
     """The table's row for this map size; other sizes take the nearest row (in octaves)."""
-    # A list and no key: torch.compile traces neither a generator here nor, in torch 2.6, a key.
+    # A list, and no `key`: torch.compile traces no generator here, and torch 2.6 no `key`.
     _, nearest = min([(max(row, size) / min(row, size), row) for row in table])
     return table[nearest]
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 64  # pixels that are searched at once
+BLOCK = 64  # pixels that are searched together
 
 
 def peak(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Column and row (M,) of each map's first maximum, as integers, and whether it is finite.
+    """Column and row (M,) of each map's first maximum, as integers, and whether the map has no NaN and no
+    +infinity.
 
-    NaN and infinities count as lowest. Large maps are searched block by block, because one `amax`
-    pass is six times as fast on a CPU as one `argmax`; a block with a NaN or an infinity counts as
-    empty.
+    NaN and infinities count as lowest. Large maps are searched block by block, because `amax` is six times as
+    fast on a CPU as `argmax`; a block with a NaN or +infinity counts as lowest.
     """
     lowest, width, flat = -torch.inf, maps.shape[2], maps.flatten(1)
     pixels = flat.shape[1]
@@ -51,7 +51,7 @@ def one_hot(maps: Tensor, sigma: float) -> Tensor:
 
 
 def two_hot(maps: Tensor, sigma: float) -> Tensor:
-    """The arg max and a quarter pixel towards the higher neighbour; as it is near the border."""
+    """The arg max plus a quarter pixel towards the higher neighbour in each axis; not near the border."""
     height, width = maps.shape[-2:]
     points = one_hot(maps, sigma)
     column, row = points.long().unbind(1)
@@ -67,7 +67,7 @@ def two_hot(maps: Tensor, sigma: float) -> Tensor:
 
 
 def dark_blur(maps: Tensor, kernel: int = 11) -> Tensor:
-    """mmpose's `_gaussian_blur`: zeros outside, OpenCV's sigma for that kernel, old maximum."""
+    """mmpose's `_gaussian_blur`: zeros outside, OpenCV's sigma for that kernel, scaled to the old maximum."""
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     offsets = torch.arange(kernel, dtype=maps.dtype, device=maps.device) - (kernel - 1) / 2
     weights = torch.exp(-(offsets**2) / (2 * sigma**2))
@@ -80,7 +80,7 @@ def dark_blur(maps: Tensor, kernel: int = 11) -> Tensor:
 
 
 def dark(maps: Tensor, sigma: float) -> Tensor:
-    """One Newton step on the blurred map's logarithm, from the arg max of the map itself.
+    """One Newton step on the logarithm of the blurred map, from the arg max of the map itself.
 
     Only where 1 < x < W - 2 and 1 < y < H - 2, hence never on a 4x4 map.
     """
