@@ -320,7 +320,7 @@ CASES = [
     ),
     Case("scheme that is no TOML", PREPARE, 2, "tiny.toml", {**labels(GOOD_CSV), "tiny.toml": "= ="}),
     Case(
-        "scheme without landmarks", PREPARE, 2, "'landmarks'",
+        "scheme without landmarks", PREPARE, 2, "landmark scheme: landmarks",
         {**labels(GOOD_CSV), "tiny.toml": "name = 'x'"},
     ),
     Case(
