@@ -17,7 +17,7 @@ from popos_cli.core.decoders import DECODERS
 EVERY = sorted(DECODERS)
 EXACT = ["gauss-newton", "keyposs", "ml"]  # exact on a clean heatmap
 SIZES = [64, 32, 16, 8, 4]
-# Sizes (W, H) of heatmap and crop: not square, and resolutions that no table of the decoders knows.
+# Sizes (W, H) of heatmap and crop: not square, and resolutions that are in no table of the decoders.
 ODD_SIZES = [((24, 16), (192, 256)), ((12, 32), (96, 256)), (32, 96), (12, 96), (6, 96), (4, 4)]
 
 quick = settings(deadline=None, max_examples=20, derandomize=True)
@@ -115,7 +115,7 @@ def test_batch_equals_single_items(decoder, seed, resolution):
 @quick
 @given(seed=seeds, dx=st.integers(-6, 6), dy=st.integers(-6, 6))
 def test_moving_the_map_moves_the_point(decoder, seed, dx, dy):
-    """A bump on a 13x13 patch, zero elsewhere, moved by whole heatmap pixels."""
+    """A bump on a 13x13 patch, zero elsewhere, shifted by whole heatmap pixels."""
     codec = Codec(32, 256, decoder=decoder)
     rng = np.random.default_rng(seed)
     maps = codec.encode(codec.to_crop(torch.from_numpy(rng.uniform(14, 18, (1, 2, 2))))).numpy()
@@ -127,7 +127,7 @@ def test_moving_the_map_moves_the_point(decoder, seed, dx, dy):
     np.testing.assert_allclose(moved.scores, still.scores, atol=1e-9)
 
 
-# KeyPosS and POPoS favour one corner of their block and grid, two-hot's border rule one side.
+# Not two-hot, keyposs under noise and popos: their border rule, block and grid favour one side.
 @pytest.mark.parametrize(
     "decoder, noise", [(d, 0.05) for d in ("one-hot", "dark", "gauss-newton", "ml")] + [("keyposs", 0.0)]
 )
@@ -139,16 +139,6 @@ def test_a_mirrored_map_gives_the_mirrored_point(decoder, noise, seed, size):
     points, mirrored = codec.decode(maps).points, codec.decode(maps.flip(-1)).points
     expected = torch.stack([255 - points[..., 0], points[..., 1]], dim=-1)
     torch.testing.assert_close(mirrored, expected, atol=1e-5, rtol=1e-6)
-
-
-@quick
-@given(seed=seeds)
-def test_two_hot_mirrors_away_from_the_border(seed):
-    codec = Codec(16, 256, decoder="two-hot")
-    maps = codec.encode(landmarks(codec, 5, seed, margin=2.6))
-    points, mirrored = codec.decode(maps).points, codec.decode(maps.flip(-1)).points
-    torch.testing.assert_close(mirrored[..., 0], 255 - points[..., 0])
-    torch.testing.assert_close(mirrored[..., 1], points[..., 1])
 
 
 @pytest.mark.parametrize("decoder", EVERY)
@@ -288,11 +278,6 @@ def test_equal_codecs_are_equal():
 def test_maps_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="heatmaps must be"):
         Codec(16).decode(torch.zeros(shape))
-
-
-def test_with_decoder_keeps_everything_else():
-    codec = Codec((12, 16), 96, sigma=1.5, decoder="dark", alignment="mmpose")
-    assert repr(codec.with_decoder("ml")) == repr(codec).replace("dark", "ml")
 
 
 def test_reads_what_mmpose_draws():

@@ -1,4 +1,4 @@
-"""Rules from one square to another, and what they are measured from."""
+"""Rules from one square to another, and measuring them."""
 
 import numpy as np
 import pytest
@@ -7,15 +7,15 @@ from popos_cli.core.crop_rule import FROM_300W, FROM_LANDMARKS, SAME, CropRule, 
 from popos_cli.core.schemes import SCHEMES
 
 
-def test_a_square_about_a_box():
+def test_a_square_for_a_box():
     center, side = CropRule((0.1, -0.2), 0.5).square(np.array([10.0, 20.0]), 40.0)
     np.testing.assert_allclose(center, [14, 12])
     assert side == 20
     center, side = SAME.square(np.array([1 / 3, 2 / 7]), 1 / 9)
-    assert (*center, side) == (1 / 3, 2 / 7, 1 / 9)  # to the bit: figures of older weights stay
+    assert (*center, side) == (1 / 3, 2 / 7, 1 / 9)  # bit-identical: figures of older weights stay
 
 
-def test_rules_chain_and_turn_round():
+def test_rules_chain_and_invert():
     one, two = CropRule((0.1, -0.2), 0.5), CropRule((-0.3, 0.4), 3.0)
     box = np.array([10.0, 20.0]), 40.0
     step = two.square(*one.square(*box))
@@ -36,7 +36,7 @@ def test_numbers_that_no_face_has_are_refused(shift, side):
         CropRule(shift, side)
 
 
-def test_the_median_of_faces_stands_a_third_of_strangers():
+def test_the_median_tolerates_a_quarter_of_outliers():
     rng = np.random.default_rng(0)
     boxes = [(rng.uniform(0, 500, 2), rng.uniform(20, 300)) for _ in range(30)]
     true = CropRule((0.02, 0.165), 0.45)
@@ -53,7 +53,7 @@ def test_no_rule_where_none_holds():
     assert median_rule([], []) is None
 
 
-def test_every_built_in_scheme_has_its_relation():
+def test_every_built_in_scheme_has_a_rule():
     """COFW's and AFLW's points span less than the 68, but their boxes are wider than the points."""
     assert set(FROM_300W) == set(FROM_LANDMARKS) == set(SCHEMES)
     assert FROM_300W["300w"] == FROM_300W["wflw"] == SAME

@@ -12,8 +12,6 @@ from popos_cli.core.decoders import DECODERS, multilateration
 
 SIGMA = 2.0
 SIZES = [64, 32, 16, 8, 4]
-# Mean distance of a uniform point in a unit square from its centre.
-UNIFORM = (math.sqrt(2) + math.asinh(1)) / 6
 
 
 def draw(size, count=2048):
@@ -25,39 +23,15 @@ def draw(size, count=2048):
     depth, far = rng.uniform(0, 1, near), rng.integers(0, 2, near)
     axis = rng.integers(0, 2, near)
     points[np.arange(inside, count), axis] = np.where(far, size - 1 - depth, depth)
-    return points, inside
+    return points
 
 
 def errors(size, decoder, chosen=slice(None), dtype=torch.float64):
     """Distances (M,) in heatmap pixels between drawn and decoded points of clean maps."""
     codec = Codec(size, decoder=decoder)
-    points = codec.to_crop(torch.from_numpy(draw(size)[0][chosen])[None])
+    points = codec.to_crop(torch.from_numpy(draw(size)[chosen])[None])
     decoded = codec.decode(codec.encode(points).to(dtype)).points
     return (decoded - points).norm(dim=-1)[0].numpy() * size / 256
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("decoder", ["keyposs", "gauss-newton", "ml"])
-def test_exact_on_clean_maps(decoder, size):
-    """In crop pixels: heatmap pixels times the stride."""
-    assert errors(size, decoder).max() * 256 / size < 0.01
-    assert errors(size, decoder, dtype=torch.float32).mean() * 256 / size < 0.01
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_one_hot_is_off_by_the_mean_radius_of_a_pixel(size):
-    inside = errors(size, "one-hot", slice(draw(size)[1]))
-    assert inside.mean() == pytest.approx(UNIFORM, rel=0.05)
-
-
-@pytest.mark.parametrize("size", [64, 32, 16, 8])
-def test_two_hot_halves_that_where_its_rule_applies(size):
-    points = draw(size)[0]
-    peak = np.round(points)
-    applies = ((peak > 1) & (peak < size - 1)).all(1)
-    error = errors(size, "two-hot")
-    assert error[applies].mean() == pytest.approx(UNIFORM / 2, rel=0.05)
-    assert error[~applies].mean() == pytest.approx(UNIFORM, rel=0.05)
 
 
 # Crop pixels, measured with the functions of mmpose 0.29 itself on this draw.
@@ -88,7 +62,7 @@ def test_popos_does_not_depend_on_its_chunks(monkeypatch):
 def noisy_maps(size, count, noise, height=1.0):
     """(count, size, size) float64: Gaussians with white noise, half of them near the border."""
     rng = np.random.default_rng(size)
-    points = draw(size, 2048)[0][-2 * count :: 2]
+    points = draw(size)[-2 * count :: 2]
     points[::2] = rng.uniform(0, size - 1, points[::2].shape)
     codec = Codec(size)
     maps = codec.encode(codec.to_crop(torch.from_numpy(points)[None]))[0].numpy()
@@ -220,7 +194,7 @@ def test_the_last_of_equal_blocks_wins():
     assert abs(found - 7).min() > 1  # the first block would give 14 - found
 
 
-def test_maps_without_a_positive_value_are_found_nowhere():
+def test_maps_without_a_positive_value_give_minus_one():
     maps = torch.stack([torch.zeros(8, 8), -torch.rand(8, 8)])
     for decoder in ("one-hot", "two-hot", "dark"):
         assert torch.equal(DECODERS[decoder](maps, SIGMA), torch.full((2, 2), -1.0))

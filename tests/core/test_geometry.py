@@ -1,4 +1,4 @@
-"""One matrix for pixels and points: what it does to one it does to the other."""
+"""One matrix for pixels and points: both move alike."""
 
 import cv2
 import numpy as np
@@ -60,7 +60,7 @@ def test_invert_brings_points_back(center, side, image_size, alignment, rotation
     np.testing.assert_allclose(moved, radius * image_size / side, rtol=1e-6, atol=1e-6)
 
 
-def test_matrices_come_in_batches():
+def test_matrices_come_in_batches_and_compose():
     rng = np.random.default_rng(0)
     matrices = np.stack([crop_matrix(rng.uniform(0, 99, 2), 80, 64, rotation=r) for r in (0, 20, 40)])
     points = rng.uniform(0, 99, (3, 7, 2))
@@ -68,6 +68,8 @@ def test_matrices_come_in_batches():
     for i in range(3):
         np.testing.assert_allclose(moved[i], transform(points[i], matrices[i]))
         np.testing.assert_allclose(back[i], invert(matrices[i]))
+    both = transform(transform(points[0], matrices[0]), matrices[1])
+    np.testing.assert_allclose(transform(points[0], compose(matrices[1], matrices[0])), both)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -93,7 +95,7 @@ def test_shrinking_keeps_the_place(shrink, size):
 
 
 def test_shrinking_does_not_skip_pixels():
-    """Lines one pixel wide, every eighth pixel: bilinear sampling alone would see all or none."""
+    """Lines one pixel wide, every eighth pixel: bilinear sampling alone would hit all or none."""
     image = np.zeros((1024, 1024, 3), np.uint8)
     image[:, ::8] = 240
     crop = warp(image, crop_matrix(np.array([511.5, 511.5]), 1024, 128), 128)
@@ -105,7 +107,7 @@ def test_shrinking_does_not_skip_pixels():
 @pytest.mark.parametrize("place", [(330.0, 250.0), (20.0, 30.0), (640.0, 470.0), (-60.0, 240.0)])
 @pytest.mark.parametrize("side", [150.0, 300.0])
 def test_a_shrunk_crop_is_cut_from_the_whole_picture_halved(place, side):
-    """Only the part that the crop shows is halved: to the bit as if all had been, also at the borders."""
+    """Only the part that the crop shows is halved: bit-identical to halving all, at the borders too."""
     image = np.random.default_rng(0).integers(0, 256, (512, 704, 3), dtype=np.uint8)
     matrix = crop_matrix(np.array(place), side, 64, rotation=20.0)
     times = int(np.log2(side / 64))
@@ -116,12 +118,6 @@ def test_a_shrunk_crop_is_cut_from_the_whole_picture_halved(place, side):
     middle = (block - 1) / 2
     from_half = compose(matrix, np.array([[block, 0, middle], [0, block, middle]]))
     assert np.array_equal(warp(image, matrix, 64), warp(half, from_half, 64))
-
-
-def test_a_shrunk_crop_beside_the_picture_is_black():
-    image = np.full((512, 704, 3), 255, np.uint8)
-    for place in ((-400.0, 200.0), (300.0, 900.0), (1500.0, 1500.0)):
-        assert not warp(image, crop_matrix(np.array(place), 300.0, 64), 64).any()
 
 
 @pytest.mark.parametrize("tall", [False, True])
@@ -156,18 +152,13 @@ def test_the_whole_of_a_long_thin_picture_is_warped(shape):
     assert warp(image, crop_matrix(middle, 10, 64), 64)[32, 32].tolist() == [255] * 3
 
 
-def test_composed_matrices_move_one_after_the_other():
-    rng = np.random.default_rng(0)
-    points, (first, second) = rng.uniform(0, 99, (7, 2)), rng.uniform(-2, 2, (2, 2, 3))
-    moved = transform(transform(points, first), second)
-    np.testing.assert_allclose(transform(points, compose(second, first)), moved)
-
-
 def test_outside_is_black_and_the_picture_untouched():
     image = np.full((40, 50, 3), 200, np.uint8)
     crop = warp(image, crop_matrix(np.array([0.0, 0.0]), 64, 64), 64)
     assert not crop[:31].any() and not crop[:, :31].any()
     assert (crop[33:60, 33:60] == 200).all() and (image == 200).all()
+    for place in ((-400.0, 200.0), (300.0, 900.0), (1500.0, 1500.0)):  # shrunk, and beside the picture
+        assert not warp(image, crop_matrix(np.array(place), 300.0, 64), 64).any()
 
 
 @pytest.mark.parametrize("alignment", ["center", "mmpose", "hrnet"])
@@ -202,7 +193,7 @@ def test_tight_square_rounds_outwards_and_leaves_nan_out():
     assert side == 21.0
 
 
-def test_edges_to_square_speaks_of_pixel_centres():
+def test_edges_to_square_gives_pixel_centres():
     """A box of 4 x 6 pixels at (10, 20) covers the centres 10..13 and 20..25."""
     center, side = edges_to_square(np.array([10, 20, 4, 6]))
     np.testing.assert_array_equal(center, [11.5, 22.5])

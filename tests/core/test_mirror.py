@@ -1,4 +1,4 @@
-"""Flip pairs against labels: drawn faces of all schemes, turned, shaken and incomplete."""
+"""Flip pairs against labels: drawn faces of all schemes, turned, jittered and incomplete."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ FIVE_OF_68 = [36, 45, 30, 48, 54]
 
 
 def faces(scheme, count=40, turned=0.0, seed=0):
-    """(F, K, 2) image pixels: the drawn face at any place, size and angle, shaken, and narrower on the side
+    """(F, K, 2) image pixels: the drawn face at any place, size and angle, jittered, and narrower on the side
     that a turned head hides."""
     rng = np.random.default_rng(seed)
     shape = canonical_points(scheme)
@@ -36,7 +36,7 @@ def sorted_pairs(scheme):
 
 
 @every_scheme
-def test_the_built_in_schemes_agree_and_are_found_again(scheme):
+def test_the_pairs_of_the_built_in_schemes_are_recovered(scheme):
     found = check_mirror(faces(scheme), scheme)
     assert (found.wrong, found.lone) == ((), ())
     assert found.pairs == sorted_pairs(scheme)
@@ -69,13 +69,13 @@ def test_pairs_of_another_order(pairs, wrong):
     assert found.pairs == ((0, 1), (3, 4))
 
 
-def test_neighbours_changed_places():
+def test_swapped_neighbours():
     pairs = [pair for pair in W300.flip_pairs if pair not in ((3, 13), (4, 12))]
     found = check_mirror(faces(W300), replace(W300, flip_pairs=(*pairs, (3, 12), (4, 13))))
     assert found.wrong == (3, 4, 12, 13)
 
 
-def test_a_point_without_its_other_side():
+def test_a_point_without_a_mirror_image():
     four = Scheme("four", 4, {}, frozenset(), ((0, 1),), (0, 1))  # the right corner of the mouth is missing
     found = check_mirror(five()[:, :4], four)
     assert (found.wrong, found.lone) == ((), (3,))
@@ -87,7 +87,7 @@ def test_points_on_the_middle_line_alone_stay():
     assert (found.wrong, found.lone, found.pairs) == ((), (), ())
 
 
-def test_unlabelled_points_count_for_nothing():
+def test_unlabelled_points_do_not_count():
     labels = faces(W300)
     labels[np.random.default_rng(1).random(labels.shape[:2]) < 0.3] = np.nan
     found = check_mirror(labels, W300)
