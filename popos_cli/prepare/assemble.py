@@ -21,11 +21,11 @@ from ..home import extracted_folder
 from . import aflw, coco_face, cofw, w300, wflw
 from .archives import unpack_missing
 from .converted import read_hrnet, read_mmpose
-from .custom import split_groups
 from .labels import Bad, Label, Labels, out_of_reach
 from .protocol import BENCHMARKS, Benchmark
+from .remarks import turned_remark
+from .splits import split_groups
 from .tree import Tree
-from .turned import turned_remark
 
 RAW: dict[str, ModuleType] = {"300w": w300, "wflw": wflw, "cofw": cofw, "aflw": aflw, "coco-face": coco_face}
 # A download of 20,000 photos may have a few that do not decode (one, in a public run on AFLW).
