@@ -21,102 +21,69 @@ EXAMPLES = (
     r"popos prepare-data custom faces/ --scheme 300w --split-by '^(.*)_\d+'   |   "
     "popos prepare-data synthetic /tmp/toy --count 500"
 )
-OWN, SYNTHETIC, BENCHMARKS, CROPS = "Own data (custom)", "Synthetic", "Benchmarks", "Crop cache"
+OWN, BENCHMARKS, SYNTHETIC, CROPS = "Own data (custom)", "Benchmarks", "Synthetic", "Crop cache"
+
+
+def _flag(*names: str, help: str, default: str | bool = True, panel: str | None = None, **limits: Any) -> Any:
+    return typer.Option(*names, help=help, show_default=default, rich_help_panel=panel, **limits)
 
 
 def prepare_data(
     dataset: Annotated[
         str, typer.Argument(help="300w, wflw, cofw, aflw, coco-face; custom for your own; synthetic.")
     ],
-    root: Annotated[
-        Path,
-        typer.Argument(
-            help="Benchmark: a folder that holds its download somewhere below; custom: a CSV, a "
-            "COCO-keypoints JSON, or a folder; synthetic: a new folder."
-        ),
-    ],
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="What to call the dataset.", show_default="the benchmark's name; else ROOT's folder name"
-        ),
-    ] = None,
-    val_fraction: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of people (groups) kept for validation; of a benchmark's training pictures, where 0 "
-            "trains on all of them and chooses the epoch on the test faces.",
-            show_default="0.1; benchmarks: 0.05",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Draw validation people at random (and synthetic faces).",
-            show_default="the last by name; 0 for benchmarks and synthetic",
-        ),
-    ] = None,
-    orientation: Annotated[
-        Orientation,
-        typer.Option(
-            help="Pixels that labels refer to where EXIF turns a picture: as in the file, or as a person "
-            "sees it (labelme)."
-        ),
-    ] = "stored",
+    root: Annotated[Path, typer.Argument(
+        help="Benchmark: a folder that holds its download somewhere below; custom: a CSV, a COCO-keypoints "
+        "JSON, or a folder; synthetic: a new folder."
+    )],
+    name: Annotated[str | None, _flag(
+        help="What to call the dataset.", default="the benchmark's name; else ROOT's folder name"
+    )] = None,
+    val_fraction: Annotated[float | None, _flag(
+        help="Share of people (groups) kept for validation; of a benchmark's training pictures, where 0 "
+        "trains on all of them and chooses the epoch on the test faces.",
+        default="0.1; benchmarks: 0.05",
+    )] = None,
+    seed: Annotated[int | None, _flag(
+        help="Draw validation people at random (and synthetic faces).", min=0,
+        default="the last by name; 0 for benchmarks and synthetic",
+    )] = None,
+    orientation: Annotated[Orientation, _flag(
+        help="Pixels that labels refer to where EXIF turns a picture: as in the file, or as a person sees it "
+        "(labelme)."
+    )] = "stored",
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad rows and undecodable pictures out.")
+        bool, _flag("--skip-bad", help="Leave bad rows and undecodable pictures out.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a dataset of this name that came from another ROOT.")
+        bool, _flag("--force", help="Replace a dataset of this name that came from another ROOT.")
     ] = False,
     json: JSON = False,
-    scheme: Annotated[
-        str | None,
-        typer.Option(
-            help="300w, wflw, cofw, aflw, or a TOML file; also for synthetic.", show_default="300w",
-            rich_help_panel=OWN,
-        ),
-    ] = None,
-    split_by: Annotated[
-        str | None,
-        typer.Option(
-            help="Pattern searched in each image path; group 1 is the person.",
-            show_default="each picture alone", rich_help_panel=OWN,
-        ),
-    ] = None,
-    base: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=1, help="Coordinate of the first pixel's centre in the labels.",
-            show_default="1 for .pts, else 0", rich_help_panel=OWN,
-        ),
-    ] = None,
+    scheme: Annotated[str | None, _flag(
+        help="300w, wflw, cofw, aflw, or a TOML file; also for synthetic.", default="300w", panel=OWN
+    )] = None,
+    split_by: Annotated[str | None, _flag(
+        help="Pattern searched in each image path; group 1 is the person.", default="each picture alone",
+        panel=OWN,
+    )] = None,
+    base: Annotated[int | None, _flag(
+        help="Coordinate of the first pixel's centre in the labels.", min=0, max=1,
+        default="1 for .pts, else 0", panel=OWN,
+    )] = None,
     normalised: Annotated[
-        bool,
-        typer.Option(
-            "--normalised", help="Labels are in 0..1, shares of width and height.", rich_help_panel=OWN
-        ),
+        bool, _flag("--normalised", help="Labels are in 0..1, shares of width and height.", panel=OWN)
     ] = False,
     allow_partial: Annotated[
-        bool,
-        typer.Option(
-            "--allow-partial", help="Go on with the part that is there.", rich_help_panel=BENCHMARKS
-        ),
+        bool, _flag("--allow-partial", help="Go on with the part that is there.", panel=BENCHMARKS)
     ] = False,
     count: Annotated[
-        int, typer.Option(min=2, max=1_000_000, help="How many faces to draw.", rich_help_panel=SYNTHETIC)
+        int, _flag(help="How many faces to draw.", min=2, max=1_000_000, panel=SYNTHETIC)
     ] = 500,
     cache_crops: Annotated[
-        bool,
-        typer.Option(
-            "--cache-crops", help="Also write small face crops, which training then reads.",
-            rich_help_panel=CROPS,
-        ),
+        bool, _flag("--cache-crops", help="Also write small face crops for training to read.", panel=CROPS)
     ] = False,
     crop_format: Annotated[
-        CropFormat,
-        typer.Option(help="Quality 95, or lossless at four times the size.", rich_help_panel=CROPS),
+        CropFormat, _flag(help="Quality 95, or lossless at four times the size.", panel=CROPS)
     ] = "jpeg",
 ) -> None:  # fmt: skip
     """Check pictures and labels, and write one index under POPOS_HOME.

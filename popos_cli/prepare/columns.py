@@ -114,86 +114,65 @@ def find_columns(header: list[str], scheme: Scheme, where: str) -> tuple[Columns
 
 def _choose(header: list[str], scheme: Scheme, where: str) -> _Axes:
     """The one set of columns that holds the scheme's landmarks."""
-    numbered, named = _sets(header, where)
-    whole = {pattern: axes for pattern, axes in numbered.items() if _is_counted(axes)}
-    words = {pattern: axes for pattern, axes in named.items() if _are_names(axes, scheme)}
-    by_number, by_name = _likeliest(whole, scheme), _likeliest(words, scheme)
-    own = [axes for axes in by_name if axes["x"].keys() == _own_names(scheme)]
-    # Beside a scheme's own names, x1, y1, x2, y2 are a box.
-    fitting = own or by_number + [
-        axes for axes in by_name if _x_columns(axes) not in map(_x_columns, by_number)
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        sets = some(header[_x_columns(axes)[0]] for axes in fitting)
-        raise PoposError(f"{where}: several sets of columns could be the landmarks: {sets}", "Leave one in.")
-    if candidates := [*whole.values(), *words.values()]:
-        most = max(len(axes["x"]) for axes in candidates)
+    own = {plain(name) for name in scheme.names}
+    sets = {pattern: axes for pattern, axes in _sets(header, where).items() if _is_whole(pattern, axes, own)}
+    fitting = {pattern: axes for pattern, axes in sets.items() if len(axes["x"]) == scheme.landmarks}
+    numbered, named = (_likeliest([p for p in fitting if ("#" in p) == number]) for number in (True, False))
+    by_own = [pattern for pattern in named if fitting[pattern]["x"].keys() == own]
+    # Beside a scheme's own names, x1, y1, x2, y2 are a box. One landmark's columns fit by number and by name.
+    columns = {
+        tuple(sorted(fitting[pattern]["x"].values())): pattern for pattern in by_own or named + numbered
+    }
+    if len(columns) == 1:
+        return fitting[columns.popitem()[1]]
+    if columns:
+        found = some(header[first] for first, *_ in columns)
+        raise PoposError(f"{where}: several sets of columns could be the landmarks: {found}", "Leave one in.")
+    if sets:
+        most = max(len(axes["x"]) for axes in sets.values())
         raise wrong_count(f"{where}: {len(header)} columns with", most, scheme)
     what = f"no x and y for each of {scheme.landmarks} landmarks"
     raise PoposError(f"{where}: {len(header)} columns, but {what}: {some(header)}", _HINT)
 
 
-def _sets(header: list[str], where: str) -> tuple[dict[str, _Axes], dict[str, _Axes]]:
-    """Columns that may belong together. Numbered: names that differ in the axis and the last number alone, by
-    what they share: x_0 and y_0 have the pattern "x_#", X_0 has "X_#". Named: all whose names have words,
-    under "x" or, with a capital axis, "X". Raises PoposError where a name occurs twice."""
-    numbered: dict[str, _Axes] = {}
-    named: dict[str, _Axes] = {}
+def _sets(header: list[str], where: str) -> dict[str, _Axes]:
+    """Columns that may belong together, by a pattern: names that differ in the axis and the last number alone
+    have "x_#" (x_0 and y_0) or "X_#" (X_0); all names with words have "x" or, with a capital axis, "X".
+    Raises PoposError where a name occurs twice."""
+    sets: dict[str, _Axes] = {}
     for column, name in enumerate(header):
         name = re.sub(r"(?<=[a-z])(?=[XYV]$)", "_", name)  # leftEyeX
         if not (found := _AXIS.search(name)):
             continue
         axis, before, after = found[0].lower(), name[: found.start()], name[found.end() :]
-        places: list[tuple[_Axes, int | str]] = []
+        keys: dict[str, int | str] = {}
         x = "X" if found[0].isupper() else "x"
         pattern = before + x + after
         if number := re.search(r"\d{1,6}(?=\D*$)", pattern):
-            common = f"{pattern[: number.start()]}#{pattern[number.end() :]}"
-            places.append((numbered.setdefault(common, {}), int(number[0])))
+            keys[f"{pattern[: number.start()]}#{pattern[number.end() :]}"] = int(number[0])
         word = plain(f"{before} {after}")
         if re.search("[a-z]", word) and not _BOX & set(word.split()):
-            places.append((named.setdefault(x, {}), word))
-        for axes, key in places:
-            if axes.setdefault(axis, {}).setdefault(key, column) != column:
+            keys[x] = word
+        for pattern, key in keys.items():
+            if sets.setdefault(pattern, {}).setdefault(axis, {}).setdefault(key, column) != column:
                 raise PoposError(f"{where}: two columns for the {axis} of one landmark: {shown(name)}", _HINT)
-    return numbered, named
+    return sets
 
 
-def _likeliest(sets: dict[str, _Axes], scheme: Scheme) -> list[_Axes]:
-    """The sets with as many landmarks as the scheme; of several the likelier ones by their patterns: OpenFace
-    has x_0, eye_lmk_x_0 and, in millimetres, X_0."""
-    fitting = [pattern for pattern, axes in sets.items() if len(axes["x"]) == scheme.landmarks]
-    for likelier in (r"[xX][\W_]?#|#[\W_]?[xX]", r"[^A-Z]*"):
-        if len(fitting) > 1:
-            fitting = [pattern for pattern in fitting if re.fullmatch(likelier, pattern)] or fitting
-    return [sets[pattern] for pattern in fitting]
-
-
-def _x_columns(axes: _Axes) -> list[int]:
-    return sorted(axes["x"].values())
-
-
-def _is_even(axes: _Axes) -> bool:
-    """Whether each landmark has an x and a y and, if any has one, a v."""
-    x, y = axes.get("x", {}), axes.get("y", {})
-    return x.keys() == y.keys() == axes.get("v", x).keys() and bool(x)
-
-
-def _is_counted(axes: _Axes) -> bool:
-    """Whether its numbers are all those from 0 or 1 on."""
-    numbers = sorted(axes.get("x", ()), key=int)
-    return _is_even(axes) and numbers in [list(range(start, start + len(numbers))) for start in (0, 1)]
-
-
-def _are_names(axes: _Axes, scheme: Scheme) -> bool:
-    """Whether they are words, or the scheme's own names, rather than numbers with a gap."""
-    if not _is_even(axes):
+def _is_whole(pattern: str, axes: _Axes, own: set[str]) -> bool:
+    """Whether each landmark has an x and a y (and, if any has one, a v), and the landmarks are the numbers
+    from 0 or 1 on; or the scheme's own names, or words rather than numbers with a gap."""
+    keys = axes.get("x", {}).keys()
+    if not keys or not keys == axes.get("y", {}).keys() == axes.get("v", dict.fromkeys(keys)).keys():
         return False
-    names = {str(name) for name in axes["x"]}
-    return _own_names(scheme) == names or len({re.sub(r"\d+", "", name) for name in names}) == len(names)
+    if "#" in pattern:
+        return keys in (set(range(len(keys))), set(range(1, len(keys) + 1)))
+    return keys == own or len({re.sub(r"\d+", "", str(name)) for name in keys}) == len(keys)
 
 
-def _own_names(scheme: Scheme) -> set[str]:
-    return {plain(name) for name in scheme.names}
+def _likeliest(patterns: list[str]) -> list[str]:
+    """Of several the likelier: OpenFace has x_0, eye_lmk_x_0 and, in millimetres, X_0."""
+    for likelier in (r"[xX][\W_]?#|#[\W_]?[xX]", r"[^A-Z]*"):
+        if len(patterns) > 1:
+            patterns = [pattern for pattern in patterns if re.fullmatch(likelier, pattern)] or patterns
+    return patterns

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,11 @@ from ..errors import PoposError
 from .files import shown
 from .label_files import OwnLabels, read_labels
 from .labels import Bad, OwnLabel, flaw, out_of_reach
+from .options import PrepareOptions
 from .remarks import remarks_on
 from .splits import join_groups, person_of, person_pattern, split_groups
 
+VALIDATION = 0.1  # share of the people
 SMALLEST = 2  # pixels: a smaller face is a mistake, and all labels in 0..1 span less
 Square = tuple[Floats, float]  # centre (2,) and side
 
@@ -47,87 +50,74 @@ class OwnFace:
         return bool(self.label.visible.all())
 
 
-@dataclass(frozen=True)
-class LabelFrame:
-    """What label coordinates mean. base: the first pixel's centre; normalised: shares of the picture's width
-    and height; upright: made on the picture as its EXIF orientation turns it."""
-
-    base: int
-    normalised: bool = False
-    upright: bool = False
-
-    def pixels(self, values: Floats, size: tuple[int, int]) -> Floats:
-        """(..., 2) x, y in 0-based pixels."""
-        return (values * size if self.normalised else values) - self.base
-
-
 def prepare_custom(
-    root: Path,
-    scheme: Scheme,
-    name: str,
-    *,
-    split_by: str | None = None,
-    val_fraction: float = 0.1,
-    seed: int | None = None,
-    base: int | None = None,
-    normalised: bool = False,
-    upright: bool = False,
-    advance: Advance | None = None,
+    root: Path, scheme: Scheme, name: str, options: PrepareOptions, advance: Advance | None = None
 ) -> tuple[Index | None, list[Bad], list[str]]:
     """Read labels and pictures below `root`; the index of the good faces, the bad labels, and remarks.
 
-    split_by: a regular expression searched in each image path, group 1 is the person; without it
-    each picture is its own group. base: 0 or 1, the coordinate of the first pixel's centre in the
-    label files (None: 1 for .pts, else 0). normalised, upright: as in `LabelFrame`. `advance` counts labels.
-    The index is None where too few faces are good. Raises PoposError; UsageError for a pattern without
-    group 1.
+    `advance` counts labels. The index is None where too few faces are good. Raises PoposError; UsageError for
+    a --split-by without group 1.
     """
-    pattern = person_pattern(split_by)
+    pattern = person_pattern(options.split_by)
     labels = read_labels(root, scheme)
-    if not normalised:
+    base = labels.base if options.base is None else options.base
+    if options.normalised:
+        base = options.base or 0
+    else:
         _refuse_normalised(root, labels)
-    frame = LabelFrame(base if base is not None else 0 if normalised else labels.base, normalised, upright)
 
     def check(row: OwnLabel | Bad) -> OwnFace | Bad:
         if isinstance(row, Bad):
             return row
         try:
-            return _face(row, person_of(row.image, pattern), labels.folders, frame)
+            return _face(row, person_of(row.image, pattern), labels.folders, base, options)
         except PoposError as error:
             return Bad(row.source, error.message)
 
     checked = in_threads(check, labels.rows, advance)
     bad = [row for row in checked if isinstance(row, Bad)]
     faces = _cropped_alike([row for row in checked if isinstance(row, OwnFace)])
-    remarks = [*labels.remarks, *remarks_on(faces, labels.scheme, upright)]
+    remarks = [*labels.remarks, *remarks_on(faces, labels.scheme, options.orientation)]
     groups = join_groups([face.person for face in faces], [face.path for face in faces])
     if not faces or (bad and len(set(groups)) < 2):  # the bad labels are what is wrong, not the split
         return None, bad, remarks
-    validation = split_groups(groups, val_fraction, seed)
-    common = labels.folders[0]
-    index = Index(
+    validation = split_groups(groups, options.val_fraction or VALIDATION, options.seed)
+    notes = {
+        "importer": "custom",
+        "labels": str(root.resolve()),
+        "coordinate_base": base,
+        "split_by": options.split_by,
+        "skipped": len(bad),
+        "orientation": options.orientation,
+    }
+    splits = ["val" if group in validation else "train" for group in groups]
+    return _to_index(name, labels, faces, groups, splits, notes), bad, remarks
+
+
+def _to_index(
+    name: str,
+    labels: OwnLabels,
+    faces: list[OwnFace],
+    groups: list[str],
+    splits: list[str],
+    notes: dict[str, Any],
+) -> Index:
+    root = labels.folders[0]
+    return Index(
         name=name,
         scheme=labels.scheme,
-        root=common,
-        image=np.array([_below(face.path, common) for face in faces]),
+        root=root,
+        image=np.array([_below(face.path, root) for face in faces]),
         size=np.array([face.size for face in faces], np.int32),
         points=np.stack([face.points for face in faces]),
         visible=np.stack([face.label.visible for face in faces]),
         center=np.stack([face.square[0] for face in faces]),
         side=np.array([face.square[1] for face in faces]),
-        split=np.array(["val" if group in validation else "train" for group in groups]),
+        split=np.array(splits),
         group=np.array(groups),
         source=np.array([face.label.source for face in faces]),
-        notes={
-            "importer": "custom",
-            "labels": str(root.resolve()),
-            "coordinate_base": frame.base,
-            "split_by": split_by,
-            "skipped": len(bad),
-            "orientation": "upright" if upright else "stored",
-        },
+        notes=notes,
     )
-    return index, bad, remarks
 
 
 def _refuse_normalised(root: Path, labels: OwnLabels) -> None:
@@ -142,23 +132,27 @@ def _refuse_normalised(root: Path, labels: OwnLabels) -> None:
         )
 
 
-def _face(label: OwnLabel, person: str, folders: Sequence[Path], frame: LabelFrame) -> OwnFace:
-    """The label with its picture. Raises PoposError with what is wrong with it."""
+def _face(
+    label: OwnLabel, person: str, folders: Sequence[Path], base: int, options: PrepareOptions
+) -> OwnFace:
+    """The label with its picture; base: coordinate of the first pixel's centre. Raises PoposError with what
+    is wrong with it."""
     path = _find_picture(label.image, folders)
-    height, width = read_bgr(path, frame.upright).shape[:2]
+    height, width = read_bgr(path, options.orientation == "upright").shape[:2]
     size = (width, height)
     # Width and height the other way round is a turned picture, or a slip of the program that wrote them.
-    if not frame.normalised and label.size and label.size not in (size, size[::-1]):
+    if not options.normalised and label.size and label.size not in (size, size[::-1]):
         raise PoposError(
             f"made on a picture of {label.size[0]} x {label.size[1]} pixels (width, height in images), but "
             f"{path} has {width} x {height}"
         )
     missing = np.flatnonzero((label.points == -1).all(1))
-    if len(missing) and not frame.normalised:
+    if len(missing) and not options.normalised:
         why = "a missing point is left empty (CSV), nan (.pts), or has v = 0 (COCO)"
         raise PoposError(f"landmark {missing[0]} at -1, -1: {why}")
-    points = frame.pixels(label.points, size)
-    box = None if label.box is None else _box_square(label.box, frame, size)
+    unit = np.array(size if options.normalised else (1, 1))
+    points = label.points * unit - base
+    box = None if label.box is None else _box_square(label.box * [*unit, *unit], base)
     boxed = bool(box) and not label.visible.all()
     if wrong := flaw(points, label.visible, boxed):
         raise PoposError(wrong)
@@ -188,9 +182,9 @@ def _tight_square(points: Floats) -> Square:
     return tight_square(points)
 
 
-def _box_square(box: Floats, frame: LabelFrame, size: tuple[int, int]) -> Square:
-    low, high = frame.pixels(box[:2], size), frame.pixels(box[:2] + box[2:], size)
-    return (low + high) / 2, float((high - low).max())
+def _box_square(box: Floats, base: int) -> Square:
+    """Around a box x, y, w, h in pixels, the first of which has its centre at `base`."""
+    return box[:2] + box[2:] / 2 - base, float(box[2:].max())
 
 
 def _lies_beside(box: Square, points: Floats) -> bool:

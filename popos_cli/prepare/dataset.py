@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,14 +17,14 @@ from ..data.threads import Advance
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import remember, remembered
 from .assemble import build_index, check_counts, find_labels, told_missing
-from .custom import prepare_custom
+from .custom import VALIDATION, prepare_custom
+from .files import shown
 from .labels import Bad
 from .options import PrepareOptions
 from .protocol import BENCHMARKS
 from .synthetic import prepare_synthetic
 
 DATASETS = ("custom", "synthetic", *BENCHMARKS)
-VALIDATION = 0.1  # share of the people
 BENCHMARK_VALIDATION = 0.05  # of the training pictures: no benchmark has a validation part of its own
 LONGEST_NAME = 200  # bytes; file systems take 255, endings and temporary names among them
 MOST_NAMED = 10  # bad rows that are named one by one
@@ -103,12 +104,10 @@ def _dataset_name(dataset: str, root: Path, given: str | None) -> str:
     place = Path(os.path.abspath(root))  # a link keeps its own name
     own = place.stem if root.is_file() else place.name
     name = given or (own if dataset == "custom" else dataset)
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        raise UsageError(f"--name {name[:20]}...: longer than {LONGEST_NAME} bytes")
-    if not name or name.startswith((".", "-")) or any(c in name for c in "/\\:\0") or name != name.strip():
-        raise UsageError(
-            f"--name {name!r}: cannot be used as a dataset's name", "Use letters, digits, - and _."
-        )
+    plain = re.fullmatch(r"(?![.-])[^/\\:\0]+", name) and name == name.strip()
+    if not plain or len(os.fsencode(name)) > LONGEST_NAME:
+        hint = f"Use letters, digits, - and _, at most {LONGEST_NAME} of them."
+        raise UsageError(f"--name {shown(name)}: cannot be used as a dataset's name", hint)
     return name
 
 
@@ -116,13 +115,9 @@ def _import_own(
     dataset: str, root: Path, name: str, options: PrepareOptions, say: Say, progress: Progress
 ) -> tuple[Index, int]:
     """The index of the good faces, and how many bad rows were left out. Raises PoposError."""
-    share = options.val_fraction or VALIDATION
+    scheme = find_scheme(options.scheme or "300w")
     with progress("checking pictures") as advance:
-        index, bad, remarks = prepare_custom(
-            root, find_scheme(options.scheme or "300w"), name, split_by=options.split_by, val_fraction=share,
-            seed=options.seed, base=options.base, normalised=options.normalised,
-            upright=options.orientation == "upright", advance=advance,
-        )  # fmt: skip
+        index, bad, remarks = prepare_custom(root, scheme, name, options, advance)
     _name_bad(bad, say)
     for remark in remarks:
         say(remark)

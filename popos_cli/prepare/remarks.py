@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..core.geometry import Floats, tight_square
 from ..core.schemes import Scheme
 from ..data.index import outside
+from .options import Orientation
 
 if TYPE_CHECKING:
     from .custom import OwnFace
@@ -19,14 +20,14 @@ _SIDEWAYS = 5  # EXIF orientation 5 to 8: width and height change places
 _MEANING = {"stored": "the stored pixels", "upright": "upright pictures"}
 
 
-def remarks_on(faces: Sequence[OwnFace], scheme: Scheme, upright: bool) -> list[str]:
+def remarks_on(faces: Sequence[OwnFace], scheme: Scheme, orientation: Orientation) -> list[str]:
     """At most one line for each kind of doubt."""
     partly = [face for face in faces if not face.whole]
     unsized = sum(map(_shows_no_size, partly))
     zeros = sum(int((face.label.points == 0).all(1).sum()) for face in faces)
     turned = turned_remark(
         [(face.label.image, face.orientation, face.points, face.label.visible, face.size) for face in faces],
-        upright,
+        orientation == "upright",
     )
     doubts = {
         f"faces that lack some points and have no box that shows their size, so cropped around the others: "

@@ -19,6 +19,7 @@ from popos_cli.data.index import load_index, write_index
 from popos_cli.errors import PoposError
 from popos_cli.evaluate.detections import detect_all
 from popos_cli.prepare.custom import prepare_custom
+from popos_cli.prepare.options import PrepareOptions
 from popos_cli.prepare.splits import join_groups
 
 FIVE = Scheme("five", 5, {}, frozenset(), (), None)
@@ -83,7 +84,7 @@ def face(labelled=range(5), v=2, **more):
 
 
 def prepare(folder, scheme=FIVE, **options):
-    return prepare_custom(folder, scheme, "own", **options)
+    return prepare_custom(folder, scheme, "own", PrepareOptions(**options))
 
 
 # --- boxes of partly labelled faces
@@ -366,7 +367,7 @@ def test_either_meaning_gives_the_same_pixels_around_the_points(tmp_path, ending
     turned(tmp_path, ending, orientation)
     samples = {}
     for name in ("stored", "upright"):
-        index, bad, remarks = prepare(tmp_path / name, upright=name == "upright")
+        index, bad, remarks = prepare(tmp_path / name, orientation=name)
         assert bad == []
         assert "EXIF orientation" in remarks[0]
         index = load_index(write_index(index))
@@ -392,13 +393,13 @@ def test_labels_that_fit_one_meaning_alone_say_so(tmp_path):
     _, _, (remark,) = prepare(tmp_path / "upright")
     assert "2 faces lie inside their picture only on upright pictures" in remark
     assert "--orientation upright" in remark
-    index, _, (remark,) = prepare(tmp_path / "upright", upright=True)
+    index, _, (remark,) = prepare(tmp_path / "upright", orientation="upright")
     assert "only" not in remark and not index.outside().any()
 
 
 def test_every_reader_of_an_index_sees_the_same_picture(tmp_path):
     """A detector, and what is drawn, are given the picture that the labels were made on."""
-    index, _, _ = prepare(turned(tmp_path, "png", 6) / "upright", upright=True)
+    index, _, _ = prepare(turned(tmp_path, "png", 6) / "upright", orientation="upright")
     given = []
     detect_all(index, lambda image: given.append(image) or [])
     np.testing.assert_array_equal(given[0], np.rot90(picture(0), -1))

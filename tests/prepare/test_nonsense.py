@@ -1,4 +1,4 @@
-"""Labels that are numbers, or names, but cannot be meant: every reader names file and row, none trips."""
+"""Numbers or names in labels that cannot be right: every reader names file and row, and none crashes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def prepared(dataset, folder, skip_bad):
     return build_index(dataset, labels, name=dataset, skip_bad=skip_bad, partial=True)[0]
 
 
-@pytest.mark.parametrize("value", ["-1e6", "1e155", HUGE], ids=["1e6", "1e155", "10**400"])
+@pytest.mark.parametrize("value", ["-1e6", HUGE], ids=["-1e6", "10**400"])
 @pytest.mark.parametrize("reader", READERS)
 def test_a_coordinate_far_outside_is_a_bad_row(tmp_path, reader, value):
     build, spoil, row = READERS[reader]
