@@ -184,11 +184,8 @@ def index_path(name: str) -> Path:
     return datasets_folder() / f"{name}.npz"
 
 
-def write_index(index: Index, path: Path | None = None, force: bool = False) -> Path:
-    """Validate and write to POPOS_HOME, or to `path`; an index there is replaced whole or not at all.
-
-    Raises PoposError where that one was prepared from another ROOT, unless `force`.
-    """
+def write_index(index: Index, path: Path | None = None) -> Path:
+    """Validate and write to POPOS_HOME, or to `path`; an index there is replaced whole or not at all."""
     if problem := _problem(index):
         raise PoposError(f"dataset {index.name!r}: {problem}")
     meta = {
@@ -203,25 +200,9 @@ def write_index(index: Index, path: Path | None = None, force: bool = False) -> 
     columns = {column: getattr(index, column) for column in _COLUMNS}
     with locked(path, patience=60) as held:
         clear_leftovers(path.parent, held, of=path.name)
-        if "prepared_from" in index.notes and not force:
-            refuse_replacing(path, index.notes["prepared_from"])
         with replacing(path) as temporary:
             np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
     return path
-
-
-def refuse_replacing(path: Path, prepared_from: str) -> None:
-    """Raises PoposError where the index at `path` was prepared from another ROOT than `prepared_from`."""
-    try:
-        earlier = load_index(path)
-    except PoposError:  # none, or broken
-        return
-    known = earlier.notes.get("prepared_from")
-    if known not in (None, prepared_from):
-        raise PoposError(
-            f"dataset {earlier.name!r} is there already, prepared from {known}, not from {prepared_from}",
-            "Give this one another name with --name, or replace that one with --force.",
-        )
 
 
 def read_index(name: str) -> Index:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..core.schemes import find_scheme
 from ..data.crops import cache_crops
-from ..data.index import Index, index_path, refuse_replacing, write_index
+from ..data.index import Index, index_path, load_index, write_index
 from ..data.stamps import stamped
 from ..data.threads import Advance
 from ..errors import PoposError, UsageError, did_you_mean
@@ -54,8 +54,8 @@ def prepare_dataset(
     _check_options(dataset, options)
     name = _dataset_name(dataset, root, options.name)
     origin = str(root.resolve())
-    if not options.force:  # before the work; and again at the end of it
-        refuse_replacing(index_path(name), origin)
+    if not options.force:
+        _refuse_replacing(name, origin)
     if dataset == "synthetic":
         scheme, share = find_scheme(options.scheme or "300w"), options.val_fraction or VALIDATION
         index, skipped = prepare_synthetic(root, options.count, scheme, options.seed or 0, name, share), 0
@@ -68,7 +68,7 @@ def prepare_dataset(
     if options.cache_crops:  # before the index: where the disk is full, an earlier one stays as it was
         with progress("caching crops") as advance:
             crops = cache_crops(index, lossless=options.crop_format == "png", advance=advance)
-    path = write_index(index, force=options.force)
+    path = write_index(index)
     remember("roots", root)
     return Prepared(index, path, crops, skipped)
 
@@ -109,6 +109,19 @@ def _dataset_name(dataset: str, root: Path, given: str | None) -> str:
         hint = f"Use letters, digits, - and _, at most {LONGEST_NAME} of them."
         raise UsageError(f"--name {shown(name)}: cannot be used as a dataset's name", hint)
     return name
+
+
+def _refuse_replacing(name: str, origin: str) -> None:
+    """Raises PoposError where a readable index of this name was prepared from another ROOT."""
+    try:
+        earlier = load_index(index_path(name)).notes.get("prepared_from", origin)
+    except PoposError:  # none, or broken
+        return
+    if earlier != origin:
+        raise PoposError(
+            f"dataset {name!r} is there already, prepared from {earlier}, not from {origin}",
+            "Give this one another name with --name, or replace that one with --force.",
+        )
 
 
 def _import_own(

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from popos_cli.core.geometry import transform
@@ -243,22 +242,3 @@ def test_a_photo_that_cannot_be_read_is_named(index):
     (index.root / "corner.png").write_bytes(b"hello")
     with pytest.raises(PoposError, match=r"corner\.png"):
         cache_crops(index)
-
-
-@pytest.fixture
-def one_opencv_thread():
-    """As training's loader sets it: a forked process in which OpenCV starts threads hangs at times."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    yield
-    cv2.setNumThreads(threads)
-
-
-def test_workers_read_the_same_crops(index, one_opencv_thread):
-    crops = cached(index)
-    augment = Augment(rotation=10, flip=0.5, brightness=0.3, occlusion=0.5)
-    loader = torch.utils.data.DataLoader(samples(index, crops, augment), 2, num_workers=2)
-    for batch in loader:
-        for n, face in enumerate(batch["face"].tolist()):
-            alone = samples(index, crops, augment)[face]
-            assert all(np.array_equal(batch[key][n], alone[key]) for key in alone)

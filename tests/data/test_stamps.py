@@ -14,7 +14,7 @@ import pytest
 from popos_cli.core.schemes import AFLW
 from popos_cli.data.crops import cache_crops, open_crops
 from popos_cli.data.dataset import FaceDataset
-from popos_cli.data.index import Index, index_path, load_index, read_index, write_index
+from popos_cli.data.index import Index, load_index, read_index, write_index
 from popos_cli.data.stamps import check_pictures, stamped
 from popos_cli.errors import PoposError
 
@@ -131,23 +131,6 @@ def test_an_index_of_an_earlier_version_knows_the_pictures_width_and_height(inde
     halve(index.root / "a.png")
     with pytest.raises(PoposError, match=r"a\.png changed since"):
         sample(earlier, 0)
-
-
-def test_another_roots_dataset_is_replaced_by_force_alone(index):
-    mine = replace(index, notes={"prepared_from": "/one/data"})
-    write_index(mine)
-    other = replace(index, notes={"prepared_from": "/two/data"}, side=index.side + 1)
-    before = index_path("faces").read_bytes()
-    with pytest.raises(PoposError) as caught:
-        write_index(other)
-    assert "/one/data" in caught.value.message and "/two/data" in caught.value.message
-    assert "--force" in caught.value.hint and "--name" in caught.value.hint
-    assert index_path("faces").read_bytes() == before
-    write_index(replace(mine, side=index.side + 2))  # the same ROOT again
-    write_index(other, force=True)
-    assert read_index("faces").side[0] == index.side[0] + 1
-    index_path("faces").write_bytes(b"torn")  # nothing of value
-    write_index(mine)
 
 
 CACHE = """

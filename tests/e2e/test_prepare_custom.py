@@ -130,6 +130,8 @@ def test_two_projects_with_a_folder_of_one_name(popos, tmp_path, folder):
     popos("prepare-data", "custom", tmp_path / "two/../one/data").ok()  # the same again, named in another way
     popos("prepare-data", "custom", "two/data", "--force").ok()
     assert read_index("data").root == tmp_path / "two/data"
+    index_path("data").write_bytes(first[:100])  # a damaged one has nothing to lose
+    popos("prepare-data", "custom", "one/data").ok()
 
 
 def test_the_command_that_prepares_it_again_is_known(popos, tmp_path, folder, monkeypatch):
