@@ -14,7 +14,7 @@ from ..core.crop_rule import median_rule
 from ..core.geometry import Floats, tight_square
 from ..core.schemes import Scheme
 from ..data.index import Index
-from ..data.pictures import exif_orientation, read_bgr
+from ..data.pictures import read_oriented
 from ..data.threads import Advance, in_threads
 from ..errors import PoposError
 from .files import shown
@@ -138,7 +138,8 @@ def _face(
     """The label with its picture; base: coordinate of the first pixel's centre. Raises PoposError with what
     is wrong with it."""
     path = _find_picture(label.image, folders)
-    height, width = read_bgr(path, options.orientation == "upright").shape[:2]
+    picture, orientation = read_oriented(path, options.orientation == "upright")
+    height, width = picture.shape[:2]
     size = (width, height)
     # Width and height the other way round is a turned picture, or a slip of the program that wrote them.
     if not options.normalised and label.size and label.size not in (size, size[::-1]):
@@ -162,7 +163,7 @@ def _face(
     square = box if box and boxed else _tight_square(points)
     if wrong := out_of_reach(points, label.visible, square, size):
         raise PoposError(wrong)
-    return OwnFace(label, person, path, size, points, square, box, exif_orientation(path))
+    return OwnFace(label, person, path, size, points, square, box, orientation)
 
 
 def _find_picture(image: str, folders: Sequence[Path]) -> Path:

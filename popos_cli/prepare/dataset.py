@@ -95,7 +95,7 @@ def _check_options(dataset: str, options: PrepareOptions) -> None:
     if share is not None and not 0 < share < 1 and not (share == 0 and dataset in BENCHMARKS):
         raise UsageError(f"--val-fraction {share}: must lie between 0 and 1")
     for flag in ("scheme", "split_by", "base", "normalised") if dataset in BENCHMARKS else ():
-        if getattr(options, flag) not in (None, False):
+        if getattr(options, flag) is not getattr(PrepareOptions, flag):
             raise UsageError(f"--{flag.replace('_', '-')} is not for {dataset}, whose labels are known")
 
 

@@ -405,7 +405,8 @@ def test_other_meanings_of_labels_are_flags(popos, tmp_path, labelled, folder):
     assert refused.code == 1 and "popos expects pixels" in refused.errors[0] and "--normalised" in refused.err
     popos("prepare-data", "custom", folder, "--normalised").ok()
     assert_same_faces(read_index("faces"), index)
-    assert popos("prepare-data", "300w", folder, "--normalised").code == 2
+    for flags in (["--normalised"], ["--base", "0"], ["--split-by", "(a)"]):
+        assert popos("prepare-data", "300w", folder, *flags).code == 2
     assert popos("prepare-data", "custom", folder, "--orientation", "exif").code == 2
     assert popos("prepare-data", "custom", folder, "--name", "x" * 300).code == 2
 
