@@ -258,49 +258,6 @@ def test_skip_bad_leaves_them_out(popos, labelled, folder):
     np.testing.assert_allclose(index.points, labelled.points[[0, 7]], atol=1e-9)
 
 
-def test_bad_pts_files(popos, tmp_path, labelled):
-    put_pictures(tmp_path / "pts", labelled)
-    write_pts(tmp_path / "pts", labelled)
-    (tmp_path / "pts/ann_1.pts").write_text("version: 1\n")
-    (tmp_path / "pts/ann_2.pts").write_text("{\n1 2\n3 4\n}")
-    (tmp_path / "pts/bob_1.pts").write_text("{\n" + "1 x\n" * 68 + "}")
-    (tmp_path / "pts/bob_2.png").unlink()
-    result = popos("prepare-data", "custom", tmp_path / "pts")
-    assert result.code == 1
-    reasons = {
-        "ann_1": "no { } block", "ann_2": "2 points instead of 68", "bob_1": "'x'", "bob_2": "no picture"
-    }  # fmt: skip
-    for name, reason in reasons.items():
-        (shown,) = [line for line in result.err.splitlines() if line.startswith(f"{name}.pts: ")]
-        assert reason in shown
-
-
-def test_coco_visibility_crowds_and_bad_annotations(popos, tmp_path, labelled):
-    put_pictures(tmp_path / "coco", labelled)
-    document = coco(labelled)
-    first, second, third, fourth, fifth, sixth, *_ = document["annotations"]
-    first["keypoints"][2] = 0  # not labelled: whatever its coordinates are
-    first["keypoints"][:2] = [0, 0]
-    first["keypoints"][5] = 1  # occluded
-    second["iscrowd"] = 1
-    third["keypoints"] = [0] * 204
-    fourth["image_id"] = 99
-    fifth["keypoints"] = fifth["keypoints"][:-3]
-    sixth["keypoints"] = "here"
-    path = write_coco(tmp_path / "coco/labels.json", document)
-    result = popos("prepare-data", "custom", path, "--skip-bad", "--json").ok()
-    assert (result.json["faces"], result.json["skipped"]) == (3, 3)
-    for number, reason in {
-        103: "image_id 99", 104: "201 keypoint values instead of 204", 105: "no list",
-    }.items():  # fmt: skip
-        (shown,) = [line for line in result.err.splitlines() if line.startswith(f"labels.json#{number}: ")]
-        assert reason in shown
-    index = read_index("labels")
-    assert index.visible[0].tolist() == [0, 1] + [2] * 66
-    assert np.isnan(index.points[0, 0]).all()
-    assert np.isfinite(index.points[0, 1:]).all()
-
-
 def test_points_outside_the_picture_are_kept_and_counted(popos, labelled, folder):
     rows = table(labelled)
     rows[1][1] = "-0.6"  # x of point 0, left of the first pixel's edge

@@ -120,13 +120,6 @@ def test_a_coordinate_far_outside_is_a_bad_row(tmp_path, reader, value):
     np.testing.assert_array_equal(rest.points, whole.points[kept])
 
 
-def test_points_a_little_outside_stay(tmp_path):
-    """WFLW has some; three picture sizes outside it has none."""
-    wflw.build_wflw(tmp_path)
-    in_text("list_98pt_rect_attr_train.txt", 2, 5)(tmp_path, "-300")
-    assert prepared("wflw", tmp_path, skip_bad=False).outside().any()
-
-
 @pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "a" * 200_000 + ".jpg", "a\0b.jpg"])
 def test_picture_names_that_no_disk_has(tmp_path, name):
     hrnet_wflw(tmp_path)
