@@ -19,6 +19,7 @@ from ..errors import PoposError, UsageError
 from ..evaluate.plots import save_training_curves
 from ..home import new_run_folder, remember
 from ..inspect.describe import mirror, mirror_remarks
+from ..prepare.dataset import prepare_remembered
 from ..processes.launch import Workers, launch, parse_endpoint
 from ..processes.world import ALONE, World, joined, report_failure, restarts, surroundings
 from ..train.autobatch import fitting_batch, with_batch_size
@@ -31,7 +32,7 @@ from ..train.trainer import fit
 from ..weights.find import initial_state
 from . import console
 from .calibrate import calibrate_file, measured_crop
-from .prepare import prepare_remembered
+from .prepare import progress
 from .training_bar import training_bar
 
 NAMED = 5  # rows that a message names
@@ -95,7 +96,7 @@ def _refuse_launch_flags(place: Place) -> None:
 def _train(settings: TrainSettings, place: Place, world: World, workers: Workers | None, json: bool) -> None:
     say = console.note if world.main else lambda message: None
     if settings.dataset not in prepared_names() and world.size == 1 and place.nodes == 1:
-        prepare_remembered(settings.dataset)  # where it cannot, read_index says what to do
+        prepare_remembered(settings.dataset, say, progress)  # where it cannot, read_index says what to do
     index = _plausible(read_index(settings.dataset), say)
     if world.main:
         check_pictures(index.select(np.isin(index.split, ["train", index.validation_split or ""])))

@@ -1,23 +1,6 @@
-"""The one prepared format: a dataset's faces as arrays in one .npz file (docs/data-format.md).
+"""The prepared format: a dataset's faces as arrays in one .npz file (docs/data-format.md).
 
-Pixels stay where they are; the file holds, for F faces of K landmarks,
-
-    meta         JSON text: format, name, scheme (plain data), root, source, coordinate_offset, ...
-    image        (F,) text, path below root
-    size         (F, 2) int32, width and height of the picture as it is read
-    points       (F, K, 2) float64, x then y, 0-based pixel centres of that picture
-    visible      (F, K) uint8, 0 not labelled (NaN), 1 labelled but occluded, 2 visible
-    center, side (F, 2), (F,) float64, the square around the face before any padding, image pixels
-    split        (F,) text, "train", "val", "test", or "private" (300W's later test set)
-    group        (F,) text, the person or other unit that no two splits share; "" if unknown
-    source       (F,) text, where the label came from, "landmarks.csv:17"
-    subset       (F, S) bool, membership in meta["subsets"]
-    rect         (F, 4) float64, the official detection box x, y, w, h, NaN where there is none
-    stamp        (F, 3) int64, the picture file's size in bytes, time of change in ns, and a hash of its
-                 content; zeros where that is not known (indexes of earlier versions)
-
-A picture is read by `Index.read_bgr`, which knows whether labels refer to its stored pixels or to what its
-EXIF orientation makes of them.
+Pictures stay where they are; `Index.read_bgr` reads them.
 """
 
 from __future__ import annotations
@@ -25,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,44 +25,51 @@ from .pictures import read_bgr
 from .stamps import is_changed
 
 FORMAT = 1
-FAR = 10
-
+REACH = 3  # a point that lies more picture sizes than this outside its picture is a mistake
 _IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
-_BROKEN = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RecursionError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-_COLUMNS = (
-    "image", "size", "points", "visible", "center", "side", "split", "group", "source", "subset", "rect",
-    "stamp",
-)  # fmt: skip
+# The arrays of the file, and their shape after the first axis: K landmarks, S subsets.
+_COLUMNS: dict[str, tuple[str | int, ...]] = {
+    "image": (), "size": (2,), "points": ("K", 2), "visible": ("K",), "center": (2,), "side": (),
+    "split": (), "group": (), "source": (), "subset": ("S",), "rect": (4,), "stamp": (3,),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Index:
-    """A prepared dataset in memory; the columns are described at the top of this file."""
+    """A prepared dataset: arrays with one row for each of F faces of K landmarks.
+
+    All coordinates are 0-based pixels of the picture as `read_bgr` reads it. notes: where the dataset comes
+    from; "orientation" says whether the labels refer to stored or to upright pixels.
+    """
 
     name: str
     scheme: Scheme
     root: Path
-    image: NDArray[np.str_]
-    size: NDArray[np.int32]
-    points: Floats
-    visible: NDArray[np.uint8]
-    center: Floats
+    image: NDArray[np.str_]  # (F,) path below root
+    size: NDArray[np.int32]  # (F, 2) width and height of the picture
+    points: Floats  # (F, K, 2) x, y; NaN where not labelled
+    visible: NDArray[np.uint8]  # (F, K) 0 not labelled, 1 labelled but occluded, 2 visible
+    center: Floats  # (F, 2), with side (F,): the square around the face before padding
     side: Floats
-    split: NDArray[np.str_]
-    group: NDArray[np.str_]
-    source: NDArray[np.str_]
-    subset: NDArray[np.bool_]
-    rect: Floats
+    split: NDArray[np.str_]  # (F,) one of SPLITS; "private" is 300W's later test set
+    group: NDArray[np.str_]  # (F,) the person, or other unit that no two splits share; "" if unknown
+    source: NDArray[np.str_]  # (F,) where the label stands, "landmarks.csv:17"
+    subset: NDArray[np.bool_] = None  # type: ignore[assignment]  # (F, S) membership in `subsets`
+    rect: Floats = None  # type: ignore[assignment]  # (F, 4) official detection box x, y, w, h, or NaN
     subsets: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
-    stamp: NDArray[np.int64] = None  # type: ignore[assignment]
+    stamp: NDArray[np.int64] = None  # type: ignore[assignment]  # (F, 3) `stamps.Stamp`; zeros if unknown
 
     def __post_init__(self) -> None:
-        if self.stamp is None:
-            object.__setattr__(self, "stamp", np.zeros((len(self.image), 3), np.int64))
+        faces = len(self.image)
+        unknown = {
+            "subset": np.zeros((faces, 0), bool),
+            "rect": np.full((faces, 4), np.nan),
+            "stamp": np.zeros((faces, 3), np.int64),
+        }
+        for column, values in unknown.items():
+            if getattr(self, column) is None:
+                object.__setattr__(self, column, values)
 
     def __len__(self) -> int:
         return len(self.image)
@@ -103,8 +91,8 @@ class Index:
     def fingerprint(self) -> str:
         """A hash of what training reads, pixels aside.
 
-        It stays when the same dataset is prepared again or its folder is moved, and changes with any face,
-        point, square, split, or with the scheme's points.
+        It stays the same when the dataset is prepared again or its folder moves; it changes with any face,
+        point, square or split, and with the scheme's points.
         """
         scheme = [self.scheme.name, self.scheme.eye_corners, self.scheme.flip_index.tolist()]
         texts = json.dumps([scheme, self.image.tolist(), self.split.tolist()])
@@ -134,13 +122,10 @@ class Index:
         return chosen
 
     def read_bgr(self, face: int) -> NDArray[np.uint8]:
-        """The picture of a face, BGR (H, W, 3), turned as its labels have it. Raises PoposError where it
-        cannot be read, or is not the one that the dataset was prepared from."""
+        """The picture of a face, BGR (H, W, 3), stored or upright as its labels mean it. Raises PoposError
+        where it cannot be read, or has changed since the dataset was prepared."""
         image = str(self.image[face])
-        meant = self.notes.get("orientation")
-        # What was prepared before this was noted: stored pixels, but a TIFF as OpenCV turned it.
-        upright = meant == "upright" or (meant is None and image.lower().endswith((".tif", ".tiff")))
-        picture = read_bgr(self.root / image, upright)
+        picture = read_bgr(self.root / image, upright=self.notes.get("orientation") == "upright")
         if picture.shape[1::-1] != tuple(self.size[face]) or self.is_changed(face):
             raise self.refuse_changed(image)
         return picture
@@ -155,7 +140,7 @@ class Index:
         return is_changed(self.root / str(self.image[face]), (size, time, content))
 
     def refuse_changed(self, image: str, count: int = 1) -> PoposError:
-        """What to raise for `count` changed pictures, `image` the first of them."""
+        """The error for `count` changed pictures, `image` the first of them."""
         more = f" and {count - 1} more pictures" if count > 1 else ""
         return PoposError(
             f"{self.root / image}{more} changed since dataset {self.name!r} was prepared: its labels may not "
@@ -165,11 +150,11 @@ class Index:
 
     @property
     def prepare_command(self) -> str:
-        """The command that the dataset was prepared with, as far as that is known."""
+        """The command that prepared the dataset, as far as it is known."""
         return str(self.notes.get("command") or f"popos prepare-data ... --name {self.name}")
 
     def normalisers(self) -> Floats:
-        """(F,) image pixels: eye-corner distance, or the square's side for a box scheme."""
+        """(F,) image pixels: distance of the eye corners, or the square's side for a box scheme."""
         if self.scheme.eye_corners is None:
             return self.side
         a, b = self.scheme.eye_corners
@@ -177,29 +162,31 @@ class Index:
         return distance
 
     def far_out(self) -> NDArray[np.bool_]:
-        """(F,): faces with a point more than `FAR` picture sizes outside: no label, but a mistake."""
-        reach = FAR * self.size.max(1)[:, None, None]
-        beyond = (self.points < -reach) | (self.points > self.size[:, None] + reach)
-        return np.asarray(beyond.any((1, 2)))
+        """(F,): faces with a point that lies more than REACH picture sizes outside its picture."""
+        margin = REACH * self.size.max(1)[:, None, None]
+        return np.asarray(outside(self.points, self.size[:, None], margin).any(1))
 
     def outside(self) -> NDArray[np.bool_]:
         """(F, K): labelled points outside their picture; kept, since networks learn them too."""
-        low = self.points < -0.5
-        high = self.points > self.size[:, None] - 0.5
-        return np.asarray((low | high).any(-1))
+        return outside(self.points, self.size[:, None])
+
+
+def outside(points: Floats, size: Any, margin: Any = 0) -> NDArray[np.bool_]:
+    """(...): points (..., 2) more than `margin` pixels outside a picture of this width and height; not NaN.
+
+    A picture's edges lie half a pixel outside its outer pixels' centres.
+    """
+    low, high = -0.5 - margin, np.asarray(size) - 0.5 + margin
+    return np.asarray(((points < low) | (points > high)).any(-1))
 
 
 def index_path(name: str) -> Path:
     return datasets_folder() / f"{name}.npz"
 
 
-def write_index(index: Index, path: Path | None = None, force: bool = False) -> Path:
-    """Validate and write to POPOS_HOME, or to `path`; what is there is replaced whole or not at all.
-
-    Raises PoposError where that was prepared from another ROOT, unless `force`.
-    """
-    problem = _problem(index)
-    if problem:
+def write_index(index: Index, path: Path | None = None) -> Path:
+    """Validate and write to POPOS_HOME, or to `path`; an index there is replaced whole or not at all."""
+    if problem := _problem(index):
         raise PoposError(f"dataset {index.name!r}: {problem}")
     meta = {
         "format": FORMAT,
@@ -213,27 +200,9 @@ def write_index(index: Index, path: Path | None = None, force: bool = False) -> 
     columns = {column: getattr(index, column) for column in _COLUMNS}
     with locked(path, patience=60) as held:
         clear_leftovers(path.parent, held, of=path.name)
-        if "prepared_from" in index.notes and not force:
-            refuse_replacing(path, index.notes["prepared_from"], index.root)
         with replacing(path) as temporary:
             np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
     return path
-
-
-def refuse_replacing(path: Path, prepared_from: str, root: Path | None = None) -> None:
-    """Raises PoposError where the index at `path` was prepared from another ROOT than `prepared_from`; one of
-    an earlier version, which does not say, where its pictures are not below `root`."""
-    try:
-        earlier = load_index(path)
-    except PoposError:  # none, or broken
-        return
-    known = earlier.notes.get("prepared_from")
-    if (root not in (None, earlier.root)) if known is None else (known != prepared_from):
-        raise PoposError(
-            f"dataset {earlier.name!r} is there already, prepared from {known or earlier.root}, not from "
-            f"{prepared_from}",
-            "Give this one another name with --name, or replace that one with --force.",
-        )
 
 
 def read_index(name: str) -> Index:
@@ -252,17 +221,16 @@ def read_index(name: str) -> Index:
 
 
 def load_index(path: Path, again: str | None = None) -> Index:
-    """Read an index file. Raises PoposError, with `again` for its hint, where it is torn or newer."""
+    """Read an index file. Raises PoposError, with the hint `again`, where it is damaged or newer."""
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("torn, or no .npz file")  # NumPy would take it for a pickle
         with np.load(path, allow_pickle=False) as data:
             meta = json.loads(str(data["meta"]))
             if meta["format"] > FORMAT:
-                raise PoposError(
-                    f"{path}: index format {meta['format']} is newer than this popos reads ({FORMAT})",
-                    "Upgrade popos, or prepare the dataset again.",
-                )
+                again = "Upgrade popos, or prepare the dataset again."
+                newer = f"index format {meta['format']} is newer than this popos reads ({FORMAT})"
+                raise PoposError(f"{path}: {newer}")
             index = Index(
                 name=meta["name"],
                 scheme=Scheme.from_dict(meta["scheme"], str(path)),
@@ -271,14 +239,13 @@ def load_index(path: Path, again: str | None = None) -> Index:
                 notes=meta["notes"],
                 **{column: data[column] for column in _COLUMNS if column in data or column != "stamp"},
             )
-    except UsageError as error:  # the scheme in it; no flag of the user's is wrong
+        if problem := _problem(index):
+            raise PoposError(f"{path}: {problem}")
+    except PoposError as error:  # also a UsageError about the scheme in it: no flag of the user's is wrong
         raise PoposError(error.message, again) from None
-    except _BROKEN as error:
+    except Exception as error:  # NumPy, zipfile, zlib and json raise many kinds for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PoposError(f"{path}: not a readable index: {reason}", again) from None
-    problem = _problem(index)
-    if problem:
-        raise PoposError(f"{path}: {problem}", again)
     return index
 
 
@@ -287,33 +254,21 @@ def prepared_names() -> list[str]:
 
 
 def _problem(index: Index) -> str | None:
-    faces, marks = len(index), index.scheme.landmarks
-    shapes: dict[str, Sequence[int]] = {
-        "image": (faces,),
-        "size": (faces, 2),
-        "points": (faces, marks, 2),
-        "visible": (faces, marks),
-        "center": (faces, 2),
-        "side": (faces,),
-        "split": (faces,),
-        "group": (faces,),
-        "source": (faces,),
-        "subset": (faces, len(index.subsets)),
-        "rect": (faces, 4),
-        "stamp": (faces, 3),
-    }
-    if not faces:
+    """What is wrong with the arrays, None where nothing is."""
+    if not len(index):
         return "it has no faces"
-    for column, shape in shapes.items():
-        if getattr(index, column).shape != tuple(shape):
-            return f"{column} has shape {getattr(index, column).shape}, not {tuple(shape)}"
+    numbers: dict[str | int, int] = {"K": index.scheme.landmarks, "S": len(index.subsets)}
+    for column, rest in _COLUMNS.items():
+        found = getattr(index, column).shape
+        expected = (len(index), *(numbers.get(axis, axis) for axis in rest))
+        if found != expected:
+            return f"{column} has shape {found}, not {expected}"
     if not np.isfinite(index.points[index.visible > 0]).all():
         return "a labelled point is not finite"
     if not (np.isfinite(index.center).all() and (index.side > 0).all()):
         return "a face has no size"
-    unknown = set(index.split) - set(SPLITS)
-    if unknown:
-        return f"unknown split {sorted(unknown)[0]!r}"
+    if unknown := set(index.split.tolist()) - set(SPLITS):
+        return f"unknown split {min(unknown)!r}"
     split_of: dict[str, str] = {}
     for person, split in zip(index.group.tolist(), index.split.tolist(), strict=True):
         if person and split_of.setdefault(person, split) != split:

@@ -68,7 +68,13 @@ def exif_orientation(path: Path) -> int:
 
 def read_bgr(path: Path, upright: bool) -> NDArray[np.uint8]:
     """BGR (H, W, 3) uint8, OpenCV's own order; otherwise as `read_image`."""
+    return read_oriented(path, upright)[0]
+
+
+def read_oriented(path: Path, upright: bool) -> tuple[NDArray[np.uint8], int]:
+    """As `read_bgr`, and the file's EXIF orientation, 1 (as stored) to 8."""
     data = _read_file(path)
+    turned = orientation(data)
     pixels, torn = examine(data)
     if pixels > (most := max_pixels()):
         raise PoposError(
@@ -88,8 +94,8 @@ def read_bgr(path: Path, upright: bool) -> NDArray[np.uint8]:
     if image is None:
         raise PoposError(f"{path}: not an image that OpenCV can read")
     if upright and is_avif(data):  # OpenCV turns the others
-        image = _turned(image, orientation(data))
-    return image  # type: ignore[return-value]
+        image = _turned(image, turned)
+    return image, turned  # type: ignore[return-value]
 
 
 def _turned(image: Any, value: int) -> Any:

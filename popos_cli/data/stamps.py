@@ -1,15 +1,13 @@
 """Whether a dataset's pictures are still those that it was prepared from.
 
-Labels fit the pixels that they were made on: a picture that was shrunk or cropped since would silently be
-trained on, and measured, with wrong points. A copy with another time stamp is no change: copying, unpacking
-and version control give new ones.
+Labels fit the pixels that they were made on: a picture that was shrunk or cropped since would silently give
+wrong points. A copy with another time stamp is no change: copying, unpacking and version control make those.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import PoposError
+from .threads import in_threads
 
 if TYPE_CHECKING:
     from .index import Index
@@ -26,16 +25,29 @@ if TYPE_CHECKING:
 Stamp = tuple[int, int, int]
 
 
+def stamp_of(path: Path) -> Stamp:
+    """The stamp that the file has now. Raises OSError."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, _content(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 20)  # once per file and process, not once per epoch
+def _content(path: str, size: int, time: int) -> int:
+    with open(path, "rb") as file:
+        hashed = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8))  # type: ignore[arg-type]
+    return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
 def is_changed(path: Path, stamp: Stamp) -> bool:
-    """Whether a file has other content than it had, or is gone; opened only where its time has changed."""
-    size, time, content = stamp
+    """Whether a file has changed or is gone; it is only opened where its time stamp differs."""
     if not any(stamp):
         return False
+    size, time, content = stamp
     try:
         stat = path.stat()
-        return stat.st_size != size or (
-            stat.st_mtime_ns != time and _content(str(path), size, stat.st_mtime_ns) != content
-        )
+        if stat.st_size != size or stat.st_mtime_ns == time:
+            return stat.st_size != size
+        return stamp_of(path)[2] != content
     except OSError:
         return True
 
@@ -44,8 +56,7 @@ def stamped(index: Index) -> Index:
     """The index with the stamps that its pictures have now. Raises PoposError for one that is gone."""
     images, rows = np.unique(index.image, return_inverse=True)
     try:
-        with ThreadPoolExecutor() as pool:
-            stamps = list(pool.map(lambda image: stamp_of(index.root / image), images.tolist()))
+        stamps = in_threads(lambda image: stamp_of(index.root / image), images.tolist())
     except OSError as error:
         raise PoposError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
     return replace(index, stamp=np.array(stamps, np.int64)[rows])
@@ -64,16 +75,3 @@ def check_pictures(index: Index) -> None:
     changed = [image for image, face in faces.items() if index.is_changed(face)]
     if changed:
         raise index.refuse_changed(changed[0], len(changed))
-
-
-def stamp_of(path: Path) -> Stamp:
-    """What the file is now. Raises OSError."""
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, _content(str(path), stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=1 << 20)  # once a file and process, not once an epoch
-def _content(path: str, size: int, time: int) -> int:
-    with open(path, "rb") as file:
-        hashed = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8))  # type: ignore[arg-type]
-    return int.from_bytes(hashed.digest(), "big", signed=True)

@@ -15,17 +15,17 @@ import numpy as np
 
 from ..core.geometry import tight_square
 from ..data.index import Index
-from ..data.pictures import exif_orientation, read_bgr
+from ..data.pictures import read_oriented
 from ..errors import PoposError
 from ..home import extracted_folder
 from . import aflw, coco_face, cofw, w300, wflw
 from .archives import unpack_missing
 from .converted import read_hrnet, read_mmpose
-from .custom import split_groups
 from .labels import Bad, Label, Labels, out_of_reach
 from .protocol import BENCHMARKS, Benchmark
+from .remarks import turned_remark
+from .splits import split_groups
 from .tree import Tree
-from .turned import turned_remark
 
 RAW: dict[str, ModuleType] = {"300w": w300, "wflw": wflw, "cofw": cofw, "aflw": aflw, "coco-face": coco_face}
 # A download of 20,000 photos may have a few that do not decode (one, in a public run on AFLW).
@@ -239,8 +239,8 @@ def _decode(
 
     def look(path: Path) -> tuple[tuple[int, int], int] | Bad:
         try:
-            height, width = read_bgr(path, upright).shape[:2]
-            return (width, height), exif_orientation(path)
+            picture, orientation = read_oriented(path, upright)
+            return (picture.shape[1], picture.shape[0]), orientation
         except PoposError as error:
             return Bad(str(path), error.message.removeprefix(f"{path}: "))
 

@@ -1,4 +1,4 @@
-"""Faces in a CSV: what a column holds is read from its name, never from its place."""
+"""Faces in a CSV: what a column holds is known from its name, never from its place."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ import numpy as np
 from ..core.schemes import Scheme
 from ..errors import PoposError
 from .files import is_number, read_text, shown, some
-from .labels import Bad, Row, to_visible
+from .labels import Bad, OwnLabel, to_visible
 from .names import in_scheme_order, plain, wrong_count
 
-# What the column of the pictures is called, the likeliest first.
+# Names of the column with the picture's path, the likeliest first.
 _IMAGE = (
     "image", "image path", "image name", "image file", "file name", "filename", "file path", "filepath",
     "file", "img", "path", "picture", "photo", "source", "image id",
 )  # fmt: skip
-# x, y or v (visibility) that is no part of a word: x0, x_0, 0_x, left_eye_x, x_left_eye.
+# x, y or v (visibility) that is not part of a word: x0, x_0, 0_x, left_eye_x, x_left_eye.
 _AXIS = re.compile(r"(?<![A-Za-z])[xyvXYV](?![A-Za-z])")
 _MISSING = ("", "nan", "na", "n/a", "#n/a", "null", "none")  # R, Excel, pandas, databases
-# In the name of a box's corner, which is no landmark: bbox_x, face_rect_x.
-_BOX = {"bbox", "box", "rect"}
+_BOX = {"bbox", "box", "rect"}  # bbox_x, face_rect_x: a box's corner, not a landmark
 _HINT = (
     "The first line names the columns: image, then x0,y0,x1,y1,... or x_0,...,y_0,... or "
     "left_eye_x,left_eye_y,..."
 )
 
-_Set = dict[str, dict[int | str, int]]  # axis -> number or name of a landmark -> column
+# Columns that may be the landmarks: axis (x, y, v) -> number or name of a landmark -> column.
+_Axes = dict[str, dict[int | str, int]]
 
 
 @dataclass(frozen=True)
@@ -46,58 +46,50 @@ class Columns:
     v: list[int]
 
 
-def read_csv(path: Path, scheme: Scheme) -> tuple[list[Row | Bad], Scheme, list[str]]:
+def read_csv(path: Path, scheme: Scheme) -> tuple[list[OwnLabel | Bad], Scheme, list[str]]:
     """Rows, scheme and remarks; the last two as `find_columns` gives them. Raises PoposError."""
     text = read_text(path)
     first = text.partition("\n")[0]
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
-    rows = _rows(lines, path.name)
-    header = next(rows, None)
+    csv.field_size_limit(2**31 - 1)  # a quote that is never closed makes one huge cell, which is a bad row
+    rows = _rows(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count)))
+    _, header = next(rows, (0, None))
     if header is None:
         raise PoposError(f"{path}: the file is empty", _HINT)
-    if isinstance(header, Bad):
-        raise PoposError(f"{path}:1: {header.reason}", _HINT)
-    columns, scheme, remarks = find_columns([name.strip() for name in header[1]], scheme, f"{path}:1")
-    return [row if isinstance(row, Bad) else _face(*row, columns) for row in rows], scheme, remarks
+    columns, scheme, remarks = find_columns([name.strip() for name in header], scheme, f"{path}:1")
+    return [_face(f"{path.name}:{line}", cells, columns) for line, cells in rows], scheme, remarks
 
 
-def _rows(lines: Iterator[list[str]], name: str) -> Iterator[tuple[str, list[str]] | Bad]:
-    """Where each row stands, and its cells; blank lines are passed by."""
-    while True:
-        source = f"{name}:{lines.line_num + 1}"  # type: ignore[attr-defined]
-        try:
-            cells = next(lines)
-        except StopIteration:
-            return
-        except csv.Error as error:  # a cell above 131,072 characters: mostly a quote that is never closed
-            yield Bad(source, f"not CSV: {error}")
-            continue
+def _rows(lines: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    """The line where each row begins, and its cells; blank lines are left out."""
+    start = 1
+    for cells in lines:
         if cells:
-            yield source, cells
+            yield start, cells
+        start = lines.line_num + 1  # type: ignore[attr-defined]
 
 
-def _face(source: str, cells: list[str], columns: Columns) -> Row | Bad:
+def _face(source: str, cells: list[str], columns: Columns) -> OwnLabel | Bad:
     """A point whose x and y are both empty or NaN is not labelled."""
     if len(cells) != len(columns.header):
         return Bad(source, f"{len(cells)} columns instead of {len(columns.header)}")
     cells = [cell.strip() for cell in cells]
     missing = [cell.lower() in _MISSING for cell in cells]
-    labelled = np.array([not (missing[x] and missing[y]) for x, y in zip(columns.x, columns.y, strict=True)])
-    points = np.full((len(labelled), 2), np.nan)
-    visible = np.where(labelled, 2.0, 0.0)
-    for place in np.flatnonzero(labelled).tolist():
-        wanted = [axis[place] for axis in (columns.x, columns.y, columns.v) if axis]
+    points = np.full((len(columns.x), 2), np.nan)
+    visible = np.zeros(len(columns.x))
+    for landmark, (x, y) in enumerate(zip(columns.x, columns.y, strict=True)):
+        if missing[x] and missing[y]:
+            continue
+        wanted = [x, y, columns.v[landmark]] if columns.v else [x, y]
         for column in wanted:
             if not is_number(cells[column]):
                 return Bad(source, f"column {columns.header[column]}: {shown(cells[column])} is not a number")
-        x, y, *v = (float(cells[column]) for column in wanted)
-        points[place] = x, y
-        visible[place] = v[0] if v else 2
-    return Row(source, cells[columns.image], points, to_visible(visible))
+        points[landmark] = float(cells[x]), float(cells[y])
+        visible[landmark] = float(cells[wanted[2]]) if columns.v else 2
+    return OwnLabel(source, cells[columns.image], points, to_visible(visible))
 
 
 def find_columns(header: list[str], scheme: Scheme, where: str) -> tuple[Columns, Scheme, list[str]]:
-    """The columns; the scheme, named by them where it had no names; and what is worth a remark.
+    """The columns; the scheme, which takes its landmarks' names from them where it has none; and remarks.
 
     Landmarks are numbered, from 0 or 1 on, or have names. Raises PoposError for a header that leaves
     open which column is which.
@@ -107,13 +99,12 @@ def find_columns(header: list[str], scheme: Scheme, where: str) -> tuple[Columns
     if image is None:
         raise PoposError(f"{where}: no column is called image: {some(header)}", _HINT)
     chosen = _choose(header, scheme, where)
-    keys, remarks = sorted(chosen["x"], key=str), []
+    keys, remarks = list(chosen["x"]), []
     if isinstance(keys[0], int):
         keys.sort()
     else:
-        names = list(chosen["x"])
-        order, scheme = in_scheme_order([str(name) for name in names], scheme, where)
-        keys = [names[place] for place in order]
+        order, scheme = in_scheme_order([str(name) for name in keys], scheme, where)
+        keys = [keys[place] for place in order]
         remarks.append(f"{where}: the landmarks in their order: {some(map(str, keys))}")
     x, y, v = ([chosen[axis][key] for key in keys] if axis in chosen else [] for axis in "xyv")
     if rest := [name for column, name in enumerate(header) if name and column not in {image, *x, *y, *v}]:
@@ -121,103 +112,67 @@ def find_columns(header: list[str], scheme: Scheme, where: str) -> tuple[Columns
     return Columns(header, image, x, y, v), scheme, remarks
 
 
-def _choose(header: list[str], scheme: Scheme, where: str) -> _Set:
+def _choose(header: list[str], scheme: Scheme, where: str) -> _Axes:
     """The one set of columns that holds the scheme's landmarks."""
-    numbered, named = _sets(header, where)
-    whole = [one for one in numbered.items() if _is_whole(one[1])]
-    words = [one for one in named.items() if _are_names(one[1], scheme)]
-    fitting, by_word = _likeliest(whole, scheme), _likeliest(words, scheme)
-    known = [one for one in by_word if one["x"].keys() == _own_names(scheme)]
-    # x1, y1, x2, y2 beside the names of two landmarks may be a box.
-    fitting = known or fitting + [one for one in by_word if _columns(one) not in map(_columns, fitting)]
-    if len(fitting) > 1:
-        sets = some(header[_columns(one)[0]] for one in fitting)
-        raise PoposError(f"{where}: several sets of columns could be the landmarks: {sets}", "Leave one in.")
-    if fitting:
-        return fitting[0]
-    whole += words
-    if whole:
-        most = max((one["x"] for _, one in whole), key=len)
-        names = [name for name in most if isinstance(name, str)]
-        raise wrong_count(f"{where}: {len(header)} columns with", len(most), scheme, names)
+    own = {plain(name) for name in scheme.names}
+    sets = {pattern: axes for pattern, axes in _sets(header, where).items() if _is_whole(pattern, axes, own)}
+    fitting = {pattern: axes for pattern, axes in sets.items() if len(axes["x"]) == scheme.landmarks}
+    numbered, named = (_likeliest([p for p in fitting if ("#" in p) == number]) for number in (True, False))
+    by_own = [pattern for pattern in named if fitting[pattern]["x"].keys() == own]
+    # Beside a scheme's own names, x1, y1, x2, y2 are a box. One landmark's columns fit by number and by name.
+    columns = {
+        tuple(sorted(fitting[pattern]["x"].values())): pattern for pattern in by_own or named + numbered
+    }
+    if len(columns) == 1:
+        return fitting[columns.popitem()[1]]
+    if columns:
+        found = some(header[first] for first, *_ in columns)
+        raise PoposError(f"{where}: several sets of columns could be the landmarks: {found}", "Leave one in.")
+    if sets:
+        most = max(len(axes["x"]) for axes in sets.values())
+        raise wrong_count(f"{where}: {len(header)} columns with", most, scheme)
     what = f"no x and y for each of {scheme.landmarks} landmarks"
-    odd = some(header)
-    if most_numbers := max(numbered.values(), key=lambda one: len(one.get("x", ())), default=None):
-        odd = _gaps(most_numbers) or odd
-    raise PoposError(f"{where}: {len(header)} columns, but {what}: {odd}", _HINT)
+    raise PoposError(f"{where}: {len(header)} columns, but {what}: {some(header)}", _HINT)
 
 
-def _likeliest(sets: list[tuple[str, _Set]], scheme: Scheme) -> list[_Set]:
-    """Of the sets, by their patterns, those with as many landmarks as the scheme; of several the likelier."""
-    fitting = [pair for pair in sets if len(pair[1]["x"]) == scheme.landmarks]
-    for is_likelier in (_is_bare, str.islower):  # OpenFace has x_0 and, in millimetres, X_0
-        if len(fitting) > 1:
-            fitting = [pair for pair in fitting if is_likelier(pair[0])] or fitting
-    return [one for _, one in fitting]
-
-
-def _columns(one: _Set) -> list[int]:
-    return sorted(one["x"].values())
-
-
-def _sets(header: list[str], where: str) -> tuple[dict[str, _Set], dict[str, _Set]]:
-    """Sets of columns that differ in their last number alone, by what they have in common (x_0 and y_0:
-    "x_#"; X_0: "X_#"); and those of all whose names have words, by "x" or "X". Raises PoposError for a name
-    twice."""
-    numbered: dict[str, _Set] = {}
-    named: dict[str, _Set] = {}  # OpenFace has eye_lmk_x_0 and eye_lmk_X_0
+def _sets(header: list[str], where: str) -> dict[str, _Axes]:
+    """Columns that may belong together, by a pattern: names that differ in the axis and the last number alone
+    have "x_#" (x_0 and y_0) or "X_#" (X_0); all names with words have "x" or, with a capital axis, "X".
+    Raises PoposError where a name occurs twice."""
+    sets: dict[str, _Axes] = {}
     for column, name in enumerate(header):
         name = re.sub(r"(?<=[a-z])(?=[XYV]$)", "_", name)  # leftEyeX
         if not (found := _AXIS.search(name)):
             continue
         axis, before, after = found[0].lower(), name[: found.start()], name[found.end() :]
-        places: list[tuple[_Set, int | str]] = []
+        keys: dict[str, int | str] = {}
         x = "X" if found[0].isupper() else "x"
         pattern = before + x + after
         if number := re.search(r"\d{1,6}(?=\D*$)", pattern):
-            common = f"{pattern[: number.start()]}#{pattern[number.end() :]}"
-            places.append((numbered.setdefault(common, {}), int(number[0])))
+            keys[f"{pattern[: number.start()]}#{pattern[number.end() :]}"] = int(number[0])
         word = plain(f"{before} {after}")
         if re.search("[a-z]", word) and not _BOX & set(word.split()):
-            places.append((named.setdefault(x, {}), word))
-        for one, key in places:
-            if one.setdefault(axis, {}).setdefault(key, column) != column:
+            keys[x] = word
+        for pattern, key in keys.items():
+            if sets.setdefault(pattern, {}).setdefault(axis, {}).setdefault(key, column) != column:
                 raise PoposError(f"{where}: two columns for the {axis} of one landmark: {shown(name)}", _HINT)
-    return numbered, named
+    return sets
 
 
-def _is_even(one: _Set) -> bool:
-    """Whether each landmark has an x and a y and, if any has one, a v."""
-    x, y = one.get("x", {}), one.get("y", {})
-    return x.keys() == y.keys() == one.get("v", x).keys() and bool(x)
-
-
-def _is_whole(one: _Set) -> bool:
-    """Whether its numbers are all from 0 or 1 on."""
-    numbers = sorted(one.get("x", ()), key=int)
-    return _is_even(one) and numbers in [list(range(start, start + len(numbers))) for start in (0, 1)]
-
-
-def _gaps(one: _Set) -> str:
-    """Which numbers, from 0 or 1 on, lack an x or a y."""
-    x, y = one.get("x", {}), one.get("y", {})
-    numbers = sorted(map(int, {*x, *y}))
-    expected = range(min(numbers[0], 1), numbers[-1] + 1)
-    missing = [str(number) for number in expected if number not in x or number not in y]
-    return f"x or y is missing for number {some(missing)}" if missing else ""
-
-
-def _is_bare(pattern: str) -> bool:
-    return re.fullmatch(r"[xX][\W_]?#|#[\W_]?[xX]", pattern) is not None
-
-
-def _are_names(named: _Set, scheme: Scheme) -> bool:
-    """Whether they are words, or the scheme's own names, rather than numbers with a gap."""
-    if not _is_even(named):
+def _is_whole(pattern: str, axes: _Axes, own: set[str]) -> bool:
+    """Whether each landmark has an x and a y (and, if any has one, a v), and the landmarks are the numbers
+    from 0 or 1 on; or the scheme's own names, or words rather than numbers with a gap."""
+    keys = axes.get("x", {}).keys()
+    if not keys or not keys == axes.get("y", {}).keys() == axes.get("v", dict.fromkeys(keys)).keys():
         return False
-    names = [str(name) for name in named["x"]]
-    return _own_names(scheme) == set(names) or len({re.sub(r"\d+", "", name) for name in names}) == len(names)
+    if "#" in pattern:
+        return keys in (set(range(len(keys))), set(range(1, len(keys) + 1)))
+    return keys == own or len({re.sub(r"\d+", "", str(name)) for name in keys}) == len(keys)
 
 
-def _own_names(scheme: Scheme) -> set[str]:
-    return {plain(name) for name in scheme.names}
+def _likeliest(patterns: list[str]) -> list[str]:
+    """Of several the likelier: OpenFace has x_0, eye_lmk_x_0 and, in millimetres, X_0."""
+    for likelier in (r"[xX][\W_]?#|#[\W_]?[xX]", r"[^A-Z]*"):
+        if len(patterns) > 1:
+            patterns = [pattern for pattern in patterns if re.fullmatch(likelier, pattern)] or patterns
+    return patterns

@@ -1,13 +1,12 @@
-"""Anybody's own faces -> index: from a CSV, a folder of .pts files, or COCO-keypoints JSON."""
+"""Somebody's own faces -> index: from a CSV, a folder of .pts files, or a COCO-keypoints JSON."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
@@ -15,283 +14,115 @@ from ..core.crop_rule import median_rule
 from ..core.geometry import Floats, tight_square
 from ..core.schemes import Scheme
 from ..data.index import Index
-from ..data.pictures import exif_orientation, read_bgr
-from ..data.stamps import stamp_of
-from ..errors import PoposError, UsageError
+from ..data.pictures import read_oriented
+from ..data.threads import Advance, in_threads
+from ..errors import PoposError
 from .files import shown
-from .label_files import Found, read_labels
-from .labels import Bad, Row, flaw, out_of_reach
+from .label_files import OwnLabels, read_labels
+from .labels import Bad, OwnLabel, flaw, out_of_reach
+from .options import PrepareOptions
 from .remarks import remarks_on
+from .splits import join_groups, person_of, person_pattern, split_groups
 
-# Pixels; a smaller face is none, and all labels in 0..1 span less.
-SMALLEST = 2
-Square = tuple[Floats, float]
+VALIDATION = 0.1  # share of the people
+SMALLEST = 2  # pixels: a smaller face is a mistake, and all labels in 0..1 span less
+Square = tuple[Floats, float]  # centre (2,) and side
 
 
 @dataclass(frozen=True)
-class Face:
-    """A row whose picture is there: points (K, 2), 0-based pixels of the picture as it is read; size: width
-    and height; square: centre and side; box: the same of the file's bbox, None where it has none that helps;
-    turned: the picture's EXIF orientation."""
+class OwnFace:
+    """A label whose picture was found: points (K, 2), 0-based pixels of the picture as it is read; size: its
+    width and height; square: what is cropped; box: the label's bbox as a square, None where it is of no use;
+    orientation: of EXIF, 1 for a picture that it does not turn."""
 
-    row: Row
+    label: OwnLabel
+    person: str
     path: Path
     size: tuple[int, int]
     points: Floats
     square: Square
     box: Square | None
-    turned: int
+    orientation: int
 
     @property
     def whole(self) -> bool:
         """Whether all of its points are labelled."""
-        return bool(self.row.visible.all())
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What label coordinates mean. base: the first pixel's centre; normalised: shares of the picture's width
-    and height; upright: of the picture as its EXIF orientation has it."""
-
-    base: int
-    normalised: bool = False
-    upright: bool = False
-
-    def pixels(self, values: Floats, size: tuple[int, int]) -> Floats:
-        """(..., 2) x, y in 0-based pixels."""
-        return (values * size if self.normalised else values) - self.base
-
-
-def _check(row: Row, folders: Sequence[Path], frame: Frame) -> Face | Bad:
-    """The face with its picture, or what is wrong with it."""
-    spellings = dict.fromkeys((row.image, PureWindowsPath(row.image).as_posix()))
-    places = (folder / name for name in spellings for folder in folders)
-    found = next(filter(os.path.isfile, places), None)
-    if not row.image or found is None:
-        return Bad(row.source, f"image {shown(row.image)} not found below {folders[0]}")
-    try:
-        height, width = read_bgr(found, frame.upright).shape[:2]
-    except PoposError as error:
-        return Bad(row.source, error.message)
-    size = (width, height)
-    # Width and height the other way round is a turned picture, or a slip of the program that wrote them.
-    if not frame.normalised and row.size not in (None, size, size[::-1]):
-        return Bad(
-            row.source,
-            f"made on a picture of {row.size[0]} x {row.size[1]} pixels (width, height in images), but "  # type: ignore[index]
-            f"{found} has {width} x {height}",
-        )
-    missing = (row.points == -1).all(1)
-    if missing.any() and not frame.normalised:
-        why = "a missing point is left empty (CSV), nan (.pts), or has v = 0 (COCO)"
-        return Bad(row.source, f"landmark {int(np.flatnonzero(missing)[0])} at -1, -1: {why}")
-    points = frame.pixels(row.points, size)
-    boxed = row.box is not None and not row.visible.all()
-    if wrong := flaw(points, row.visible, boxed):
-        return Bad(row.source, wrong)
-    box = None if row.box is None else _box_square(row.box, frame, size)
-    if box and boxed and (wrong := _beside(row, points, box)):
-        return Bad(row.source, wrong)
-    square = box if box and boxed else _tight_square(points)
-    if isinstance(square, str):
-        return Bad(row.source, square)
-    if wrong := out_of_reach(points, row.visible, square, size):
-        return Bad(row.source, wrong)
-    return Face(row, found, size, points, square, box, exif_orientation(found))
-
-
-def _tight_square(points: Floats) -> Square | str:
-    """Around the points, or what is wrong with them."""
-    span = float(np.nanmax(np.nanmax(points, axis=0) - np.nanmin(points, axis=0)))
-    if span < SMALLEST:
-        return f"the face is {span:.2g} pixels wide: its labels seem to be in 0..1"
-    return tight_square(points)
-
-
-def _box_square(box: Floats, frame: Frame, size: tuple[int, int]) -> Square:
-    low, high = frame.pixels(box[:2], size), frame.pixels(box[:2] + box[2:], size)
-    return (low + high) / 2, float((high - low).max())
-
-
-def _beside(row: Row, points: Floats, box: Square) -> str | None:
-    """What is wrong with a box that holds no labelled point."""
-    reach = box[1] / 2 + 1
-    if row.box is None or (np.abs(points[row.visible > 0] - box[0]) <= reach).all(1).any():
-        return None
-    wrong = f"its bbox {', '.join(f'{v:g}' for v in row.box)} (x, y, w, h) holds none of its points"
-    return f"{wrong}: it seems to be in 0..1" if row.box.max() < SMALLEST else wrong
-
-
-def _squares_of_boxes(faces: list[Face]) -> list[Face]:
-    """The faces, those labelled in part cropped as the others: what a file calls a bbox may be a detector's
-    box or a person's, and the fully labelled faces show where their landmarks' square lies in it. Where they
-    show no rule, the boxes do not help."""
-    known = [
-        face for face in faces if face.whole and face.box and not _beside(face.row, face.points, face.box)
-    ]
-    if not known:
-        return faces
-    try:
-        rule = median_rule([face.square for face in known], [face.box for face in known if face.box])
-    except ValueError:
-        rule = None
-    told = []
-    for face in faces:
-        if face.box and not face.whole:
-            if rule:
-                face = replace(face, square=rule.square(*face.box))
-            elif not isinstance(tight := _tight_square(face.points), str):
-                face = replace(face, square=tight, box=None)
-        told.append(face)
-    return told
-
-
-def together(groups: Sequence[str], pictures: Sequence[Path]) -> list[str]:
-    """The groups (F,), where those that have a picture in common become one, named as the first.
-
-    A picture is the same under two spellings, through links, and as a copy; copies count as others where all
-    are copies of one.
-    """
-    with ThreadPoolExecutor() as pool:
-        stamps = list(pool.map(stamp_of, pictures))
-    by_content = _merged(groups, [(size, content) for size, _, content in stamps])
-    if len(set(by_content)) > 1:
-        return by_content
-    stats = [picture.stat() for picture in pictures]
-    files = [
-        (s.st_dev, s.st_ino) if s.st_ino else str(p.resolve()) for s, p in zip(stats, pictures, strict=True)
-    ]
-    return _merged(groups, files)
-
-
-def _merged(groups: Sequence[str], pictures: Sequence[Hashable]) -> list[str]:
-    parent = {group: group for group in groups}
-
-    def first(group: str) -> str:
-        while parent[group] != group:
-            group = parent[group]
-        return group
-
-    owner: dict[Hashable, str] = {}
-    for group, picture in zip(groups, pictures, strict=True):
-        mine, theirs = first(group), first(owner.setdefault(picture, group))
-        parent[mine] = theirs
-    return [first(group) for group in groups]
-
-
-def split_groups(groups: Sequence[str], fraction: float, seed: int | None) -> set[str]:
-    """The groups kept for validation: round(fraction * count), at least one, never all.
-
-    Without a seed they are the last by name, which keeps neighbouring frames of unlabelled
-    sequences on one side; with one they are drawn at random.
-    """
-    names = sorted(set(groups))
-    if len(names) < 2:
-        raise PoposError(
-            f"all faces belong to one group ({names[0]!r}), so none is left for validation",
-            "Check --split-by: group 1 of the pattern must tell people apart.",
-        )
-    if seed is not None:
-        names = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-    count = min(max(round(fraction * len(names)), 1), len(names) - 1)
-    return set(names[-count:])
-
-
-def _person_pattern(split_by: str | None) -> re.Pattern[str] | None:
-    """Raises UsageError for a pattern without group 1."""
-    try:
-        pattern = re.compile(split_by) if split_by else None
-    except re.error as error:
-        raise UsageError(f"--split-by {split_by!r}: not a regular expression: {error}") from None
-    if pattern and pattern.groups < 1:
-        raise UsageError(f"--split-by {split_by!r} has no group", r"Put the person in brackets: '^(.*)_\d+'.")
-    return pattern
+        return bool(self.label.visible.all())
 
 
 def prepare_custom(
-    root: Path,
-    scheme: Scheme,
-    name: str,
-    *,
-    split_by: str | None = None,
-    val_fraction: float = 0.1,
-    seed: int | None = None,
-    base: int | None = None,
-    normalised: bool = False,
-    upright: bool = False,
-    advance: Callable[[int, int], None] | None = None,
+    root: Path, scheme: Scheme, name: str, options: PrepareOptions, advance: Advance | None = None
 ) -> tuple[Index | None, list[Bad], list[str]]:
     """Read labels and pictures below `root`; the index of the good faces, the bad labels, and remarks.
 
-    split_by: a regular expression searched in each image path, group 1 is the person; without it
-    each picture is its own group. base: 0 or 1, the coordinate of the first pixel's centre in the
-    label files (None: 1 for .pts, else 0). normalised: labels are shares of the picture's width and height.
-    upright: labels were made on the pictures as their EXIF orientation turns them. `advance` is told (faces
-    checked, faces in all). The index is None where too few faces are good. Raises PoposError; UsageError
-    for a pattern without group 1.
+    `advance` counts labels. The index is None where too few faces are good. Raises PoposError; UsageError for
+    a --split-by without group 1.
     """
-    pattern = _person_pattern(split_by)
+    pattern = person_pattern(options.split_by)
     labels = read_labels(root, scheme)
-    if not normalised:
+    base = labels.base if options.base is None else options.base
+    if options.normalised:
+        base = options.base or 0
+    else:
         _refuse_normalised(root, labels)
-    frame = Frame(base if base is not None else 0 if normalised else labels.base, normalised, upright)
-    kept: list[Face] = []
-    people: list[str] = []
-    bad: list[Bad] = []
-    with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter lock
-        checked = pool.map(
-            lambda row: row if isinstance(row, Bad) else _check(row, labels.folders, frame), labels.rows
-        )
-        for number, outcome in enumerate(checked, start=1):
-            if advance:
-                advance(number, len(labels.rows))
-            if isinstance(outcome, Bad):
-                bad.append(outcome)
-                continue
-            row = outcome.row
-            match = pattern.search(row.image) if pattern else None
-            if pattern and not (match and match[1]):
-                bad.append(Bad(row.source, f"--split-by finds no person in {row.image!r}"))
-                continue
-            kept.append(outcome)
-            people.append(match[1] if match else row.image)
-    kept = _squares_of_boxes(kept)
-    remarks = [*labels.remarks, *remarks_on(kept, labels.scheme, upright)]
-    groups = together(people, [face.path for face in kept])
-    if not kept or (bad and len(set(groups)) < 2):  # the bad labels are what is wrong, not the split
+
+    def check(row: OwnLabel | Bad) -> OwnFace | Bad:
+        if isinstance(row, Bad):
+            return row
+        try:
+            return _face(row, person_of(row.image, pattern), labels.folders, base, options)
+        except PoposError as error:
+            return Bad(row.source, error.message)
+
+    checked = in_threads(check, labels.rows, advance)
+    bad = [row for row in checked if isinstance(row, Bad)]
+    faces = _cropped_alike([row for row in checked if isinstance(row, OwnFace)])
+    remarks = [*labels.remarks, *remarks_on(faces, labels.scheme, options.orientation)]
+    groups = join_groups([face.person for face in faces], [face.path for face in faces])
+    if not faces or (bad and len(set(groups)) < 2):  # the bad labels are what is wrong, not the split
         return None, bad, remarks
-    validation = split_groups(groups, val_fraction, seed)
-    common = labels.folders[0]
-    index = Index(
+    validation = split_groups(groups, options.val_fraction or VALIDATION, options.seed)
+    notes = {
+        "importer": "custom",
+        "labels": str(root.resolve()),
+        "coordinate_base": base,
+        "split_by": options.split_by,
+        "skipped": len(bad),
+        "orientation": options.orientation,
+    }
+    splits = ["val" if group in validation else "train" for group in groups]
+    return _to_index(name, labels, faces, groups, splits, notes), bad, remarks
+
+
+def _to_index(
+    name: str,
+    labels: OwnLabels,
+    faces: list[OwnFace],
+    groups: list[str],
+    splits: list[str],
+    notes: dict[str, Any],
+) -> Index:
+    root = labels.folders[0]
+    return Index(
         name=name,
         scheme=labels.scheme,
-        root=common,
-        image=np.array([_below(face.path, common) for face in kept]),
-        size=np.array([face.size for face in kept], np.int32),
-        points=np.stack([face.points for face in kept]),
-        visible=np.stack([face.row.visible for face in kept]),
-        center=np.stack([face.square[0] for face in kept]),
-        side=np.array([face.square[1] for face in kept]),
-        split=np.array(["val" if group in validation else "train" for group in groups]),
+        root=root,
+        image=np.array([_below(face.path, root) for face in faces]),
+        size=np.array([face.size for face in faces], np.int32),
+        points=np.stack([face.points for face in faces]),
+        visible=np.stack([face.label.visible for face in faces]),
+        center=np.stack([face.square[0] for face in faces]),
+        side=np.array([face.square[1] for face in faces]),
+        split=np.array(splits),
         group=np.array(groups),
-        source=np.array([face.row.source for face in kept]),
-        subset=np.zeros((len(kept), 0), bool),
-        rect=np.full((len(kept), 4), np.nan),
-        notes={
-            "importer": "custom",
-            "labels": str(root.resolve()),
-            "coordinate_base": frame.base,
-            "split_by": split_by,
-            "skipped": len(bad),
-            "orientation": "upright" if upright else "stored",
-        },
+        source=np.array([face.label.source for face in faces]),
+        notes=notes,
     )
-    return index, bad, remarks
 
 
-def _refuse_normalised(root: Path, labels: Found) -> None:
+def _refuse_normalised(root: Path, labels: OwnLabels) -> None:
     """Raises PoposError where all labels lie in 0..1 or close by."""
-    rows = [row.points for row in labels.rows if isinstance(row, Row) and row.visible.any()]
+    rows = [row.points for row in labels.rows if isinstance(row, OwnLabel) and row.visible.any()]
     values = np.concatenate(rows) if rows else np.array([SMALLEST])
     low, high = np.nanmin(values), np.nanmax(values)
     if -1 < low < high < SMALLEST:
@@ -299,6 +130,94 @@ def _refuse_normalised(root: Path, labels: Found) -> None:
             f"{root}: all coordinates lie between {low:.3g} and {high:.3g}, but popos expects pixels",
             "Where they are shares of the picture's width and height, add --normalised.",
         )
+
+
+def _face(
+    label: OwnLabel, person: str, folders: Sequence[Path], base: int, options: PrepareOptions
+) -> OwnFace:
+    """The label with its picture; base: coordinate of the first pixel's centre. Raises PoposError with what
+    is wrong with it."""
+    path = _find_picture(label.image, folders)
+    picture, orientation = read_oriented(path, options.orientation == "upright")
+    height, width = picture.shape[:2]
+    size = (width, height)
+    # Width and height the other way round is a turned picture, or a slip of the program that wrote them.
+    if not options.normalised and label.size and label.size not in (size, size[::-1]):
+        raise PoposError(
+            f"made on a picture of {label.size[0]} x {label.size[1]} pixels (width, height in images), but "
+            f"{path} has {width} x {height}"
+        )
+    missing = np.flatnonzero((label.points == -1).all(1))
+    if len(missing) and not options.normalised:
+        why = "a missing point is left empty (CSV), nan (.pts), or has v = 0 (COCO)"
+        raise PoposError(f"landmark {missing[0]} at -1, -1: {why}")
+    unit = np.array(size if options.normalised else (1, 1))
+    points = label.points * unit - base
+    box = None if label.box is None else _box_square(label.box * [*unit, *unit], base)
+    boxed = bool(box) and not label.visible.all()
+    if wrong := flaw(points, label.visible, boxed):
+        raise PoposError(wrong)
+    if label.box is not None and box and boxed and _lies_beside(box, points):
+        wrong = f"its bbox {', '.join(f'{v:g}' for v in label.box)} (x, y, w, h) holds none of its points"
+        raise PoposError(f"{wrong}: it seems to be in 0..1" if label.box.max() < SMALLEST else wrong)
+    square = box if box and boxed else _tight_square(points)
+    if wrong := out_of_reach(points, label.visible, square, size):
+        raise PoposError(wrong)
+    return OwnFace(label, person, path, size, points, square, box, orientation)
+
+
+def _find_picture(image: str, folders: Sequence[Path]) -> Path:
+    """Windows' separators are understood. Raises PoposError."""
+    for name in (image, PureWindowsPath(image).as_posix()):
+        for folder in folders:
+            if os.path.isfile(folder / name):
+                return folder / name
+    raise PoposError(f"image {shown(image)} not found below {folders[0]}")
+
+
+def _tight_square(points: Floats) -> Square:
+    """Around the points. Raises PoposError where they span nothing."""
+    span = float(np.ptp(points[~np.isnan(points).any(1)], axis=0).max())
+    if span < SMALLEST:
+        raise PoposError(f"the face is {span:.2g} pixels wide: its labels seem to be in 0..1")
+    return tight_square(points)
+
+
+def _box_square(box: Floats, base: int) -> Square:
+    """Around a box x, y, w, h in pixels, the first of which has its centre at `base`."""
+    return box[:2] + box[2:] / 2 - base, float(box[2:].max())
+
+
+def _lies_beside(box: Square, points: Floats) -> bool:
+    """Whether a box holds none of the labelled points."""
+    return not (np.abs(points - box[0]) <= box[1] / 2 + 1).all(1).any()
+
+
+def _cropped_alike(faces: list[OwnFace]) -> list[OwnFace]:
+    """The faces, those labelled in part cropped as the others.
+
+    What a file calls a bbox may be a detector's box or a person's. Fully labelled faces show where the square
+    of the landmarks lies in it; where they show no rule, boxes are not used.
+    """
+    known = [face for face in faces if face.whole and face.box and not _lies_beside(face.box, face.points)]
+    if not known:
+        return faces
+    try:
+        rule = median_rule([face.square for face in known], [face.box for face in known if face.box])
+    except ValueError:
+        rule = None
+
+    def crop(face: OwnFace) -> OwnFace:
+        if face.whole or not face.box:
+            return face
+        if rule:
+            return replace(face, square=rule.square(*face.box))
+        try:
+            return replace(face, square=_tight_square(face.points), box=None)
+        except PoposError:  # a single point: its box is better than nothing
+            return face
+
+    return [crop(face) for face in faces]
 
 
 def _below(path: Path, root: Path) -> str:

@@ -13,25 +13,25 @@ from ..data.pictures import SUFFIXES
 from ..errors import PoposError
 from .columns import read_csv
 from .keypoints import read_keypoints
-from .labels import Bad, Row
+from .labels import Bad, OwnLabel
 from .names import wrong_count
 from .pts import read_pts
 from .tree import Tree
 
 
 @dataclass(frozen=True)
-class Found:
-    """rows and bad rows in file order; `folders`: where image paths may start, first match wins; base:
-    coordinate of the first pixel's centre. scheme: with the file's names where it had none itself."""
+class OwnLabels:
+    """rows: labels and bad rows in file order. folders: where image paths may start, the first that fits
+    counts. base: coordinate of the first pixel's centre. scheme: with the file's names where it had none."""
 
-    rows: list[Row | Bad]
+    rows: list[OwnLabel | Bad]
     folders: list[Path]
     base: int
     scheme: Scheme
     remarks: list[str] = field(default_factory=list)
 
 
-def read_labels(root: Path, scheme: Scheme) -> Found:
+def read_labels(root: Path, scheme: Scheme) -> OwnLabels:
     """Find what kind of labels ROOT holds and read them. Raises PoposError."""
     if not root.exists():
         raise PoposError(f"{root}: no such file or folder")
@@ -40,7 +40,7 @@ def read_labels(root: Path, scheme: Scheme) -> Found:
     else:
         root = root.resolve()
         tree = Tree.below(root, depth=None)
-        # Hidden ones are editors' and office programs' own.
+        # Hidden files belong to editors and office programs.
         here = [root / name for name in tree.listing[root] if not name.startswith((".", "~"))]
         csvs, jsons = ([p for p in here if p.suffix.lower() == ending] for ending in (".csv", ".json"))
         candidates = csvs or jsons
@@ -51,25 +51,21 @@ def read_labels(root: Path, scheme: Scheme) -> Found:
                 "Name the file itself instead of the folder.",
             )
         if not candidates:
-            return _read_pts(root, tree, scheme)
+            return _read_pts_files(root, tree, scheme)
         file = candidates[0]
-    folders = [file.parent, file.parent / "images"]
-    if file.is_symlink():
-        folders += [file.resolve().parent, file.resolve().parent / "images"]
-    if file.suffix.lower() == ".csv":
-        rows, scheme, remarks = read_csv(file, scheme)
-        return Found(rows, folders, 0, scheme, remarks)
-    if file.suffix.lower() == ".json":
-        rows, scheme, remarks = read_keypoints(file, scheme)
-        return Found(rows, folders, 0, scheme, remarks)
-    raise PoposError(
-        f"{file}: not a label file that popos knows",
-        "Give a .csv, a COCO-keypoints .json, or a folder of pictures with .pts files.",
-    )
+    read = {".csv": read_csv, ".json": read_keypoints}.get(file.suffix.lower())
+    if read is None:
+        raise PoposError(
+            f"{file}: not a label file that popos knows",
+            "Give a .csv, a COCO-keypoints .json, or a folder of pictures with .pts files.",
+        )
+    places = dict.fromkeys((file.parent, file.resolve().parent))
+    rows, scheme, remarks = read(file, scheme)
+    return OwnLabels(rows, [folder / sub for folder in places for sub in ("", "images")], 0, scheme, remarks)
 
 
-def _read_pts(root: Path, tree: Tree, scheme: Scheme) -> Found:
-    """Pictures below `root` with a .pts file beside them; 1-based, as ibug's tools write them."""
+def _read_pts_files(root: Path, tree: Tree, scheme: Scheme) -> OwnLabels:
+    """Pictures below `root` with a .pts file beside them; 1-based, as iBUG's tools write them."""
     every = sorted(folder / name for folder, names in tree.listing.items() for name in names)
     files = [path for path in every if path.suffix.lower() == ".pts"]
     if not files:
@@ -82,30 +78,31 @@ def _read_pts(root: Path, tree: Tree, scheme: Scheme) -> Found:
     for path in every:
         if path.suffix.lower() in SUFFIXES:
             pictures.setdefault(path.with_suffix(""), []).append(path)
-    rows = [_pts_row(file, root, pictures) for file in files]
-    counts = Counter(len(row.points) for row in rows if isinstance(row, Row))
+    rows: list[OwnLabel | Bad] = []
+    counts: Counter[int] = Counter()
+    for file in files:
+        source = str(file.relative_to(root))
+        try:
+            points = read_pts(file, missing=True)
+            counts[len(points)] += 1
+            if len(points) != scheme.landmarks:
+                raise ValueError(f"{len(points)} points instead of {scheme.landmarks}")
+            image = str(_picture_of(file, pictures).relative_to(root))
+        except ValueError as error:
+            rows.append(Bad(source, str(error)))
+            continue
+        visible = np.where(np.isnan(points).all(1), 0, 2).astype(np.uint8)
+        rows.append(OwnLabel(source, image, points, visible))
     if len(counts) == 1 and scheme.landmarks not in counts:
         raise wrong_count(f"{root}: .pts files of", next(iter(counts)), scheme)
-    wrong = f"points instead of {scheme.landmarks}"
-    rows = [
-        Bad(row.source, f"{len(row.points)} {wrong}")
-        if isinstance(row, Row) and len(row.points) != scheme.landmarks
-        else row
-        for row in rows
-    ]
-    return Found(rows, [root], 1, scheme)
+    return OwnLabels(rows, [root], 1, scheme)
 
 
-def _pts_row(path: Path, root: Path, pictures: dict[Path, list[Path]]) -> Row | Bad:
-    source = str(path.relative_to(root))
-    try:
-        points = read_pts(path, missing=True)
-    except ValueError as error:
-        return Bad(source, str(error))
-    beside = pictures.get(path.with_suffix(""), [])
+def _picture_of(file: Path, pictures: dict[Path, list[Path]]) -> Path:
+    """The picture beside a .pts file. Raises ValueError where there is none, or more than one."""
+    beside = pictures.get(file.with_suffix(""), [])
     if len(beside) > 1:
-        return Bad(source, f"{len(beside)} pictures beside it: {', '.join(p.name for p in beside)}")
+        raise ValueError(f"{len(beside)} pictures beside it: {', '.join(p.name for p in beside)}")
     if not beside:
-        return Bad(source, f"no picture {path.stem} with one of {' '.join(sorted(SUFFIXES))} beside it")
-    visible = np.where(np.isnan(points).all(1), 0, 2).astype(np.uint8)
-    return Row(source, str(beside[0].relative_to(root)), points, visible)
+        raise ValueError(f"no picture {file.stem} with one of {' '.join(sorted(SUFFIXES))} beside it")
+    return beside[0]

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.geometry import Floats
-
-REACH = 3  # sizes of the picture that a point may lie outside of it
+from ..data.index import REACH, outside
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Bad:
 
 
 @dataclass(frozen=True)
-class Row:
+class OwnLabel:
     """A face of somebody's own data, before its picture is looked for.
 
     points (K, 2) as the file has them, NaN where not labelled; visible (K,) 0, 1 or 2; box: x, y, w, h
@@ -72,16 +71,15 @@ def out_of_reach(
     Points somewhat outside are real: a face that the picture's border cuts off.
     """
     reach = REACH * max(size)
-    low, high = -reach, np.array(size) + reach
     picture = f"more than {REACH} times its size outside its picture of {size[0]} x {size[1]} pixels"
-    beyond = (visible > 0) & ~((points >= low) & (points <= high)).all(1)
+    beyond = (visible > 0) & outside(points, size, reach)
     if beyond.any():
         landmark = int(np.flatnonzero(beyond)[0])
         x, y = points[landmark]
         return f"landmark {landmark} at {x:g}, {y:g} lies {picture}"
     center, side = square
     corners = np.stack([center - side / 2, center + side / 2])
-    if not ((corners >= low) & (corners <= high)).all():
+    if outside(corners, size, reach).any():
         return f"its box, {side:g} wide around {center[0]:g}, {center[1]:g}, lies {picture}"
     return None
 

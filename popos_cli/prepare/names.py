@@ -1,4 +1,4 @@
-"""Landmarks that a label file calls by name, and what is said of a file with another number of them."""
+"""Landmarks that a label file calls by name, and the error for a file with another number of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def in_scheme_order(names: Sequence[str], scheme: Scheme, where: str) -> tuple[l
     which takes these names where it has none.
 
     Names that are numbers stand for the landmarks of these numbers; others that the scheme does not know
-    stand in its order. Raises PoposError where some are the scheme's, but of another landmark.
+    are in its order. Raises PoposError where some are the scheme's, but of another landmark.
     """
     found = [plain(name) for name in names]
     own = {plain(name): landmark for landmark, name in enumerate(scheme.names) if name}
@@ -43,31 +43,22 @@ def in_scheme_order(names: Sequence[str], scheme: Scheme, where: str) -> tuple[l
 
 
 def _numbers(names: Sequence[str]) -> list[int]:
-    """Those of names that differ in one number alone, counting all from 0 or 1 on; else empty. Programs write
-    them in the order of text: 0, 1, 10, 11, 2."""
+    """The numbers in names that differ in nothing else and count from 0 or 1 on; empty for other names.
+    Programs write such names in the order of text: 0, 1, 10, 11, 2."""
     numbers = [int(number) for name in names for number in re.findall(r"\d{1,6}", name)]
     counted = sorted(numbers) in [list(range(start, start + len(names))) for start in (0, 1)]
     return numbers if counted and len({re.sub(r"\d+", "", name) for name in names}) == 1 else []
 
 
-def wrong_count(where: str, found: int, scheme: Scheme, names: Sequence[str] = ()) -> PoposError:
+def wrong_count(where: str, found: int, scheme: Scheme) -> PoposError:
     """The error for a file whose faces have `found` landmarks, with the scheme that would fit it."""
     fitting = [name for name, built_in in SCHEMES.items() if built_in.landmarks == found]
-    if fitting:
-        hint = f"Add --scheme {fitting[0]}, which has {found}."
-    else:
-        own = [plain(name) for name in names]
-        mirrored = [_mirrored(name) for name in own]
-        pairs = [[n, mirrored.index(name)] for n, name in enumerate(own) if name in mirrored[n + 1 :]]
-        hint = (
-            f"Describe the {found} landmarks in a file points.toml and add --scheme points.toml. Its lines: "
-            f'name = "points" | landmarks = {found} | flip_pairs = {pairs or "[[0, 1]]"} (those that change '
-            "places in a mirror); docs/data-format.md has an example."
-        )
+    hint = (
+        f"Add --scheme {fitting[0]}, which has {found}."
+        if fitting
+        else f"Describe the {found} landmarks in a file points.toml and add --scheme points.toml. Its lines: "
+        f'name = "points" | landmarks = {found} | flip_pairs = [[0, 1]] (those that change places in a '
+        "mirror); docs/data-format.md has an example."
+    )
     what = "landmark" if found == 1 else "landmarks"
     return PoposError(f"{where} {found} {what}, but scheme {scheme.name!r} has {scheme.landmarks}", hint)
-
-
-def _mirrored(name: str) -> str:
-    swap = {"left": "right", "right": "left", "l": "r", "r": "l"}
-    return " ".join(swap.get(word, word) for word in name.split())

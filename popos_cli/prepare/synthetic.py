@@ -1,4 +1,4 @@
-"""Drawn faces with exact landmarks: data to try every command on, and for tests to learn from.
+"""Drawn faces with exact landmarks: data to try every command on, and for tests to train on.
 
 Frames: `face` as in synthetic_face.py; `image` is the written picture, pixel centres at integers.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..core.geometry import Floats, tight_square
 from ..core.schemes import Scheme
 from ..data.index import Index
-from ..errors import PoposError, UsageError
+from ..errors import PoposError
 from ..home import clear_leftovers, new_folder
 from .synthetic_face import RANGES, Curve, canonical_points, curves_of, landmarks_of, on_face
 
@@ -150,7 +150,7 @@ def _draw_eye(
     canvas.fill(np.minimum(hair * 0.8, skin * 0.5), *brow)
 
 
-def _face(seed: int, number: int, scheme: Scheme) -> tuple[NDArray[np.uint8], Floats]:
+def draw_face(seed: int, number: int, scheme: Scheme) -> tuple[NDArray[np.uint8], Floats]:
     """Picture (H, W, 3) uint8 BGR and landmarks (K, 2), image pixels, of one face."""
     rng = np.random.default_rng((seed, number))
     size = (int(rng.integers(256, 321)), int(rng.integers(256, 321)))
@@ -178,38 +178,32 @@ def prepare_synthetic(
     name: str = "synthetic",
     val_fraction: float = 0.2,
 ) -> Index:
-    """Draw `count` faces into `root`/images and describe them; the index is not written.
+    """Draw `count` faces (at least 2) into `root`/images and describe them; the index is not written.
 
     A face depends on `seed` and its number alone: more faces or another scheme change no picture.
-    The last `val_fraction` of them are the split "val", the others "train".
+    The last `val_fraction` of them (at least one, never all) are the split "val", the others "train".
 
-    Raises UsageError for a wrong count, seed, fraction or scheme, PoposError where the images
-    exist already or cannot be written; then no picture is left behind.
+    Raises UsageError for a scheme that is not built in, PoposError where the images exist already or
+    cannot be written; then no picture is left behind.
     """
-    if count < 2:
-        raise UsageError(f"count must be at least 2, one face a split, not {count}")
-    if seed < 0:
-        raise UsageError(f"seed must not be negative, not {seed}")
-    if not 0 < val_fraction < 1:
-        raise UsageError(f"val_fraction must lie between 0 and 1, not {val_fraction}")
     canonical_points(scheme)
     root = root.expanduser().resolve()
     folder = root / "images"
     files = [f"images/face_{number:05d}.jpg" for number in range(count)]
     size, points = np.empty((count, 2), dtype=np.int32), np.empty((count, scheme.landmarks, 2))
-    taken = PoposError(f"{folder} exists already", "Choose a new folder: pictures are never replaced.")
-    if folder.exists():
-        raise taken
-    clear_leftovers(root, held=False)
     try:
+        if folder.exists():
+            raise FileExistsError
+        clear_leftovers(root, held=False)
         with new_folder(folder) as aside:
             for number, file in enumerate(files):
-                image, points[number] = _face(seed, number, scheme)
+                image, points[number] = draw_face(seed, number, scheme)
                 size[number] = image.shape[1::-1]
                 data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
                 (aside / Path(file).name).write_bytes(data.tobytes())
     except FileExistsError:
-        raise taken from None
+        hint = "Choose a new folder: pictures are never replaced."
+        raise PoposError(f"{folder} exists already", hint) from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise PoposError(f"cannot write {folder}: {reason}", "Choose a folder you may write to.") from error
@@ -229,7 +223,5 @@ def prepare_synthetic(
         split=np.array(["train"] * (count - val) + ["val"] * val),
         group=np.array([Path(file).stem for file in files]),
         source=np.array([f"synthetic:{seed}:{number}" for number in range(count)]),
-        subset=np.zeros((count, 0), dtype=bool),
-        rect=np.full((count, 4), np.nan),
         notes={"importer": "synthetic", "seed": seed, "count": count},
     )

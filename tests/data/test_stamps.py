@@ -14,7 +14,7 @@ import pytest
 from popos_cli.core.schemes import AFLW
 from popos_cli.data.crops import cache_crops, open_crops
 from popos_cli.data.dataset import FaceDataset
-from popos_cli.data.index import Index, index_path, load_index, read_index, write_index
+from popos_cli.data.index import Index, load_index, read_index, write_index
 from popos_cli.data.stamps import check_pictures, stamped
 from popos_cli.errors import PoposError
 
@@ -42,7 +42,7 @@ def index(tmp_path, monkeypatch):
         size=np.array([[WIDTH, HEIGHT]] * 3, np.int32), points=points,
         visible=np.full(points.shape[:2], 2, np.uint8), center=np.full((3, 2), 50.0), side=np.full(3, 40.0),
         split=np.array(["train", "train", "val"]), group=np.array(["a", "b", ""]),
-        source=np.array(["x:1", "x:2", "x:3"]), subset=np.zeros((3, 0), bool), rect=np.full((3, 4), np.nan),
+        source=np.array(["x:1", "x:2", "x:3"]),
         notes={"command": "popos prepare-data custom /photos --name faces"},
     ))  # fmt: skip
 
@@ -61,14 +61,6 @@ def other_pixels(path):
     assert path.stat().st_size == before
 
 
-def other_file_same_pixels_size(path):
-    cv2.imwrite(str(path), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-
-
-def mirror(path):
-    cv2.imwrite(str(path), cv2.flip(cv2.imread(str(path)), 1), [cv2.IMWRITE_PNG_COMPRESSION, 0])
-
-
 def swap_with_the_other(path):
     other = path.with_name("a.png")
     first, second = path.read_bytes(), other.read_bytes()
@@ -76,9 +68,7 @@ def swap_with_the_other(path):
     other.write_bytes(first)
 
 
-@pytest.mark.parametrize(
-    "change", [halve, other_pixels, other_file_same_pixels_size, mirror, swap_with_the_other]
-)
+@pytest.mark.parametrize("change", [halve, other_pixels, swap_with_the_other])
 def test_a_changed_picture_is_an_error_wherever_it_is_read(index, change):
     cache_crops(index)
     write_index(index)
@@ -108,28 +98,19 @@ def test_a_picture_that_is_put_back_or_prepared_again_is_right(index):
     assert sample(index, 1)["image"].any()
 
 
-@pytest.mark.parametrize("way", ["copied without times", "moved to another disk", "times in whole seconds"])
-def test_copies_with_other_time_stamps_are_the_same_pictures(index, way, tmp_path):
-    crops = cache_crops(index)
-    files = sorted(crops.iterdir())
-    if way == "copied without times":
-        for path in index.root.iterdir():
-            data = path.read_bytes()
-            path.unlink()
-            path.write_bytes(data)
-            os.utime(path, (1, 1))
-    elif way == "times in whole seconds":
-        for path in index.root.iterdir():
-            time = int(path.stat().st_mtime)
-            os.utime(path, (time, time))
-    else:
-        shutil.copytree(index.root, tmp_path / "moved", copy_function=shutil.copyfile)
-        index = replace(index, root=tmp_path / "moved")
-    check_pictures(index)
-    assert all(sample(index, face)["image"].any() for face in range(3))
-    assert open_crops(index) is not None
-    cache_crops(index)
-    assert sorted(crops.iterdir()) == files  # none was made anew
+def test_copies_with_other_time_stamps_are_the_same_pictures(index, tmp_path):
+    """As copying, unpacking, and disks that keep times in whole seconds make them."""
+    folder = cache_crops(index)
+    files = sorted(folder.iterdir())
+    shutil.copytree(index.root, tmp_path / "moved", copy_function=shutil.copyfile)
+    for path in index.root.iterdir():
+        os.utime(path, (1, 1))
+    for copy in (index, replace(index, root=tmp_path / "moved")):
+        check_pictures(copy)
+        assert all(sample(copy, face)["image"].any() for face in range(3))
+        assert open_crops(copy) is not None
+        cache_crops(copy)
+        assert sorted(folder.iterdir()) == files  # none was made anew
 
 
 def test_a_missing_picture_is_named(index):
@@ -150,29 +131,6 @@ def test_an_index_of_an_earlier_version_knows_the_pictures_width_and_height(inde
     halve(index.root / "a.png")
     with pytest.raises(PoposError, match=r"a\.png changed since"):
         sample(earlier, 0)
-
-
-def test_another_roots_dataset_is_replaced_by_force_alone(index, tmp_path):
-    mine = replace(index, notes={"prepared_from": "/one/data"})
-    write_index(mine)
-    other = replace(index, notes={"prepared_from": "/two/data"}, side=index.side + 1)
-    before = index_path("faces").read_bytes()
-    with pytest.raises(PoposError) as caught:
-        write_index(other)
-    assert "/one/data" in caught.value.message and "/two/data" in caught.value.message
-    assert "--force" in caught.value.hint and "--name" in caught.value.hint
-    assert index_path("faces").read_bytes() == before
-    write_index(replace(mine, side=index.side + 2))  # the same ROOT again
-    write_index(other, force=True)
-    assert read_index("faces").side[0] == index.side[0] + 1
-    # An index of an earlier version does not say where it came from, but where its pictures are.
-    write_index(replace(index, notes={}))
-    write_index(other)
-    write_index(replace(index, notes={}, root=tmp_path / "elsewhere"), force=True)
-    with pytest.raises(PoposError, match="elsewhere"):
-        write_index(other)
-    index_path("faces").write_bytes(b"torn")  # nothing of value
-    write_index(other)
 
 
 CACHE = """
@@ -206,17 +164,6 @@ def test_four_processes_cache_the_same_crops_at_once(index):
     assert {path.name for path in crops.folder.iterdir()} == {*crops.files, "crops.npz"}
 
 
-def test_a_killed_caching_leaves_nothing_that_the_next_does_not_use_or_clear(index):
-    write_index(index)
-    kill = CACHE.replace("sys.stdin.readline()", KILLED_WHILE_WRITING)
-    process = start(kill, "jpg")
-    process.communicate()
-    assert process.returncode == -9
-    folder = cache_crops(index)
-    crops = open_crops(index)
-    assert {path.name for path in folder.iterdir()} == {*crops.files, "crops.npz"}
-
-
 KILLED_WHILE_WRITING = """
 import os, pathlib
 def write_bytes(path, data):
@@ -225,3 +172,12 @@ def write_bytes(path, data):
     os.kill(os.getpid(), 9)
 pathlib.Path.write_bytes = write_bytes
 """
+
+
+def test_a_killed_caching_leaves_nothing_that_the_next_does_not_use_or_clear(index):
+    write_index(index)
+    process = start(CACHE.replace("sys.stdin.readline()", KILLED_WHILE_WRITING), "jpg")
+    process.communicate()
+    assert process.returncode == -9
+    folder = cache_crops(index)
+    assert {path.name for path in folder.iterdir()} == {*open_crops(index).files, "crops.npz"}

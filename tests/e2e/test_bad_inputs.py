@@ -369,7 +369,7 @@ CASES = [
         hint="--skip-bad",
     ),
     Case("scheme for a benchmark", "prepare-data 300w d --scheme wflw", 2, "--scheme is not for 300w"),
-    Case("unknown crop format", "prepare-data 300w d --crop-format gif", 2, "'gif'", hint="jpeg, png"),
+    Case("unknown crop format", "prepare-data 300w d --crop-format gif", 2, "'gif'", hint="--help"),
     # inspect
     Case("inspect nothing", "inspect", 2, "dataset"),
     Case("inspect an unprepared dataset", "inspect mine", 1, "'mine' is not prepared", hint="prepare-data"),

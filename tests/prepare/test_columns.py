@@ -24,59 +24,39 @@ def pairs(axes="xy", x="{a}{n}", numbers=range(5)):
 
 def read(tmp_path, header, row, scheme=PLAIN, separator=","):
     path = tmp_path / "labels.csv"
-    lines = [separator.join(header), *(separator.join(map(str, cells)) for cells in [row])]
+    lines = [separator.join(header), separator.join(map(str, row))]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     rows, scheme, remarks = read_csv(path, scheme)
     return rows[0], scheme, remarks
 
 
 INTERLEAVED = [v for pair in zip(X, Y, strict=True) for v in pair]
-SWAPPED = [v for pair in zip(Y, X, strict=True) for v in pair]
 WORDS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-NAN = float("nan")
 # name -> header, its cells: all are the same face.
 ORDERS = {
-    "pairs": (["image", *pairs()], ["a.png", *INTERLEAVED]),
-    "all x, then all y": (
-        ["image", *(f"x_{n}" for n in range(5)), *(f"y_{n}" for n in range(5))], ["a.png", *X, *Y]
-    ),
-    "as OpenFace writes, with a space": (
+    "as OpenFace writes, with spaces": (
         ["image", " frame", *(f" x_{n}" for n in range(5)), *(f" y_{n}" for n in range(5))],
         ["a.png", 7, *X, *Y],
     ),
-    "y before x": (["image", *pairs("yx")], ["a.png", *SWAPPED]),
-    "all y, then all x": (
-        ["image", *(f"y{n}" for n in range(5)), *(f"x{n}" for n in range(5))], ["a.png", *Y, *X]
+    "OpenFace's whole table": (
+        ["source", "confidence", "success", *pairs(x="gaze_{n}_{a}", numbers=(0, 1)), "gaze_angle_x",
+         "gaze_angle_y", *pairs(x="eye_lmk_{a}_{n}"), *pairs("XYZ", "eye_lmk_{a}_{n}"),
+         *pairs("XYZ", "{a}_{n}"), *pairs(x="{a}_{n}"), "p_scale", "AU01_r"],
+        ["a.png", 0.9, 1, *[9] * 6, *[8] * 10, *[6] * 15, *[7] * 15, *INTERLEAVED, 1, 0],
     ),
-    "all of OpenFace's": (
-        ["image", *(f" {kind}{a}_{n}" for kind, axes in (("eye_lmk_", "xyXYZ"), ("", "xyXYZ"))
-                    for a in axes for n in range(5))],
-        ["a.png", *[3] * 25, *X, *Y, *[4] * 15],
-    ),
-    "from 1 on": (["image", *pairs(numbers=range(1, 6))], ["a.png", *INTERLEAVED]),
     "from 1 on, with zeros": (["image", *pairs(x="{a}{n:02}", numbers=range(1, 6))], ["a.png", *INTERLEAVED]),
-    "backwards": (["image", *pairs(numbers=range(4, -1, -1))], ["a.png", *POINTS[::-1].ravel()]),
     "number before axis": (["image", *pairs(x="{n}_{a}")], ["a.png", *INTERLEAVED]),
     "HRNet's": (
         ["image_name", "scale", "center_w", "center_h", *pairs(x="original_{n}_{a}")],
         ["a.png", 1, 50, 60, *INTERLEAVED],
     ),
-    "image last": ([*pairs(), "file_name"], [*INTERLEAVED, "a.png"]),
     "index column of pandas": (["", "Image", *pairs()], [0, "a.png", *INTERLEAVED]),
-    "capitals": (["IMAGE", *pairs("XY")], ["a.png", *INTERLEAVED]),
-    "OpenFace's whole table": (
-        ["source", "confidence", "success", *pairs(x="gaze_{n}_{a}", numbers=(0, 1)), "gaze_angle_x",
-         "gaze_angle_y", *pairs(x="eye_lmk_{a}_{n}", numbers=range(8)),
-         *pairs("XYZ", "eye_lmk_{a}_{n}", range(8)), *pairs("XYZ", "{a}_{n}"), *pairs(x="{a}_{n}"),
-         "p_scale", "AU01_r"],
-        ["a.png", 0.9, 1, *[9] * 6, *[8] * 16, *[6] * 24, *[7] * 15, *INTERLEAVED, 1, 0],
-    ),
-    "CelebA": (["image_id", *pairs(x="{n}_{a}", numbers=WORDS)], ["a.png", *INTERLEAVED]),
+    "capitals, image last": ([*pairs("XY"), "FILE_NAME"], [*INTERLEAVED, "a.png"]),
+    "CelebA's names": (["image_id", *pairs(x="{n}_{a}", numbers=WORDS)], ["a.png", *INTERLEAVED]),
     "names beside a box": (
         ["image", *pairs(x="bbox_{a}", numbers=[0]), "bbox_w", *pairs(x="{n}_{a}", numbers=WORDS)],
         ["a.png", 1, 2, 3, *INTERLEAVED],
     ),
-    "names": (["image", *pairs(x="{n}_{a}", numbers=WORDS)], ["a.png", *INTERLEAVED]),
     "names behind the axis": (["image", *pairs(x="{a}_{n}", numbers=WORDS)], ["a.png", *INTERLEAVED]),
     "camel case": (
         ["image", *pairs("XY", "{n}{a}", ("leftEye", "rightEye", "nose", "leftMouth", "rightMouth"))],
@@ -136,10 +116,10 @@ def test_names_become_those_of_a_scheme_without(tmp_path):
 
 
 REFUSED = {
-    "letters": (["image", *"abcdefghij"], "no x and y"),
-    "a gap": (["image", *pairs(numbers=(0, 1, 2, 3, 5))], "number 4"),
-    "from 2 on": (["image", *pairs(numbers=range(2, 7))], "number 1"),
-    "an x for a y": (["image", "x0", "y0", "x1", "y1", "x2", "x3", "y3", "x4", "y4", "y5"], "number 2, 5"),
+    "letters": (["image", *"abcdefghij"], "no x and y for each of 5 landmarks: image, a, b"),
+    "a gap": (["image", *pairs(numbers=(0, 1, 2, 3, 5))], "no x and y"),
+    "from 2 on": (["image", *pairs(numbers=range(2, 7))], "no x and y"),
+    "an x for a y": (["image", "x0", "y0", "x1", "y1", "x2", "x3", "y3", "x4", "y4", "y5"], "no x and y"),
     "one twice": (["image", *pairs(numbers=(0, 1, 2, 3, 3))], "'x3'"),
     "one written two ways": (["image", *pairs(numbers=(0, 1, 2, 3)), "x3", "y03"], "two columns for the x"),
     "two sets": (["image", *pairs(), *pairs(x="{a}_{n}")], "several sets of columns"),
@@ -148,7 +128,6 @@ REFUSED = {
         "several sets of columns",
     ),
     "axes alone": (["image", *["x", "y"] * 5], "no x and y"),
-    "no picture": (pairs(), "no column is called image"),
     "no header": (["a.png", *map(str, INTERLEAVED)], "no column is called image"),
     "six landmarks": (["image", *pairs(numbers=range(6))], "6 landmarks, but scheme 'five' has 5"),
     "four names": (["image", *pairs(x="{n}_{a}", numbers=WORDS[:4])], "4 landmarks, but scheme 'five' has 5"),
@@ -157,10 +136,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("header", REFUSED)
 def test_a_header_that_leaves_it_open_is_refused(tmp_path, header):
-    names, told = REFUSED[header]
+    names, reason = REFUSED[header]
     with pytest.raises(PoposError) as caught:
         read(tmp_path, names, ["1"] * len(names))
-    assert told in caught.value.message
+    assert reason in caught.value.message
     assert "labels.csv:1" in caught.value.message
     assert caught.value.hint
 
@@ -181,7 +160,7 @@ def test_other_columns_are_named_and_passed_by(tmp_path):
 
 @pytest.mark.parametrize(
     "missing",
-    [("", ""), ("NaN", "nan"), ("", "NaN"), (" ", ""), ("NA", "NA"), ("null", "None"), ("#N/A", "n/a")],
+    [("", ""), ("NaN", "nan"), ("", "NaN"), (" ", "NA"), ("null", "None"), ("#N/A", "n/a")],
 )
 def test_a_point_that_is_not_labelled(tmp_path, missing):
     cells = ["a.png", *INTERLEAVED]
@@ -199,24 +178,24 @@ def test_visibility_columns_mean_what_coco_means(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cell, told",
+    "cell, reason",
     [("", "column y1: '' is not a number"), ("left", "column y1: 'left' is not a number"),
      ("9" * 1000 + "x", "column y1: '9999")],
 )  # fmt: skip
-def test_half_a_point_is_a_bad_row(tmp_path, cell, told):
+def test_half_a_point_is_a_bad_row(tmp_path, cell, reason):
     cells = ["a.png", *INTERLEAVED]
     cells[4] = cell
     row, _, _ = read(tmp_path, ["image", *pairs()], cells)
     assert isinstance(row, Bad)
-    assert row.source == "labels.csv:2" and told in row.reason and len(row.reason) < 100
+    assert row.source == "labels.csv:2" and reason in row.reason and len(row.reason) < 100
 
 
 def test_a_row_is_named_by_the_line_where_it_begins(tmp_path):
-    """A quote that is never closed swallows lines; a cell of more than 131,072 characters is no CSV."""
+    """A quote that is never closed swallows the lines below it, however many."""
     header = ",".join(["image", *pairs()])
     good = ",".join(map(str, ["a.png", *INTERLEAVED]))
     path = tmp_path / "labels.csv"
-    path.write_text("\n".join([header, good, "", "b" * 140_000 + good, good, '"' + good, good]))
+    path.write_text("\n".join([header, good, "", good, '"' + good, *[good] * 10_000]))
     rows, _, _ = read_csv(path, PLAIN)
-    assert [row.source for row in rows] == [f"labels.csv:{line}" for line in (2, 4, 5, 6)]
-    assert [isinstance(row, Bad) for row in rows] == [False, True, False, True]
+    assert [row.source for row in rows] == [f"labels.csv:{line}" for line in (2, 4, 5)]
+    assert [isinstance(row, Bad) for row in rows] == [False, False, True]

@@ -1,4 +1,4 @@
-"""Labels that are numbers, or names, but cannot be meant: every reader names file and row, none trips."""
+"""Numbers or names in labels that cannot be right: every reader names file and row, and none crashes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def prepared(dataset, folder, skip_bad):
     return build_index(dataset, labels, name=dataset, skip_bad=skip_bad, partial=True)[0]
 
 
-@pytest.mark.parametrize("value", ["-1e6", "1e155", HUGE], ids=["1e6", "1e155", "10**400"])
+@pytest.mark.parametrize("value", ["-1e6", HUGE], ids=["-1e6", "10**400"])
 @pytest.mark.parametrize("reader", READERS)
 def test_a_coordinate_far_outside_is_a_bad_row(tmp_path, reader, value):
     build, spoil, row = READERS[reader]
@@ -118,13 +118,6 @@ def test_a_coordinate_far_outside_is_a_bad_row(tmp_path, reader, value):
     assert set(rest.source.tolist()) < set(whole.source.tolist())
     kept = np.isin(whole.source, rest.source)
     np.testing.assert_array_equal(rest.points, whole.points[kept])
-
-
-def test_points_a_little_outside_stay(tmp_path):
-    """WFLW has some; three picture sizes outside it has none."""
-    wflw.build_wflw(tmp_path)
-    in_text("list_98pt_rect_attr_train.txt", 2, 5)(tmp_path, "-300")
-    assert prepared("wflw", tmp_path, skip_bad=False).outside().any()
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "a" * 200_000 + ".jpg", "a\0b.jpg"])

@@ -12,7 +12,7 @@ import numpy as np
 from popos_cli.core.geometry import tight_square
 from popos_cli.core.schemes import Scheme
 from popos_cli.prepare.labels import Label
-from popos_cli.prepare.synthetic import _face
+from popos_cli.prepare.synthetic import draw_face
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TruthFace:
 
 def draw(scheme: Scheme, count: int, seed: int = 0, decimals: int = 3) -> list[tuple[np.ndarray, np.ndarray]]:
     """`count` faces: picture (H, W, 3) uint8 BGR, and points (K, 2), 0-based, rounded as files have them."""
-    faces = [_face(seed, number, scheme) for number in range(count)]
+    faces = [draw_face(seed, number, scheme) for number in range(count)]
     return [(picture, np.round(points, decimals)) for picture, points in faces]
 
 
