@@ -211,8 +211,8 @@ def write_index(index: Index, path: Path | None = None, force: bool = False) -> 
     }
     path = path or index_path(index.name)
     columns = {column: getattr(index, column) for column in _COLUMNS}
-    with locked(path, patience=60) as held:
-        clear_leftovers(path.parent, held, of=path.name)
+    with locked(path, patience=60):
+        clear_leftovers(path.parent)
         if "prepared_from" in index.notes and not force:
             refuse_replacing(path, index.notes["prepared_from"], index.root)
         with replacing(path) as temporary:

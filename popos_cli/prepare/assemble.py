@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.geometry import tight_square
 from ..data.index import Index
-from ..data.pictures import exif_orientation, read_bgr
+from ..data.pictures import read_with_orientation
 from ..errors import PoposError
 from ..home import extracted_folder
 from . import aflw, coco_face, cofw, w300, wflw
@@ -239,8 +239,8 @@ def _decode(
 
     def look(path: Path) -> tuple[tuple[int, int], int] | Bad:
         try:
-            height, width = read_bgr(path, upright).shape[:2]
-            return (width, height), exif_orientation(path)
+            picture, orientation = read_with_orientation(path, upright)
+            return (picture.shape[1], picture.shape[0]), orientation
         except PoposError as error:
             return Bad(str(path), error.message.removeprefix(f"{path}: "))
 

@@ -15,7 +15,7 @@ from ..core.crop_rule import median_rule
 from ..core.geometry import Floats, tight_square
 from ..core.schemes import Scheme
 from ..data.index import Index
-from ..data.pictures import exif_orientation, read_bgr
+from ..data.pictures import read_with_orientation
 from ..data.stamps import stamp_of
 from ..errors import PoposError, UsageError
 from .files import shown
@@ -70,9 +70,10 @@ def _check(row: Row, folders: Sequence[Path], frame: Frame) -> Face | Bad:
     if not row.image or found is None:
         return Bad(row.source, f"image {shown(row.image)} not found below {folders[0]}")
     try:
-        height, width = read_bgr(found, frame.upright).shape[:2]
+        picture, orientation = read_with_orientation(found, frame.upright)
     except PoposError as error:
         return Bad(row.source, error.message)
+    height, width = picture.shape[:2]
     size = (width, height)
     # Width and height the other way round is a turned picture, or a slip of the program that wrote them.
     if not frame.normalised and row.size not in (None, size, size[::-1]):
@@ -97,7 +98,7 @@ def _check(row: Row, folders: Sequence[Path], frame: Frame) -> Face | Bad:
         return Bad(row.source, square)
     if wrong := out_of_reach(points, row.visible, square, size):
         return Bad(row.source, wrong)
-    return Face(row, found, size, points, square, box, exif_orientation(found))
+    return Face(row, found, size, points, square, box, orientation)
 
 
 def _tight_square(points: Floats) -> Square | str:
