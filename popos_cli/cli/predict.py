@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.choices import DetectorName
 from ..errors import PoposWarning, UsageError
-from ..predict import DetectorName
 from . import console
 from .options import DEVICE, FLIP_HELP, JSON, parse_box
 

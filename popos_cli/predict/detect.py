@@ -7,20 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.choices import DetectorName
 from ..core.crop_rule import RULES, CropRule
 from ..core.geometry import Floats, box_iou, edges_to_square
 from ..errors import PoposError
 from ..weights.catalog import load_catalog
 from ..weights.download import find_here
-from . import DetectorName
-
-DETECTORS = get_args(DetectorName)[1:]  # without "auto"
 
 
 @dataclass(frozen=True)
@@ -178,15 +176,15 @@ Detector = Haar | YuNet
 
 def detectors_here() -> list[Detector]:
     """Every detector that works on this machine."""
-    found: list[Detector] = []
-    for name in DETECTORS:
-        with suppress(PoposError):
-            found.append(load_detector(name))
+    found: list[Detector] = [Haar()]
+    with suppress(PoposError):
+        found.append(load_detector("yunet"))
     return found
 
 
-def load_detector(name: str = "auto") -> Detector:
-    """A detector by its `DetectorName`. Nothing is downloaded: PoposError where "yunet" is not here."""
+def load_detector(name: DetectorName = "auto") -> Detector:
+    """A detector; "auto" is YuNet where it is here, else Haar. PoposError where "yunet" is not: nothing is
+    downloaded."""
     model = find_here(load_catalog()["yunet"]) if name != "haar" else None
     if model:
         return YuNet(model)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..core.choices import DetectorName
 from ..core.codec import Decoded
 from ..core.crop_rule import SAME
 from ..core.device import pick_inference_device
@@ -115,7 +116,7 @@ class Predictor:
         self,
         weights: str = "default",
         device: str | None = None,
-        detector: str = "auto",
+        detector: DetectorName = "auto",
         flip_test: bool = False,
     ) -> None:
         self.device = pick_inference_device(device)

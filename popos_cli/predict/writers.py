@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..data.pictures import read_image, save_picture
 from ..errors import PoposError, debugging
+from ..failures import explained
 from ..home import write_json
 from .overlay import draw_box, draw_points
 from .predictor import Face, Predictor, whole_image_box
@@ -61,13 +62,12 @@ def predict_files(
             if folder:
                 write_json(folder / f"{names[path]}.json", {"images": [entry], **head})
                 draw_overlay(image, faces, predictor.scheme.edges, folder / f"{names[path]}{OVERLAY}")
-        except PoposError as error:
-            entry["error"] = _as_unicode(error.message)
         except Exception as error:
-            if debugging():
-                raise
-            first, *_ = str(error).splitlines() or [""]
-            message = f"{path}: {type(error).__name__}: {first} (POPOS_DEBUG=1 shows the full report)"
+            message = explained(error).message
+            if not isinstance(error, PoposError):
+                if debugging():
+                    raise
+                message = f"{path}: {message} (POPOS_DEBUG=1 shows the full report)"
             entry["error"] = _as_unicode(message)
         yield entry, faces
 
