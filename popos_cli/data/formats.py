@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-# Bytes from the start that tell what a file is; the properties of an AVIF lie within them, too.
+# Bytes from the start that are enough to recognise a file; an AVIF's properties lie within them, too.
 HEAD = 4096
 _RAW = "a raw picture of a camera; develop it to JPEG or TIFF first"
 _THUMBNAIL = (
     "a TIFF that begins with a thumbnail, as raw pictures of cameras do; develop or save it as JPEG first"
 )
-# What the start of a file that OpenCV cannot read looks like, what it is, and what to do. The first match
-# counts.
+# Files that OpenCV cannot read: a pattern of their start, what they are, and what to do. The first match counts.
 _FOREIGN = tuple(
     (re.compile(pattern, re.DOTALL), what)
     for pattern, what in (

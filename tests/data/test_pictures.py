@@ -92,16 +92,6 @@ def test_other_formats(tmp_path, quarters, ending):
     assert_quarters(read_image(path, upright=True), quarters)
 
 
-@pytest.mark.parametrize("kept", [0.1, 0.99])
-@pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_a_truncated_picture_is_refused(tmp_path, ending, kept):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    path = tmp_path / f"torn.{ending}"
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    assert "truncated" in refusal(path)
-
-
 @pytest.mark.parametrize(
     "content, message",
     [
@@ -110,6 +100,7 @@ def test_a_truncated_picture_is_refused(tmp_path, ending, kept):
         (b"\xff\xd8\xff\xda\xff\xd9", "truncated"),
         (b"\xff\xd8\xff\xd9", "not an image"),
         (b"\x89PNG\r\n", "truncated"),
+        (cv2.imencode(".jpg", np.zeros((99, 99, 3), np.uint8))[1].tobytes()[:-1], "truncated"),
         (b"BM" + bytes(60), "not an image"),
         (b"GIF89a\x10\0\x10\0" + bytes(20), "damaged"),
         (b"\0\0\0\x18ftypmp42" + bytes(40), "a video; extract its frames"),
