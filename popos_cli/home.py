@@ -20,7 +20,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -251,14 +250,14 @@ def refuse_taken(out: Path | None) -> None:
 def new_run_folder(out: Path | None, stem: str) -> Path:
     """Create `out`, or ./runs/<stem>-<n> with the first free n. Raises PoposError if it is taken."""
     refuse_taken(out)
-    for path in [out] if out else (Path("runs") / f"{stem}-{n}" for n in count(1)):
+    for path in [out] if out else (Path("runs") / f"{stem}-{n}" for n in range(1, 100_000)):
         try:
             path.mkdir(parents=True, exist_ok=path == out)
-            break
-        except FileExistsError:
+            return path
+        except FileExistsError:  # also where another process was quicker
             continue
         except OSError as error:
             raise PoposError(
                 f"cannot create {path}: {error.strerror or error}", "Choose another place with --out."
             ) from None
-    return path
+    raise PoposError(f"{path} exists already", "Choose another folder with --out.")

@@ -13,7 +13,8 @@ _RAW = "a raw picture of a camera; develop it to JPEG or TIFF first"
 _THUMBNAIL = (
     "a TIFF that begins with a thumbnail, as raw pictures of cameras do; develop or save it as JPEG first"
 )
-# Files that OpenCV cannot read: a pattern of their start, what they are, and what to do. The first match counts.
+# Files that OpenCV cannot read: a pattern of their start, what they are, and what to do. The first match
+# counts.
 _FOREIGN = tuple(
     (re.compile(pattern, re.DOTALL), what)
     for pattern, what in (
