@@ -181,18 +181,18 @@ def write_json(path: Path, data: Any) -> None:
 def read_or_set_aside(path: Path, parse: Callable[[str], T], empty: T, held: bool = False) -> T:
     """What `parse` makes of a small file of ours; `empty` where there is none or it cannot be read.
 
-    A broken one, for which `parse` raises ValueError, is renamed, with a note, so that it spoils no command.
+    A broken one, for which `parse` raises ValueError, or a folder is renamed, with a note, so that it spoils no command.
     held: the caller has the lock of `path` and is about to replace it; PoposError then for a file that is
     there but cannot be read.
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        reason = " ".join(str(error).split())
     except OSError as error:
         if held and os.path.exists(path):
             raise PoposError(f"cannot read {path}: {error.strerror or error}") from None
         return empty
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
     if not held:
         with locked(path):  # another process may have replaced it by now
             return read_or_set_aside(path, parse, empty, held=True)

@@ -97,12 +97,8 @@ def test_a_broken_file_that_another_process_has_replaced_is_not_set_aside(place,
     assert path.exists() and not list(place.glob("*.broken"))
 
 
-@pytest.mark.parametrize("kind", ["a home that is a file", "a registry that is a folder"])
-def test_what_cannot_be_remembered_is_a_note(kind, place, tmp_path, caplog):
-    if kind == "a home that is a file":
-        place.write_bytes(b"")
-    else:
-        (place / "registry.json").mkdir(parents=True)
+def test_what_cannot_be_remembered_is_a_note(place, tmp_path, caplog):
+    place.write_bytes(b"")  # a home that is a file
     remember("runs", tmp_path)
     assert remembered("runs") == [] and "is not remembered" in caplog.text
 
