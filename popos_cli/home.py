@@ -182,8 +182,8 @@ def read_or_set_aside(path: Path, parse: Callable[[str], T], empty: T, held: boo
     """What `parse` makes of a small file of ours; `empty` where there is none or it cannot be read.
 
     A broken one, for which `parse` raises ValueError, is renamed, with a note, so that it spoils no command;
-    so is a folder in its place. held: the caller has the lock of `path` and is about to replace it; PoposError
-    then for a file that is there but cannot be read.
+    so is a folder in its place. held: the caller has the lock of `path` and is about to replace it; then
+    PoposError for a file that is there but cannot be read.
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
