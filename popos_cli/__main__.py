@@ -8,8 +8,8 @@ from .errors import INTERRUPTED
 
 
 def run() -> None:
-    """Run the command line. Ctrl-C is quiet also before and after a command, while Python loads and ends."""
-    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # nohup and `&` ignore it
+    """Run the command line. Ctrl-C prints no traceback, not even while Python still loads or already ends."""
+    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not so under nohup or `&`
     if listening:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     from .cli.app import main
@@ -22,9 +22,6 @@ def run() -> None:
         code = INTERRUPTED
     if listening:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # CPython notes a KeyboardInterrupt that came through C, as from an import of torch, and would die of the
-    # signal instead of ending with `code`; running a string clears the note.
-    exec("")
     sys.exit(code)
 
 

@@ -1,8 +1,10 @@
-"""The two kinds of failure that a user is told about; everything else is a bug of ours."""
+"""The two kinds of failure that popos reports to a user; any other exception is a bug of ours."""
 
 import difflib
 import os
 from collections.abc import Iterable
+
+INTERRUPTED = 130  # exit code after Ctrl-C, as a shell has it: of a command, and of its worker processes
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -12,11 +14,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def debugging() -> bool:
-    """Whether the user wants tracebacks and other programs' own words: POPOS_DEBUG=1."""
+    """Whether the user wants tracebacks and the messages of other libraries: POPOS_DEBUG=1."""
     return os.environ.get("POPOS_DEBUG") == "1"
-
-
-INTERRUPTED = 130  # exit code of a command, and of a worker of one, after Ctrl-C: a shell's
 
 
 class PoposError(Exception):
@@ -29,7 +28,7 @@ class PoposError(Exception):
         self.message = message
         self.hint = hint
         if hint:
-            self.add_note(f"hint: {hint}")  # shown by tracebacks, and all that torch's loader keeps of it
+            self.add_note(f"hint: {hint}")  # part of a traceback's text, all that torch's loader keeps of it
 
 
 class UsageError(PoposError):

@@ -1,14 +1,13 @@
 """POPOS_HOME: where indexes, our own copies of pixels, and the registry of roots and runs lie.
 
-Several processes, on several machines, may share it. Everything is written under a name of its own and
-renamed when it is whole, so that no reader meets half a file, locks or not; a lock keeps two processes from
-doing the same work, or losing each other's entries.
+Several processes and machines may share it. Every file is written under a temporary name and renamed once it
+is whole, so that no reader meets half a file, with locks or without. Locks only keep two processes from doing
+the same work, or from losing each other's entries.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ import secrets
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,31 +33,28 @@ T = TypeVar("T")
 # Notes for the user that are no failure; the command line prints them on stderr.
 _log = logging.getLogger(__name__)
 # Stands for a home folder that cannot be reached: nothing is there, and nothing can be written there.
-_NOWHERE = Path(os.devnull) / "POPOS_HOME"
-# In the names of temporaries: locks of a network disk may hold on one machine alone.
-_MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
-# .NAME.TOKEN.tmp.SUFFIX; earlier versions had a process id, a decimal number, for the token.
-TEMPORARY = re.compile(r"\.(?P<of>.+)\.(?P<token>[0-9a-f]{16}|\d+)\.tmp(\.\w+)?")
-_LONGEST = 40  # characters of a name in its temporary's, which must not be too long itself
+_UNREACHABLE = Path(os.devnull) / "unreachable POPOS_HOME"
+# In the names of temporaries: locks on a network disk may hold within one machine only.
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+TEMPORARY = re.compile(r"\..+\.(?P<token>[0-9a-f]+)\.tmp(\.\w+)?")
 _DAY = 24 * 3600  # seconds
 
 
 def home() -> Path:
     """$POPOS_HOME, or the platform's folder for user data. Not created here.
 
-    Where that cannot be reached (another user's, or nobody's) a path where nothing is and nothing can be
-    written, so that whatever needs no home still works.
+    Where that cannot be reached (it is another user's, or this user has no home folder) a path that does not
+    exist and cannot be written, so that whatever needs no home still works.
     """
     try:
-        path = Path(os.path.expanduser(os.environ.get("POPOS_HOME") or platformdirs.user_data_dir("popos")))
+        path = Path(os.environ.get("POPOS_HOME") or platformdirs.user_data_dir("popos")).expanduser()
         path.stat()
-    except (PermissionError, RuntimeError):  # platformdirs': nobody's home
-        return _NOWHERE
-    except OSError as error:  # not there: whoever writes says what is wrong
-        if error.errno == errno.ENAMETOOLONG:  # which pathlib raises wherever it looks
-            return _NOWHERE
+    except (FileNotFoundError, NotADirectoryError):  # who writes there creates it, or says what is wrong
+        return path
+    except (OSError, RuntimeError):  # RuntimeError: pathlib finds no home folder for "~"
+        return _UNREACHABLE
     locked_up = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
-    return _NOWHERE if locked_up or str(path).startswith("~") else path
+    return _UNREACHABLE if locked_up else path
 
 
 def datasets_folder() -> Path:
@@ -75,14 +72,14 @@ def weights_folder() -> Path:
 
 
 def _temporary(path: Path) -> Path:
-    """A new name beside `path`; no other process, on whatever machine, has it."""
+    """A new name beside `path`, .NAME.TOKEN.tmp.SUFFIX, that no other process on any machine uses."""
     token = _MACHINE + secrets.token_hex(4)
-    return path.with_name(f".{path.name[:_LONGEST]}.{token}.tmp{path.suffix}")
+    return path.with_name(f".{path.name[:40]}.{token}.tmp{path.suffix}")  # names have at most 255 bytes
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write beside `path`; it takes `path`'s place only if the block succeeds.
+    """A temporary path to write, beside `path`; it replaces `path` only if the block succeeds.
 
     The folder is created. Raises PoposError where the place cannot be written.
     """
@@ -92,31 +89,19 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        hint = "Free some space there, or choose a folder you may write to (--out, POPOS_HOME)."
+        raise PoposError(f"cannot write {path}: {error.strerror or error}", hint) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _cannot_write(path: Path, error: OSError) -> PoposError:
-    if path.is_relative_to(_NOWHERE):
-        hint = "Set POPOS_HOME to a folder you may write to."
-        return PoposError(f"cannot write {path.name}: popos has no folder for its data here", hint)
-    reason = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "Free some space there, or choose another place."
-    elif path.is_relative_to(home()):
-        hint = "Set POPOS_HOME to a folder you may write to."
-    else:
-        hint = "Choose a folder you may write to."
-    return PoposError(f"cannot write {path}: {reason}", hint)
-
-
 @contextmanager
 def new_folder(path: Path, beside: Path | None = None) -> Iterator[Path]:
-    """A folder to fill, beside `path` (or `beside`); it gets that name only if the block succeeds.
+    """A temporary folder to fill, beside `path` (or `beside`); it gets the name `path` only if the block
+    succeeds.
 
-    Raises FileExistsError where somebody else has made `path` meanwhile, which stays as it is.
+    Raises FileExistsError where another process has made `path` meanwhile, which stays as it is.
     """
     temporary = _temporary(beside or path)
     try:
@@ -137,9 +122,9 @@ def new_folder(path: Path, beside: Path | None = None) -> Iterator[Path]:
 def locked(path: Path, patience: float = 10.0) -> Iterator[bool]:
     """Hold the lock of `path`, a file or folder that several processes may write at once.
 
-    Yields whether it is held: where there are no locks, or nothing can be written, the work goes on without,
-    and must not depend on it. The system lets go when the process ends, however it ends. Raises PoposError
-    where another process still has it after `patience` seconds.
+    Yields whether it is held: on a disk without locks, or one that cannot be written, the work goes on
+    without it, and must not depend on it. The system releases it when the process ends, however it ends.
+    Raises PoposError where another process still holds it after `patience` seconds.
     """
     file = path.with_name(f".{path.name}.lock")
     lock = FileLock(file, timeout=patience)
@@ -162,62 +147,28 @@ def locked(path: Path, patience: float = 10.0) -> Iterator[bool]:
             lock.release()
 
 
-def clear_leftovers(folder: Path, held: bool, of: str = "") -> None:
-    """Remove the temporaries that killed processes left in `folder`.
+def clear_leftovers(folder: Path, held: bool = False) -> None:
+    """Remove the temporaries that killed processes left in `folder`, once they are a day old.
 
-    Those of this machine at once where the lock of their target is `held` (of: its file's name, "" where the
-    whole folder is the target), all others once they are a day old.
+    held: whether the caller has the lock that everybody who writes there takes; then this machine's are
+    removed at once.
     """
-    try:
-        names = [path.name for path in folder.iterdir()]
-    except OSError:
-        return
-    for found in filter(None, map(TEMPORARY.fullmatch, names)):
-        path = folder / found[0]
-        ours = len(found["token"]) == 16 and found["token"].startswith(_MACHINE)
-        its = not of or (found["of"] == of and len(of) < _LONGEST)  # a longer name is cut off
-        if (held and ours and its) or _old(path):
-            _remove(path)
-
-
-def _old(path: Path) -> bool:
-    try:
-        return time.time() - path.lstat().st_mtime > _DAY
-    except OSError:
-        return False
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+    with suppress(OSError):  # the folder is not there, or cannot be read
+        for path in folder.iterdir():
+            found = TEMPORARY.fullmatch(path.name)
+            with suppress(OSError):  # another process was quicker
+                if found and (
+                    (held and found["token"].startswith(_MACHINE))
+                    or time.time() - path.lstat().st_mtime > _DAY
+                ):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """A new folder for temporary files, removed at the end; those of killed processes go at the start."""
-    top = Path(tempfile.gettempdir())
-    for old in top.glob(f"{prefix}*"):
-        if not (re.fullmatch(r"[0-9a-f]{16}", old.name.removeprefix(prefix)) or _old(old)):
-            continue  # an earlier version's, which has no lock
-        with suppress(PoposError), locked(old, patience=0) as held:
-            if held or _old(old):
-                _discard(old)
-    folder = top / f"{prefix}{secrets.token_hex(8)}"
-    with locked(folder):
-        folder.mkdir(mode=0o700)
-        try:
-            yield folder
-        finally:
-            _discard(folder)
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder that nobody will use again, and its lock."""
-    _remove(folder)
-    _remove(folder.with_name(f".{folder.name}.lock"))
+    """A new folder in the system's temporary one, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -230,31 +181,28 @@ def write_json(path: Path, data: Any) -> None:
 def read_or_set_aside(path: Path, parse: Callable[[str], T], empty: T, held: bool = False) -> T:
     """What `parse` makes of a small file of ours; `empty` where there is none or it cannot be read.
 
-    One that is broken, or a folder, gets another name, with a note, so that it spoils no command. held:
-    whether the caller has the lock of `path` and is about to replace it; then PoposError for one that is
-    there but not readable.
+    A broken one, for which `parse` raises ValueError, is renamed, with a note, so that it spoils no command;
+    so is a folder in its place. held: the caller has the lock of `path` and is about to replace it; then
+    PoposError for a file that is there but cannot be read.
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        if isinstance(error, OSError) and not isinstance(error, IsADirectoryError):
-            if held and os.path.exists(path):
-                raise PoposError(f"cannot read {path}: {error.strerror or error}") from None
-            return empty
-        if not held:
-            try:
-                with locked(path):  # another process may be mending it at this moment
-                    return read_or_set_aside(path, parse, empty, held=True)
-            except PoposError:
-                return empty
-        aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.broken")
-        reason = " ".join(str(error).split()) or type(error).__name__
-        try:
-            os.replace(path, aside)
-            _log.warning("%s is broken (%s): set aside as %s", path, reason, aside.name)
-        except OSError:
-            _log.warning("%s is broken (%s): passed over", path, reason)
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        reason = " ".join(str(error).split())
+    except OSError as error:
+        if held and os.path.exists(path):
+            raise PoposError(f"cannot read {path}: {error.strerror or error}") from None
         return empty
+    if not held:
+        with locked(path):  # another process may have replaced it by now
+            return read_or_set_aside(path, parse, empty, held=True)
+    aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.broken")
+    try:
+        os.replace(path, aside)
+        _log.warning("%s is broken (%s): set aside as %s", path, reason, aside.name)
+    except OSError:
+        _log.warning("%s is broken (%s): ignored", path, reason)
+    return empty
 
 
 def _registry(held: bool = False) -> dict[str, list[str]]:
@@ -262,21 +210,21 @@ def _registry(held: bool = False) -> dict[str, list[str]]:
 
 
 def _parse_registry(text: str) -> dict[str, list[str]]:
-    data = json.loads(text)
-    if not isinstance(data, dict):
+    registry = json.loads(text)
+    if not isinstance(registry, dict):
         raise ValueError("not an object")
-    for kind, paths in data.items():
+    for kind, paths in registry.items():
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
             raise ValueError(f"{kind!r} is not a list of paths")
-    return data
+    return registry
 
 
 def remember(kind: str, path: Path) -> None:
     """Note `path` under "roots" or "runs", newest last. Where that cannot be done a note says so."""
     file, text = home() / "registry.json", str(path.resolve())
     try:
-        with locked(file) as held:
-            clear_leftovers(file.parent, held, of=file.name)
+        with locked(file):
+            clear_leftovers(file.parent)
             registry = _registry(held=True)
             registry[kind] = [p for p in registry.get(kind, []) if p != text] + [text]
             write_json(file, registry)
@@ -286,14 +234,7 @@ def remember(kind: str, path: Path) -> None:
 
 def remembered(kind: str) -> list[Path]:
     """The noted paths that still exist, newest first."""
-    return [Path(p) for p in reversed(_registry().get(kind, [])) if _exists(p)]
-
-
-def _exists(path: str) -> bool:
-    try:
-        return os.path.exists(path)
-    except ValueError:  # a null character
-        return False
+    return [Path(p) for p in reversed(_registry().get(kind, [])) if os.path.exists(p)]
 
 
 def refuse_taken(out: Path | None) -> None:
@@ -308,14 +249,13 @@ def refuse_taken(out: Path | None) -> None:
 
 def new_run_folder(out: Path | None, stem: str) -> Path:
     """Create `out`, or ./runs/<stem>-<n> with the first free n. Raises PoposError if it is taken."""
-    candidates = iter([out]) if out else (Path("runs") / f"{stem}-{n}" for n in range(1, 100_000))
-    for path in candidates:
+    refuse_taken(out)
+    for path in [out] if out else (Path("runs") / f"{stem}-{n}" for n in range(1, 100_000)):
         try:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=path == out)
             return path
-        except FileExistsError:
-            if out and path.is_dir() and not any(path.iterdir()):
-                return path
+        except FileExistsError:  # also where another process was quicker
+            continue
         except OSError as error:
             raise PoposError(
                 f"cannot create {path}: {error.strerror or error}", "Choose another place with --out."

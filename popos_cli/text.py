@@ -1,4 +1,4 @@
-"""Names of files, datasets and weights, which come from anywhere, made fit to show."""
+"""Names of files, datasets and weights, which may contain anything, made fit to show."""
 
 import re
 
@@ -12,7 +12,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """At most `most` characters: start and end, which tell names apart, with dots between them."""
+    """At most `most` characters: start and end, which distinguish names, with dots between them."""
     if len(text) <= most:
         return text
     start = (most - 3) // 2

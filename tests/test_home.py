@@ -12,20 +12,20 @@ import cv2
 import pytest
 
 import popos_cli
+import popos_cli.home as home_module
 from popos_cli.errors import PoposError
 from popos_cli.home import (
     clear_leftovers,
     locked,
     new_folder,
+    new_run_folder,
     read_or_set_aside,
     remember,
     remembered,
     replacing,
-    scratch_folder,
 )
-from popos_cli.home import home as module
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 YESTERDAY = time.time() - 25 * 3600
 
 
@@ -66,8 +66,8 @@ def test_processes_that_register_at_once_lose_nothing(place, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        b"{", b"", b"null", b"[]", b'{"runs": "x"}', b'{"runs": [1]}', b'{"runs": {"a": []}, "roots": []}',
-        b'{"runs": ["\xe9"]}', b"\xff\xfe{\x00}\x00", b"[" * 100_000, b'{"a":' * 100_000, b"\x00" * 20,
+        b"{", b"", b"[]", b'{"runs": "x"}', b'{"runs": [1]}', b'{"runs": ["\xe9"]}', b"[" * 100_000,
+        b"\x00" * 20,
     ],
 )  # fmt: skip
 def test_a_broken_registry_is_set_aside_with_a_note(content, place, tmp_path, caplog):
@@ -81,47 +81,26 @@ def test_a_broken_registry_is_set_aside_with_a_note(content, place, tmp_path, ca
     assert remembered("runs") == [tmp_path]
 
 
-def test_a_registry_that_breaks_before_it_is_written_is_kept_too(place, tmp_path, caplog):
-    place.mkdir()
-    (place / "registry.json").write_text('{"runs": [')
-    remember("runs", tmp_path)
-    assert remembered("runs") == [tmp_path] and len(list(place.glob("*.broken"))) == 1
-    assert len(caplog.messages) == 1
-
-
-def test_one_process_sets_a_broken_file_aside_and_not_what_another_has_mended(place, monkeypatch):
-    """This one has read the broken file; before it can act, another has put a whole one in its place."""
+def test_a_broken_file_that_another_process_has_replaced_is_not_set_aside(place, monkeypatch):
+    """This process has read the broken file; before it can act, another has put a whole one in its place."""
     place.mkdir()
     path = place / "registry.json"
     path.write_text("{")
-    inner = module.locked
+    inner = home_module.locked
 
     def slow(*arguments):
         path.write_text('{"runs": []}')
         return inner(*arguments)
 
-    monkeypatch.setattr(module, "locked", slow)
+    monkeypatch.setattr(home_module, "locked", slow)
     assert read_or_set_aside(path, json.loads, None) == {"runs": []}
     assert path.exists() and not list(place.glob("*.broken"))
 
 
-@pytest.mark.parametrize("kind", ["a folder", "a link to nowhere", "below a file"])
-def test_what_cannot_be_remembered_is_a_note(kind, place, tmp_path, caplog):
-    if kind == "below a file":
-        place.write_bytes(b"")
-    else:
-        place.mkdir()
-    if kind == "a folder":
-        (place / "registry.json").mkdir()
-    if kind == "a link to nowhere":
-        (place / "registry.json").symlink_to(tmp_path / "no" / "where.json")
+def test_what_cannot_be_remembered_is_a_note(place, tmp_path, caplog):
+    place.write_bytes(b"")  # a home that is a file
     remember("runs", tmp_path)
-    if kind == "a link to nowhere":  # a rename replaces a link
-        assert remembered("runs") == [tmp_path] and caplog.messages == []
-    elif kind == "a folder":
-        assert remembered("runs") == [tmp_path] and "set aside" in caplog.text
-    else:
-        assert remembered("runs") == [] and "is not remembered" in caplog.text
+    assert remembered("runs") == [] and "is not remembered" in caplog.text
 
 
 def test_paths_that_are_not_utf_8_are_remembered(place, tmp_path):
@@ -146,11 +125,11 @@ ANOTHER_USER = """
 import os, sys
 from pathlib import Path
 # root reads the sources, also those of Python that load late
-import encodings.utf_8_sig, popos_cli.data.index, popos_cli.weights.detectors, popos_cli.weights.find
+import encodings.utf_8_sig, popos_cli.data.index, popos_cli.predict.detect, popos_cli.weights.find
 os.setgid(54321), os.setuid(54321)  # nobody knows this user
 from popos_cli.home import remember, remembered
 from popos_cli.data.index import prepared_names
-from popos_cli.weights.detectors import load_detector
+from popos_cli.predict.detect import load_detector
 from popos_cli.weights.find import face_weights, find_weights
 for case in sys.argv[1:]:
     for name in ("HOME", "POPOS_HOME", "XDG_DATA_HOME"):
@@ -184,14 +163,13 @@ def test_without_a_home_that_can_be_reached_bundled_weights_are_found(tmp_path):
     assert os.listdir(working) == []  # no folder that is called ~
 
 
-def test_a_temporary_name_is_nobody_elses_and_not_longer_than_names_may_be(tmp_path):
+def test_temporary_names_are_unique_and_not_longer_than_names_may_be(tmp_path):
     names = set()
     for _ in range(20):
         with replacing(tmp_path / ("x" * 250 + ".json")) as temporary:
             temporary.write_text("{}")
             names.add(temporary)
     assert len(names) == 20 and os.listdir(tmp_path) == ["x" * 250 + ".json"]
-    assert all(str(os.getpid()) != name.name.split(".")[2] for name in names)
 
 
 def test_a_folder_that_another_process_finishes_first_stays(tmp_path):
@@ -229,23 +207,20 @@ def test_what_a_killed_process_left_goes_once_its_lock_is_free(tmp_path):
 
 
 def test_what_others_may_still_be_writing_is_left_alone_for_a_day(tmp_path):
-    """Without the lock nobody can tell; nor of another machine, whose locks may not reach here."""
-    foreign = "0" * 16 if not module._MACHINE.startswith("0") else "1" * 16
-    names = [f".images-1234.{foreign}.tmp", ".images-1234.7.tmp", ".registry.json.1.tmp.json"]
-    old, mine = f".afw.{foreign}.tmp", f".afw.{module._MACHINE}00000000.tmp"
+    """Those of another machine also where the lock is held: it may not reach that far."""
+    foreign = "0" * 16 if not home_module._MACHINE.startswith("0") else "1" * 16
+    mine, theirs, old = f".a.{home_module._MACHINE}00000000.tmp", f".b.{foreign}.tmp", f".c.{foreign}.tmp"
     others = [".hidden", "images.7.tmp", ".x.tmp"]
-    for name in (*names, old, mine, *others):
+    for name in (mine, theirs, old, *others):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(b"")
-    os.utime(tmp_path / old, (YESTERDAY, YESTERDAY))
-    for name in others:
+    for name in (old, *others):
         os.utime(tmp_path / name, (YESTERDAY, YESTERDAY))
-    clear_leftovers(tmp_path, held=False)
-    assert set(os.listdir(tmp_path)) == {*names, mine, *others}
-    clear_leftovers(tmp_path, held=True, of="helen")
-    assert set(os.listdir(tmp_path)) == {*names, mine, *others}
-    clear_leftovers(tmp_path, held=True, of="afw")
-    assert set(os.listdir(tmp_path)) == {*names, *others}
+    clear_leftovers(tmp_path)
+    assert set(os.listdir(tmp_path)) == {mine, theirs, *others}
+    clear_leftovers(tmp_path, held=True)
+    assert set(os.listdir(tmp_path)) == {theirs, *others}
+    clear_leftovers(tmp_path / "nowhere")
 
 
 def test_threads_of_one_process_take_turns(tmp_path):
@@ -267,33 +242,12 @@ def test_threads_of_one_process_take_turns(tmp_path):
     assert most == [1] * 5
 
 
-SCRATCH = """
-import sys, time
-from popos_cli.home import scratch_folder
-with scratch_folder("popos-workers-") as folder:
-    (folder / "error.json").write_text("{}")
-    print(folder, flush=True)
-    time.sleep(60)
-"""
-
-
-def test_scratch_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    processes = [start(SCRATCH, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    dead, live = (Path(process.stdout.readline().strip()) for process in processes)
-    processes[0].kill()
-    processes[0].wait()
-    earlier = tmp_path / "popos-workers-abc_1234"  # an earlier version's, without a lock
-    forgotten = tmp_path / "popos-workers-abc_5678"
-    for folder in (earlier, forgotten):
-        folder.mkdir()
-    os.utime(forgotten, (YESTERDAY, YESTERDAY))
-    with scratch_folder("popos-workers-") as mine:
-        assert mine.is_dir() and live.is_dir() and earlier.is_dir()
-        assert not dead.exists() and not forgotten.exists()
-    processes[1].kill()
-    processes[1].wait()
-    with scratch_folder("popos-workers-"):
-        pass
-    assert os.listdir(tmp_path) == [earlier.name]
+def test_run_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [str(new_run_folder(None, "300w-16")) for _ in range(3)] == [
+        f"runs/300w-16-{n}" for n in (1, 2, 3)
+    ]
+    assert new_run_folder(tmp_path / "deep/run", "x").is_dir()
+    assert new_run_folder(tmp_path / "deep/run", "x").is_dir()  # it is empty
+    with pytest.raises(PoposError, match="deep exists already"):
+        new_run_folder(tmp_path / "deep", "x")

@@ -17,7 +17,7 @@ from .schemes import Scheme
 
 # Passes of the network at a detected face, each with a new crop. NME on 534 detected faces: 5.01 % after one,
 # 4.59 % after two, 4.53 % after three and after four.
-LOOKS = 3
+PASSES = 3
 CACHED = 4  # pictures in float32 that stay in a CPU's cache: 3 MB
 
 

@@ -198,8 +198,8 @@ def write_index(index: Index, path: Path | None = None) -> Path:
     }
     path = path or index_path(index.name)
     columns = {column: getattr(index, column) for column in _COLUMNS}
-    with locked(path, patience=60) as held:
-        clear_leftovers(path.parent, held, of=path.name)
+    with locked(path, patience=60):
+        clear_leftovers(path.parent)
         with replacing(path) as temporary:
             np.savez_compressed(temporary, meta=np.array(json.dumps(meta)), **columns)
     return path

@@ -12,7 +12,7 @@ import torch
 from ..core.codec import Codec
 from ..core.geometry import Floats
 from ..core.inference import (
-    LOOKS,
+    PASSES,
     decode_to_image,
     mirror_index,
     predict_heatmaps,
@@ -89,7 +89,7 @@ def evaluate_weights(
     model = weights.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     flip_index = mirror_index(weights.scheme, flip_test, device)
     around = info.around_landmarks()
-    for _ in range(LOOKS - 1 if squares is not None else 0):
+    for _ in range(PASSES - 1 if squares is not None else 0):
         assert squares is not None
         loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
         first = measure(model, {"own": codec}, loader, device, None, info.label_offset, world=world)["own"]

@@ -80,7 +80,7 @@ def short(weights: str) -> str:
     return Path(weights).name
 
 
-def detect_faces(index: Index, detector: str, progress: Callable[[int], None]) -> Detected:
+def detect_faces(index: Index, detector: DetectorName, progress: Callable[[int], None]) -> Detected:
     """Run a detector on every face's picture. progress: called with the number of pictures just done."""
     loaded = load_detector(detector)
     return Detected(loaded.name, detect_all(index, loaded, progress))

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from ..core.geometry import Floats
 
 SUBPIXEL_BITS = 4  # OpenCV draws at 1/16 pixel
-POINT = (64, 255, 64)
+POINT = (64, 255, 64)  # RGB
 EDGE = (255, 176, 32)
 BOX = (80, 160, 255)
 
 
 def fixed(point: Floats) -> tuple[int, int]:
+    """A point (2,) as OpenCV's fixed-point coordinates."""
     x, y = np.clip(np.nan_to_num(point), -1_000_000, 1_000_000) * (1 << SUBPIXEL_BITS)
     return round(float(x)), round(float(y))
 
@@ -25,7 +26,7 @@ def draw_points(
     edges: tuple[tuple[int, int], ...],
     color: tuple[int, int, int] = POINT,
 ) -> None:
-    """Draw points (K, 2) and their edges on RGB `image` in place; sizes follow the face's size."""
+    """Draw points (K, 2) and their edges on RGB `image` in place; line widths follow the face's size."""
     extent = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
     line = max(round(extent / 300), 1)
     radius = max(extent / 110, 1.0)

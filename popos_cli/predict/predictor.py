@@ -1,6 +1,6 @@
 """Pictures -> faces: detect, crop, one batch through the network, decode, and back.
 
-Faces that a detector found are looked at several times, each crop around the last look's points.
+Faces that a detector found get several passes, each with its crop around the points of the pass before.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..core.choices import DetectorName
 from ..core.codec import Decoded
 from ..core.crop_rule import SAME
 from ..core.device import pick_inference_device
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
 from ..core.inference import (
-    LOOKS,
+    PASSES,
     decode_to_image,
     mirror_index,
     predict_heatmaps,
@@ -32,8 +33,10 @@ from ..weights.find import find_weights
 from ..weights.format import read_weights
 from .detect import Detection, load_detector
 
-# Faces that go through the network at once; a picture with more takes several turns.
-BATCH = 64
+BATCH = 64  # faces that go through the network at once; more are done in several batches
+LARGEST_BOX = 10  # a box so many times the picture's longer side is a mistake
+# A box given in shares of the picture, 0..1, may reach a little over its border; no face has two pixels.
+NORMALISED = 2
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,17 @@ class Face:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, rounded to 1/1000 pixel."""
+
+        def rounded(values: NDArray[np.float32]) -> Any:
+            return np.round(values.astype(np.float64), 3).tolist()
+
         return {
-            "box": _rounded(self.box),
+            "box": rounded(self.box),
             "score": None if self.score is None else round(float(self.score), 4),
-            "landmarks": _rounded(self.points),
-            "scores": _rounded(self.scores),
-            "uncertainty": _rounded(self.uncertainty),
+            "landmarks": rounded(self.points),
+            "scores": rounded(self.scores),
+            "uncertainty": rounded(self.uncertainty),
         }
-
-
-def _rounded(values: NDArray[np.float32]) -> Any:
-    return np.round(values.astype(np.float64), 3).tolist()
 
 
 def whole_image_box(image: NDArray[np.uint8], padding: float) -> Floats:
@@ -72,15 +75,9 @@ def whole_image_box(image: NDArray[np.uint8], padding: float) -> Floats:
     return np.array([[(width - side) / 2, (height - side) / 2, side, side]])
 
 
-# A box so many times the picture's longer side is a mistake: little of a face could be seen in it.
-LARGEST_BOX = 10
-# A box in 0..1 may reach a little over the picture's border; nobody's face has two pixels.
-NORMALISED = 2
-
-
 def checked_boxes(boxes: Any, image: NDArray[np.uint8]) -> Floats:
-    """A caller's boxes as (M, 4) float64. Raises ValueError that names the row for other shapes, and for
-    boxes that cannot be around a face of this image."""
+    """A caller's boxes as (M, 4) float64. Raises ValueError for other shapes, and for boxes that cannot be
+    around a face of this image, naming the first of them."""
     try:
         given = np.asarray(boxes, dtype=np.float64)
     except (TypeError, ValueError):
@@ -89,49 +86,43 @@ def checked_boxes(boxes: Any, image: NDArray[np.uint8]) -> Floats:
         return given.reshape(0, 4)
     if given.ndim != 2 or given.shape[1] != 4:
         raise ValueError(f"boxes must be of shape (M, 4), x, y, w, h of each face, not {given.shape}")
-    height, width = image.shape[:2]
-    for row, (x, y, w, h) in enumerate(given):
-        if not (np.isfinite(given[row]).all() and w > 0 and h > 0):
-            wrong = "must be finite, with w and h above 0"
-        elif max(w, h) <= NORMALISED:
-            wrong = "must be in pixels; multiply boxes in 0..1 by the picture's width and height"
-        elif x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            wrong = f"lies outside the picture of {width} x {height} pixels"
-        elif max(w, h) > LARGEST_BOX * max(width, height):
-            wrong = f"is more than {LARGEST_BOX} times as large as the picture of {width} x {height} pixels"
-        else:
-            continue
-        raise ValueError(f"box {row + 1} ({x:g}, {y:g}, {w:g}, {h:g}) {wrong}")
+    size = np.array(image.shape[1::-1])  # width, height
+    low, extent = given[:, :2], given[:, 2:]
+    inside = (low < size).all(1) & (low + extent > 0).all(1)
+    sane = (extent.max(1) > NORMALISED) & (extent.max(1) <= LARGEST_BOX * size.max())
+    good = np.isfinite(given).all(1) & (extent > 0).all(1) & inside & sane
+    if not good.all():
+        row = int(np.argmin(good))
+        values = ", ".join(f"{value:g}" for value in given[row])
+        raise ValueError(
+            f"box {row + 1} ({values}) is around no face: it must be in pixels, not in 0..1, overlap the "
+            f"picture of {size[0]} x {size[1]} pixels, and be at most {LARGEST_BOX} times as large"
+        )
     return given
 
 
 class Predictor:
     """Finds faces and their landmarks.
 
-    Threads may share one: calls at the same time give to the bit what they give one after another (the
-    detector's part of them waits in turn). It can be pickled, weights included, for other processes.
+    Threads may share one: calls at the same time give to the bit what they give one after another (only
+    the detector takes one call at a time). It can be pickled, weights included, for other processes.
 
-    weights: anything that `find_weights` takes. device: None for a GPU where there is one, else
-    the CPU. detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded.
-    flip_test: also look at the mirrored crops, twice the time for slightly better points.
+    weights: anything that `find_weights` takes. device: None for a GPU where there is one, else the CPU.
+    detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded. flip_test: average the
+    heatmaps with those of the mirrored crops, twice the time for slightly better points.
     """
 
     def __init__(
         self,
         weights: str = "default",
         device: str | None = None,
-        detector: str = "auto",
+        detector: DetectorName = "auto",
         flip_test: bool = False,
     ) -> None:
         self.device = pick_inference_device(device)
         self.path = find_weights(weights)
         read = read_weights(self.path)
-        self.model, self.codec, self.info, self.scheme = (
-            read.model,
-            read.codec,
-            read.info,
-            read.scheme,
-        )
+        self.model, self.codec, self.info, self.scheme = read.model, read.codec, read.info, read.scheme
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.detector = load_detector(detector)
         self.rule = self.info.rule_from_300w(self.detector.name)
@@ -149,10 +140,10 @@ class Predictor:
     def __call__(self, images: Any, boxes: Any = None) -> Any:
         """RGB uint8 (H, W, 3), or a list of such -> faces, largest first, or a list of lists.
 
-        `boxes` (M, 4): tight landmark boxes x, y, w, h in pixel edges instead of the detector's,
-        in the caller's order (for a list of images: a list of such arrays). Raises ValueError for
-        another shape or type, and for boxes outside the image or many times larger than it; PoposError
-        where the network's heatmaps are not finite.
+        `boxes` (M, 4): tight landmark boxes x, y, w, h in pixel edges instead of the detector's, in the
+        caller's order (for a list of images: a list of such arrays). Raises ValueError for another shape or
+        type, and for boxes that cannot be around a face of the image; PoposError where the network's heatmaps
+        are not finite.
         """
         if isinstance(images, np.ndarray) or not isinstance(images, Sequence):
             return self._predict([images], [boxes])[0]
@@ -166,11 +157,11 @@ class Predictor:
             raise ValueError(f"an image must be an array, RGB uint8 (H, W, 3), not {type(image).__name__}")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"an image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
-        if boxes is None:
-            if self.rule is None:
-                warnings.warn(self.info.crop_is_a_guess, PoposWarning, stacklevel=4)
-            return [detection.of(self.rule or SAME) for detection in self.detector(image)]
-        return [Detection(b, None, *edges_to_square(b)) for b in checked_boxes(boxes, image)]
+        if boxes is not None:
+            return [Detection(b, None, *edges_to_square(b)) for b in checked_boxes(boxes, image)]
+        if self.rule is None:
+            warnings.warn(self.info.crop_is_a_guess, PoposWarning, stacklevel=4)
+        return [detection.of(self.rule or SAME) for detection in self.detector(image)]
 
     def _predict(self, images: list[NDArray[np.uint8]], boxes: list[Floats | None]) -> list[list[Face]]:
         found = [self._detections(i, b) for i, b in zip(images, boxes, strict=True)]
@@ -182,26 +173,25 @@ class Predictor:
             centers = np.array([d.center for _, d in part])
             sides = np.array([d.side for _, d in part])
             detected = np.array([boxes[n] is None for n, _ in part])
-            for _ in range(LOOKS - 1 if detected.any() else 0):
-                seen = self._look(pictures, centers, sides, None)
-                again = squares_around(seen.points, centers, sides, self.around)
-                centers = np.where(detected[:, None], again[0], centers)
-                sides = np.where(detected, again[1], sides)
-            decoded = self._look(pictures, centers, sides, self.flip_index)
+            for _ in range(PASSES - 1 if detected.any() else 0):
+                points = self._pass(pictures, centers, sides, None).points
+                new_centers, new_sides = squares_around(points, centers, sides, self.around)
+                centers = np.where(detected[:, None], new_centers, centers)
+                sides = np.where(detected, new_sides, sides)
+            decoded = self._pass(pictures, centers, sides, self.flip_index)
             for row, (n, d) in enumerate(part):
                 values = (decoded.points[row], decoded.scores[row], decoded.uncertainty[row])
                 arrays = (v.astype(np.float32) for v in values)
                 faces[n].append(Face(d.box.astype(np.float32), d.score, *arrays))
         return faces
 
-    def _look(
+    def _pass(
         self, pictures: list[NDArray[np.uint8]], centers: Floats, sides: Floats, flip_index: Tensor | None
     ) -> Decoded[NDArray[Any]]:
-        """One batch through the network: the points around squares (N,) of N pictures."""
+        """One batch through the network: the points around squares (N,) of N pictures, in their pixels."""
         size, alignment, padding = self.codec.image_width, self.codec.alignment, self.info.crop.padding
-        matrices = np.stack(
-            [crop_matrix(c, s * padding, size, alignment) for c, s in zip(centers, sides, strict=True)]
-        )
+        squares = zip(centers, sides * padding, strict=True)
+        matrices = np.stack([crop_matrix(center, side, size, alignment) for center, side in squares])
         crops = np.stack([warp(p, m, size) for p, m in zip(pictures, matrices, strict=True)])
         batch = to_model_input(torch.from_numpy(crops).permute(0, 3, 1, 2), self.device)
         heatmaps = predict_heatmaps(self.model, batch, flip_index, alignment)

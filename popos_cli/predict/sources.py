@@ -23,7 +23,7 @@ def written_by_predict(document: Path) -> bool:
     return isinstance(content, dict) and {"images", "weights", "scheme"} <= content.keys()
 
 
-def _is_overlay(path: Path) -> bool:
+def is_overlay(path: Path) -> bool:
     """Whether `popos predict` drew this picture: the JSON that it wrote lies beside it."""
     stem = path.name.removesuffix(OVERLAY)
     return stem != path.name and written_by_predict(path.with_name(f"{stem}.json"))
@@ -33,9 +33,9 @@ def expand(sources: list[str]) -> list[Path]:
     """What the user named, as files: an image, a folder (searched below) or a glob.
 
     A named file is kept even if it does not exist or is no picture: reading it will say so. The overlays of
-    `popos predict` are left out in folders and globs, and where their picture is named, too: a shell expands
-    *.jpg by itself. Raises UsageError for an empty name, a web address, and a folder or a pattern with no
-    picture.
+    `popos predict` are left out in folders and globs, and also where their picture is named beside them, as
+    when a shell expands *.jpg. Raises UsageError for an empty name, a web address, and a folder or a pattern
+    with no picture.
     """
     paths: list[Path] = []
     named = {os.path.splitext(source)[0] for source in sources}
@@ -46,19 +46,19 @@ def expand(sources: list[str]) -> list[Path]:
             raise UsageError(f"{source}: an address, not a file", "Download the picture and name its file.")
         path = Path(source)
         if os.path.isdir(path):
-            found = [p for p in images_in(path, SUFFIXES | UNREADABLE) if not _is_overlay(p)]
+            found = [p for p in images_in(path, SUFFIXES | UNREADABLE) if not is_overlay(p)]
             if not found:
                 raise UsageError(
                     f"{source}: no picture below this folder", "Known endings: " + " ".join(sorted(SUFFIXES))
                 )
         elif glob.has_magic(source) and not os.path.lexists(path):
             matches = map(Path, sorted(glob.glob(source, recursive=True)))
-            found = [p for p in matches if not os.path.isdir(p) and not _is_overlay(p)]
+            found = [p for p in matches if not os.path.isdir(p) and not is_overlay(p)]
             if not found:
                 raise UsageError(f"{source}: the pattern matches no file")
         else:
-            stem = source.removesuffix(OVERLAY)
-            of_another = bool({stem, re.sub(r"-\d+$", "", stem)} & named) and _is_overlay(path)
-            found = [] if of_another else [path]
+            stem = source.removesuffix(OVERLAY)  # of NAME, or NAME-2
+            beside_its_picture = bool({stem, re.sub(r"-\d+$", "", stem)} & named) and is_overlay(path)
+            found = [] if beside_its_picture else [path]
         paths += found
     return list(dict.fromkeys(paths))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.geometry import tight_square
 from ..data.index import Index
-from ..data.pictures import read_oriented
+from ..data.pictures import read_with_orientation
 from ..errors import PoposError
 from ..home import extracted_folder
 from . import aflw, coco_face, cofw, w300, wflw
@@ -239,7 +239,7 @@ def _decode(
 
     def look(path: Path) -> tuple[tuple[int, int], int] | Bad:
         try:
-            picture, orientation = read_oriented(path, upright)
+            picture, orientation = read_with_orientation(path, upright)
             return (picture.shape[1], picture.shape[0]), orientation
         except PoposError as error:
             return Bad(str(path), error.message.removeprefix(f"{path}: "))

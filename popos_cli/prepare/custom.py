@@ -14,7 +14,7 @@ from ..core.crop_rule import median_rule
 from ..core.geometry import Floats, tight_square
 from ..core.schemes import Scheme
 from ..data.index import Index
-from ..data.pictures import read_oriented
+from ..data.pictures import read_with_orientation
 from ..data.threads import Advance, in_threads
 from ..errors import PoposError
 from .files import shown
@@ -138,7 +138,7 @@ def _face(
     """The label with its picture; base: coordinate of the first pixel's centre. Raises PoposError with what
     is wrong with it."""
     path = _find_picture(label.image, folders)
-    picture, orientation = read_oriented(path, options.orientation == "upright")
+    picture, orientation = read_with_orientation(path, options.orientation == "upright")
     height, width = picture.shape[:2]
     size = (width, height)
     # Width and height the other way round is a turned picture, or a slip of the program that wrote them.

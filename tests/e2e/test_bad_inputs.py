@@ -187,7 +187,7 @@ CASES = [
     Case("box with NaN", "predict a.jpg --box nan,2,3,4", 2, "'nan,2,3,4'", A),
     Case("box for two pictures", "predict a.jpg b.jpg --box 1,2,3,4", 2, "--box", A),
     Case("unknown flag", "predict a.jpg --bx 1,2,3,4", 2, "--bx", A),
-    Case("unknown detector", "predict a.jpg --detector harr", 2, "'harr'", A, hint="haar"),
+    Case("unknown detector", "predict a.jpg --detector harr", 2, "'harr' is not one of 'auto', 'haar'", A),
     Case(
         "detector that is not here", "predict a.jpg --detector yunet", 1, "yunet is not here", A,
         hint="popos download-weights yunet",

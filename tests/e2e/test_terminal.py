@@ -67,17 +67,6 @@ def test_ctrl_c_while_python_loads_or_ends(popos_process, environment, tmp_path,
     assert (result.code, result.err) == (exit_code, "")
 
 
-def test_ctrl_c_that_an_import_swallowed_in_c(environment):
-    """CPython would end such a process by the signal, whatever its exit code."""
-    code = (
-        "import sys; sys.argv = ['popos', '--version']\n"
-        "try: exec('raise KeyboardInterrupt')\n"
-        "except KeyboardInterrupt: pass\n"
-        "from popos_cli.__main__ import run; run()"
-    )
-    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=600).returncode == 0
-
-
 def test_a_backend_of_matplotlib_that_is_not_here(popos_process, synthetic, tmp_path):
     popos_process("inspect", synthetic, "--faces", "1", env={"MPLBACKEND": "no such backend"}).ok()
     run = tmp_path / "runs/inspect-synthetic-1"

@@ -1,5 +1,6 @@
-"""Haar on the two sample photos; what YuNet's rows become; each one's rule from box to square."""
+"""Which detector a name stands for; Haar on the two sample photos; what YuNet's rows become."""
 
+import hashlib
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposError
-from popos_cli.predict.detect import Haar, YuNet, without_overlaps, yunet_detections
+from popos_cli.predict import detect
+from popos_cli.predict.detect import Haar, YuNet, load_detector, without_overlaps, yunet_detections
 from popos_cli.weights.catalog import load_catalog
 from popos_cli.weights.download import find_here
 
-PHOTOS = Path(__file__).parents[1] / "docs" / "assets"
+PHOTOS = Path(__file__).parents[2] / "docs" / "assets"
 # Nose tips, read off the photos.
 NOSES = {"astronaut.jpg": (224, 122), "grace_hopper.jpg": (254, 235)}
 
@@ -23,6 +25,51 @@ NOSES = {"astronaut.jpg": (224, 122), "grace_hopper.jpg": (254, 235)}
 @pytest.fixture(scope="module")
 def haar():
     return Haar()
+
+
+def real_yunet():
+    """The model that `popos download-weights yunet` brings, where this machine has it."""
+    try:
+        return find_here(load_catalog()["yunet"])
+    except PoposError:
+        return None
+
+
+needs_yunet = pytest.mark.skipif(real_yunet() is None, reason="popos download-weights yunet has not been run")
+
+
+@pytest.fixture
+def empty_home(tmp_path, monkeypatch):
+    """A POPOS_HOME, and a Hub cache, without anything."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def test_without_yunets_file(empty_home):
+    assert isinstance(load_detector("haar"), Haar)
+    assert isinstance(load_detector("auto"), Haar)
+    with pytest.raises(PoposError, match="yunet is not here") as caught:
+        load_detector("yunet")
+    assert "popos download-weights yunet" in caught.value.hint
+
+
+def test_yunet_is_taken_once_it_is_here(empty_home, tmp_path, monkeypatch):
+    """A user's catalog may name a file of their own. The network itself is not on every machine."""
+    file = tmp_path / "my yunet.onnx"
+    file.write_bytes(b"a model")
+    sha256 = hashlib.sha256(b"a model").hexdigest()
+    (empty_home / "catalog.toml").write_text(
+        f'[yunet]\nkind = "detector"\nformat = "onnx"\nsource = "{file}"\nsha256 = "{sha256}"\n'
+    )
+    monkeypatch.setattr(detect, "YuNet", lambda model: ("yunet", model))
+    assert load_detector("auto") == load_detector("yunet") == ("yunet", file)
+    assert isinstance(load_detector("haar"), Haar)
+    file.write_bytes(b"another")  # its hash is another: not used
+    assert isinstance(load_detector("auto"), Haar)
 
 
 @pytest.mark.parametrize(("photo", "nose"), NOSES.items())
@@ -42,11 +89,9 @@ def test_a_large_picture_is_searched_at_a_smaller_scale(haar):
     assert large.side / 4 == pytest.approx(small.side, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["haar", "yunet"])
+@pytest.mark.parametrize("name", ["haar", pytest.param("yunet", marks=needs_yunet)])
 def test_threads_share_a_detector_and_processes_get_it(name):
-    """Eight threads, fifty calls each, pictures of many sizes: as one after another, to the bit."""
-    if name == "yunet" and not real_yunet():
-        pytest.skip("popos download-weights yunet has not been run here")
+    """Pictures of many sizes at the same time: as one after another, to the bit."""
     detector = YuNet(real_yunet()) if name == "yunet" else Haar()
     photos = [read_image(PHOTOS / photo, upright=True) for photo in NOSES]
     pictures = [cv2.resize(p, (size, size + 7)) for p in photos for size in (120, 150, 190, 230)]
@@ -85,8 +130,8 @@ def test_boxes_inside_or_over_a_larger_one_go_and_the_rest_are_sorted_by_area():
     assert kept.tolist() == [other, face]
     # Whatever the order in which threads find them.
     same = [[200, 90, 50, 50], [0, 90, 50, 50], [100, 0, 50, 50], [99, 0, 50, 50]]
-    assert without_overlaps(np.array(same, float)).tolist() == [same[n] for n in (3, 1, 0)]
-    assert without_overlaps(np.array(same[::-1], float)).tolist() == [same[n] for n in (3, 1, 0)]
+    for boxes in (same, same[::-1]):
+        assert without_overlaps(np.array(boxes, float)).tolist() == [same[n] for n in (3, 1, 0)]
     assert without_overlaps(np.zeros((0, 4))).shape == (0, 4)
 
 
@@ -117,15 +162,13 @@ def test_yunets_faces_are_sorted_by_area_and_odd_rows_left_out():
     assert yunet_detections(np.zeros((0, 15)), 1.0) == []
 
 
-class Searched:
-    """A YuNet whose network is replaced: it finds `rows` in a picture of one of the `sizes`."""
+class FakeNetwork:
+    """In a YuNet's place: it finds ROW in a picture of one of the `sizes`."""
 
-    def __init__(self, monkeypatch, sizes, rows):
-        self.asked = []
+    def __init__(self, sizes):
+        self.asked, self.sizes = [], sizes
         self.detector = YuNet.__new__(YuNet)
-        self.detector.lock = Lock()
-        monkeypatch.setattr(self.detector, "network", self, raising=False)
-        self.sizes, self.rows = sizes, rows
+        self.detector.lock, self.detector.network = Lock(), self
 
     def setInputSize(self, size):
         self.asked.append(size)
@@ -133,8 +176,7 @@ class Searched:
     def detect(self, picture):
         assert picture.shape[1::-1] == self.asked[-1]
         assert not picture[..., 1:].any()  # the tests' pictures are blue, which comes first in OpenCV's order
-        found = self.asked[-1] in self.sizes
-        return 1, np.array(self.rows, np.float32) if found else None
+        return 1, np.array([ROW], np.float32) if self.asked[-1] in self.sizes else None
 
 
 @pytest.mark.parametrize(
@@ -143,56 +185,43 @@ class Searched:
         ((300, 200), [(200, 300), (200, 300)]),
         ((600, 900), [(640, 427), (320, 213)]),
         ((400, 3600), [(1440, 160), (720, 80)]),  # a panorama: as many pixels as one of 640 x 360
-        ((1, 5000), [(5000, 64), (5000, 64)]),  # made higher, for OpenCV's sake
+        ((1, 5000), [(5000, 64), (5000, 64)]),  # padded: OpenCV needs 64 pixels
         ((90, 30), [(64, 90), (64, 90)]),
     ],
 )
-def test_a_picture_without_faces_is_searched_again_at_a_smaller_scale(monkeypatch, picture, sizes):
+def test_a_picture_without_faces_is_searched_again_at_a_smaller_scale(picture, sizes):
     image = np.full((*picture, 3), (0, 0, 200), np.uint8)
-    nothing = Searched(monkeypatch, [], [])
+    nothing, first, second = (FakeNetwork(found) for found in ([], sizes[:1], sizes[1:]))
     assert nothing.detector(image) == []
     assert nothing.asked == sizes
-    first = Searched(monkeypatch, sizes[:1], [ROW])
     (one,) = first.detector(image)
     assert first.asked == sizes[:1]
-    second = Searched(monkeypatch, sizes[1:], [ROW])
     (other,) = second.detector(image)
     assert other.box / one.box == pytest.approx(sizes[0][0] / sizes[1][0])
 
 
 @pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x07\x12\x07pytorch"])
-def test_a_file_that_is_no_yunet(tmp_path, data, capfd):
+def test_a_file_that_is_no_yunet(tmp_path, data):
     path = tmp_path / "yunet.onnx"
     path.write_bytes(data)
     with pytest.raises(PoposError, match=r"yunet\.onnx: not a YuNet"):
         YuNet(path)
-    assert capfd.readouterr() == ("", "")  # OpenCV keeps quiet, too
 
 
-def real_yunet():
-    """The model that `popos download-weights yunet` brings, where this machine has it."""
-    try:
-        return find_here(load_catalog()["yunet"])
-    except PoposError:
-        return None
-
-
-@pytest.mark.skipif(real_yunet() is None, reason="popos download-weights yunet has not been run here")
+@needs_yunet
 def test_the_real_yunet_finds_nothing_in_thin_pictures():
     """Whatever was searched before: OpenCV would read beyond maps of a single pixel."""
     detector = YuNet(real_yunet())
     noise = np.random.default_rng(0).integers(0, 255, (640, 640, 3), np.uint8)
-    found = []
     for side in (1, 10, 32):
         for long in (32, 320, 700):
             for grey in (0, 127, 255):
                 detector(noise)
-                found += detector(np.full((long, side, 3), grey, np.uint8))
-                found += detector(np.full((side, long, 3), grey, np.uint8))
-    assert found == []
+                assert detector(np.full((long, side, 3), grey, np.uint8)) == []
+                assert detector(np.full((side, long, 3), grey, np.uint8)) == []
 
 
-@pytest.mark.skipif(real_yunet() is None, reason="popos download-weights yunet has not been run here")
+@needs_yunet
 @pytest.mark.parametrize(("photo", "nose"), NOSES.items())
 def test_the_real_yunet(photo, nose):
     image = read_image(PHOTOS / photo, upright=True)

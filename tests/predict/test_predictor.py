@@ -1,4 +1,4 @@
-"""A Predictor that threads share, and that other processes get; boxes; the sample photos' landmarks."""
+"""The Predictor in Python: threads, processes, boxes, arrays; the sample photos' landmarks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 import multiprocessing
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from popos_cli import Codec, Face, load
 from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposError
 from popos_cli.predict.predictor import Predictor
@@ -25,6 +28,7 @@ GOLDEN = {
     name: np.array(points)
     for name, points in json.loads((ROOT / "tests/golden_landmarks.json").read_text()).items()
 }
+BOX = [183.0, 85.0, 84.0, 90.0]
 
 
 def photo(name):
@@ -32,7 +36,7 @@ def photo(name):
 
 
 def mixed_pictures():
-    """One face, none, two, other sizes: whoever takes a neighbour's faces, or its size, is seen."""
+    """One face, none, one, two, one; other sizes: results of a neighbour, or for its size, would show."""
     first, second = map(photo, PHOTOS)
     return [
         first[40:260, 100:330].copy(),
@@ -43,12 +47,18 @@ def mixed_pictures():
     ]
 
 
+def assert_same(face, other, tolerance=0.0):
+    for name in ("box", "points", "scores", "uncertainty"):
+        np.testing.assert_allclose(
+            getattr(face, name), getattr(other, name), rtol=0, atol=tolerance, err_msg=name
+        )
+    assert face.score == other.score
+
+
 def assert_identical(faces, others):
     assert len(faces) == len(others)
     for face, other in zip(faces, others, strict=True):
-        for name in ("box", "points", "scores", "uncertainty"):
-            np.testing.assert_array_equal(getattr(face, name), getattr(other, name), err_msg=name)
-        assert face.score == other.score
+        assert_same(face, other)
 
 
 def available(detector):
@@ -62,32 +72,25 @@ def available(detector):
     return detector
 
 
-def hammer(predictor, threads, calls):
-    """`calls` in each of the threads, on the mixed pictures in turn, against calls one after another."""
+@pytest.mark.parametrize("detector", ["haar", "yunet"])
+@pytest.mark.parametrize(
+    ("weights", "calls"), [("small", 3), pytest.param("default", 50, marks=pytest.mark.slow)]
+)
+def test_threads_that_share_a_predictor_get_their_own_faces(detector, weights, calls):
+    """`calls` in each of eight threads, against calls one after another."""
+    predictor = Predictor(weights, "cpu", available(detector))
     pictures = mixed_pictures()
     alone = [predictor(picture) for picture in pictures]
     assert [len(faces) for faces in alone][:4] == [1, 0, 1, 2]
-    with ThreadPoolExecutor(threads) as pool:
-        numbers = [n % len(pictures) for n in range(threads * calls)]
+    numbers = [n % len(pictures) for n in range(8 * calls)]
+    with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda n: predictor(pictures[n]), numbers))
     for number, faces in zip(numbers, together, strict=True):
         assert_identical(faces, alone[number])
 
 
-@pytest.mark.parametrize("detector", ["haar", "yunet"])
-def test_threads_that_share_a_predictor_get_their_own_faces(detector):
-    hammer(Predictor("small", "cpu", available(detector)), threads=8, calls=3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("detector", ["haar", "yunet"])
-def test_eight_threads_of_fifty_calls(detector):
-    hammer(Predictor("default", "cpu", available(detector)), threads=8, calls=50)
-
-
-@pytest.mark.parametrize("flip_test", [False, True])
-def test_a_pickled_predictor_gives_the_same(flip_test):
-    predictor = Predictor("small", "cpu", "haar", flip_test)
+def test_a_pickled_predictor_gives_the_same():
+    predictor = Predictor("small", "cpu", "haar", flip_test=True)
     again = pickle.loads(pickle.dumps(predictor))
     picture = mixed_pictures()[0]
     assert_identical(again(picture), predictor(picture))
@@ -115,15 +118,44 @@ def test_the_sample_photos_landmarks(predictor, name):
     assert np.abs(face.points - GOLDEN[name]).max() < 0.3
 
 
+def test_frozen_faces_of_float32(predictor):
+    (face,) = predictor(photo(PHOTOS[0]))
+    assert isinstance(face, Face)
+    shapes = {"box": (4,), "points": (68, 2), "scores": (68,), "uncertainty": (68,)}
+    for name, shape in shapes.items():
+        value = getattr(face, name)
+        assert (value.shape, value.dtype) == (shape, np.float32)
+    assert face.score is None
+    with pytest.raises(FrozenInstanceError):
+        face.score = 1.0
+
+
+def test_a_list_gives_lists_and_batches_change_nothing(predictor, monkeypatch):
+    pictures = [photo(PHOTOS[0]), np.full((90, 130, 3), 127, np.uint8), photo(PHOTOS[1])]
+    assert predictor([]) == []
+    together = predictor(pictures)
+    assert [len(faces) for faces in together] == [1, 0, 1]
+    for image, faces in zip(pictures, together, strict=True):
+        for face, alone in zip(faces, predictor(image), strict=True):
+            assert_same(face, alone, 0.01)  # the order of a sum of floats depends on the batch
+    first, none, third = predictor(pictures, boxes=[[BOX], np.zeros((0, 4)), None])
+    assert_same(first[0], predictor(pictures[0], [BOX])[0], 0.01)
+    assert_same(third[0], together[2][0], 0.01)
+    assert none == []
+    boxes = np.array([[170 + 3 * n, 80 - n, 90 + n, 95] for n in range(5)], float)
+    whole = predictor(pictures[0], boxes)
+    monkeypatch.setattr("popos_cli.predict.predictor.BATCH", 2)
+    for face, other, box in zip(predictor(pictures[0], boxes), whole, boxes, strict=True):
+        assert_same(face, other, 0.01)
+        np.testing.assert_allclose(face.box, box)
+
+
 @pytest.mark.parametrize(
     "turn", [lambda p: p[..., ::-1].copy()[..., ::-1], np.asfortranarray, lambda p: p[::-1][::-1]]
 )
 def test_arrays_in_any_memory_order(predictor, turn):
     image = photo(PHOTOS[0])
     assert_identical(predictor(turn(image)), predictor(image))
-
-
-BOX = [183.0, 85.0, 84.0, 90.0]
 
 
 @pytest.mark.parametrize(
@@ -133,47 +165,44 @@ BOX = [183.0, 85.0, 84.0, 90.0]
         [[*BOX, 0.9]] * 4,  # 20 numbers: five boxes, if one only counted them
         BOX,
         [BOX[:2], BOX[2:]],  # two corners
-        [[BOX]],
         np.zeros((2, 0)),
         np.zeros((0, 5)),
         7.0,
+        [{"x": 1}],
+        "1,2,3,4",
+        [[1, 2, 3, 4], [1, 2, 3]],
     ],
+    ids=str,
 )
 def test_boxes_of_another_shape_are_refused(predictor, boxes):
-    with pytest.raises(ValueError, match=r"shape \(M, 4\), x, y, w, h of each face, not"):
-        predictor(photo(PHOTOS[0]), np.array(boxes))
+    with pytest.raises(ValueError, match=r"boxes must be .*shape \(M, 4\)"):
+        predictor(photo(PHOTOS[0]), boxes)
 
 
 @pytest.mark.parametrize(
-    ("box", "wrong"),
+    "box",
     [
-        ([600, 80, 90, 90], "outside the picture of 512 x 512"),
-        ([512, 80, 90, 90], "outside the picture"),
-        ([-91, 80, 90, 90], "outside the picture"),
-        ([80, -5000, 90, 90], "outside the picture"),
-        ([80, 512, 90, 90], "outside the picture"),
-        ([0.35, 0.16, 0.17, 0.18], r"in pixels; multiply boxes in 0\.\.1"),
-        ([0, 0, 1, 1], "in pixels"),
-        ([-0.05, -0.02, 1.1, 1.05], "in pixels"),
-        ([0, 0, 1e7, 1e7], "more than 10 times as large as the picture"),
-        ([100, 100, 1e7, 50], "more than 10 times"),
-        ([10, 10, 0, 5], "finite"),
-        ([10, 10, 5, -5], "finite"),
-        ([10, np.nan, 5, 5], "finite"),
-        ([10, 10, np.inf, 5], "finite"),
+        [600, 80, 90, 90],
+        [512, 80, 90, 90],
+        [-91, 80, 90, 90],
+        [80, -5000, 90, 90],
+        [80, 512, 90, 90],
+        [0.35, 0.16, 0.17, 0.18],
+        [-0.05, -0.02, 1.1, 1.05],
+        [0, 0, 1e7, 1e7],
+        [100, 100, 1e7, 50],
+        [10, 10, 0, 5],
+        [10, 10, 5, -5],
+        [10, np.nan, 5, 5],
+        [10, 10, np.inf, 5],
     ],
 )
-def test_a_box_that_can_be_around_no_face_is_named(predictor, box, wrong):
-    with pytest.raises(ValueError, match=rf"box 2 \(.*\) .*{wrong}"):
+def test_a_box_that_can_be_around_no_face_is_named(predictor, box):
+    expected = r"box 2 \(.*\) is around no face.*in pixels.*picture of 512 x 512 pixels.*10 times as large"
+    with pytest.raises(ValueError, match=expected):
         predictor(photo(PHOTOS[0]), [BOX, box])
-    with pytest.raises(ValueError, match=wrong):
+    with pytest.raises(ValueError, match=expected):
         predictor([photo(PHOTOS[0])], [[BOX, box]])
-
-
-@pytest.mark.parametrize("boxes", [[{"x": 1}], "1,2,3,4", [[1, 2, 3, 4], [1, 2, 3]], [["a", 1, 2, 3]]])
-def test_boxes_that_are_no_numbers_are_refused(predictor, boxes):
-    with pytest.raises(ValueError, match=r"boxes must be numbers, of shape \(M, 4\)"):
-        predictor(photo(PHOTOS[0]), boxes)
 
 
 def test_no_boxes_are_no_faces(predictor):
@@ -189,6 +218,8 @@ def test_a_box_that_reaches_over_the_border_is_taken(predictor):
     (part,) = predictor(image[:, cut:].copy(), [[BOX[0] - cut, *BOX[1:]]])
     left_eye = slice(42, 48)
     assert np.abs(part.points + [cut, 0] - whole.points)[left_eye].max() < 3
+    (corner,) = predictor(image, [[-39.0, 511.0, 40.0, 40.0]])
+    assert np.isfinite(corner.points).all() and np.isfinite(corner.uncertainty).all()
 
 
 def test_each_image_of_a_list_needs_its_boxes(predictor):
@@ -199,17 +230,19 @@ def test_each_image_of_a_list_needs_its_boxes(predictor):
         predictor(images, np.array([BOX, BOX]))
 
 
-@pytest.mark.parametrize("image", [np.zeros((0, 9, 3), np.uint8), [[1, 2], [3, 4]], "photo.jpg"])
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((0, 9, 3), np.uint8), np.zeros((50, 50), np.uint8), np.zeros((50, 50, 4), np.uint8),
+        np.zeros((50, 50, 3), np.float32), None, Path("photo.jpg"), Image.new("RGB", (9, 9)), {1: 2}, 7,
+    ],
+)  # fmt: skip
 def test_what_is_no_image_is_refused(predictor, image):
+    """None is what cv2.imread gives for a file that it cannot read."""
+    with pytest.raises(ValueError, match="an image must be"):
+        predictor(image)
     with pytest.raises(ValueError, match="an image must be"):
         predictor([image])
-
-
-@pytest.mark.parametrize("image", [None, Path("photo.jpg"), Image.new("RGB", (9, 9)), {1: 2}, 7])
-def test_a_single_thing_that_is_no_image_is_refused(predictor, image):
-    """None is what cv2.imread gives for a file that it cannot read."""
-    with pytest.raises(ValueError, match=f"an image must be an array.*not {type(image).__name__}"):
-        predictor(image)
 
 
 def test_numbers_that_are_not_finite_are_never_returned(predictor):
@@ -234,3 +267,17 @@ def test_a_picture_wider_than_opencv_warps(predictor, place):
     (moved,) = predictor(wide, box + [place, 0, 0, 0])
     # float32 steps by 1/256 of a pixel there.
     np.testing.assert_allclose(moved.points - [place, 0], by_box.points, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["default", "small"])
+def test_load_gives_what_a_training_framework_needs(name):
+    model, codec = load(name)
+    assert isinstance(codec, Codec)
+    assert not model.training
+    images = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        heatmaps = model(images)
+    assert heatmaps.shape == (2, 68, codec.height, codec.width)
+    decoded = codec.decode(heatmaps)
+    assert decoded.points.shape == (2, 68, 2)
+    assert isinstance(codec.decode(heatmaps.numpy()).points, np.ndarray)

@@ -1,4 +1,4 @@
-"""Whole or torn, by walking a file's own marks; how many pixels; what a file is that is no picture."""
+"""What a file's bytes say: whole or torn, how many pixels, its orientation, and what it is if no picture."""
 
 import io
 import struct
@@ -9,11 +9,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from turns import TAG, saved
 
-from popos_cli.data.headers import examine, foreign
+from popos_cli.data.formats import examine, foreign, without_orientation
 
 quick = settings(deadline=None, max_examples=150, derandomize=True)
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+PIXELS = 48 * 64
 
 
 def encoded(form, picture=NOISE, mode="RGB", **options):
@@ -27,6 +29,7 @@ def with_thumbnail():
     return encoded("JPEG", exif=exif, comment=b"\xff\xd9 and \xff\xda \xff\xd8")
 
 
+# Formats that are followed to their end.
 WHOLE = {
     "baseline": encoded("JPEG"),
     "progressive": encoded("JPEG", progressive=True),
@@ -34,7 +37,6 @@ WHOLE = {
     "progressive with restarts": encoded("JPEG", progressive=True, restart_marker_blocks=2),
     "thumbnail": with_thumbnail(),
     "CMYK": encoded("JPEG", mode="CMYK"),
-    "grey": encoded("JPEG", mode="L"),
     "png": encoded("PNG"),
     "palette": encoded("PNG", mode="P"),
     "animated": encoded("PNG", save_all=True, append_images=[Image.fromarray(NOISE[::-1])]),
@@ -63,38 +65,43 @@ def decoded(data):
 
 @quick
 @given(whole, trailers)
-def test_whatever_lies_behind_a_whole_picture(kind, trailer):
+def test_whatever_is_appended_to_a_whole_picture(kind, trailer):
     data = WHOLE[kind] + trailer
-    assert examine(data) == (48 * 64, False)
+    header = examine(data)
+    assert (header.pixels, header.torn) == (PIXELS, False)
     np.testing.assert_array_equal(decoded(data), decoded(WHOLE[kind]))
 
 
 @quick
 @given(whole, st.data())
-def test_a_torn_picture_is_seen_wherever_it_is_torn(kind, data):
-    """Also where a file system filled the rest with zeros, or with another picture."""
+def test_a_torn_picture_is_noticed_wherever_it_is_torn(kind, data):
+    """Also where a file system filled the rest with zeros."""
     picture = WHOLE[kind]
     kept = data.draw(st.integers(8, len(picture) - 1))
     rest = data.draw(st.sampled_from([b"", b"\0" * (len(picture) - kept), b"\0" * 500]))
-    # A segment that is torn takes what follows for its own.
+    # A torn segment takes what follows for its own.
     assume(not rest or picture[kept:].strip(b"\0"))
-    assert examine(picture[:kept] + rest)[1]
-
-
-def test_a_picture_torn_within_its_pixels_and_followed_by_another():
-    picture = WHOLE["baseline"]
-    assert examine(picture[:-100] + picture)[1]
+    assert examine(picture[:kept] + rest).torn
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 8, 12])
 @pytest.mark.parametrize("kind", ["baseline", "progressive", "png"])
-def test_the_last_bytes_are_missed(kind, cut):
-    assert examine(WHOLE[kind][:-cut])[1]
+def test_missing_last_bytes_are_noticed(kind, cut):
+    assert examine(WHOLE[kind][:-cut]).torn
+
+
+def test_a_picture_torn_within_its_pixels_and_followed_by_another():
+    picture = WHOLE["baseline"]
+    assert examine(picture[:-100] + picture).torn
+
+
+def old_bmp():
+    """OS/2's header has sizes of 16 bits: 64 x 48."""
+    rows = bytes(3 * PIXELS)
+    return b"BM" + struct.pack("<IHHIIHHHH", 26 + len(rows), 0, 0, 26, 12, 64, 48, 1, 24) + rows
 
 
 SIZED = {
-    "jpg": {"form": "JPEG"},
-    "progressive": {"form": "JPEG", "progressive": True},
     "png": {"form": "PNG"},
     "gif": {"form": "GIF"},
     "bmp": {"form": "BMP"},
@@ -103,35 +110,32 @@ SIZED = {
     "big-endian tif": {"form": "TIFF", "big_endian": True},
     "jp2": {"form": "JPEG2000"},
     "avif": {"form": "AVIF"},
+    "webp": {"form": "WEBP"},
+    "lossless webp": {"form": "WEBP", "lossless": True},
+    "transparent webp": {"form": "WEBP", "picture": np.dstack([NOISE, NOISE[..., 0]]), "mode": "RGBA"},
+    "old bmp": old_bmp,
 }
 
 
 @pytest.mark.parametrize("kind", SIZED)
-def test_the_size_stands_in_the_header(kind):
-    if SIZED[kind]["form"] == "AVIF":
+def test_the_size_is_in_the_header(kind):
+    if kind == "avif":
         pytest.importorskip("PIL._avif")
-    assert examine(encoded(**SIZED[kind])) == (48 * 64, False)
+    data = old_bmp() if kind == "old bmp" else encoded(**SIZED[kind])
+    header = examine(data)
+    assert (header.pixels, header.torn) == (PIXELS, False)
+    if "webp" in kind:
+        assert examine(data[:-1]).torn
 
 
-def test_an_old_bmp():
-    """OS/2's header has sizes of 16 bits."""
-    data = b"BM" + struct.pack("<IHHI", 26 + 4 * 3 * 2, 0, 0, 26) + struct.pack("<IHHHH", 12, 4, 2, 1, 24)
-    data += bytes(range(24))
-    assert examine(data) == (8, False)
-    assert decoded(data).shape == (2, 4, 3)
-
-
-def test_a_torn_webp():
-    data = encoded("WEBP")
-    assert examine(data) == (3072, False)
-    assert examine(data[:-1])[1]
+STARTS = [b"", b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"GIF89a", b"RIFF\0\0\0\0WEBP"]
 
 
 @quick
-@given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"GIF89a"]), st.binary())
+@given(st.sampled_from(STARTS), st.binary())
 def test_any_bytes_are_examined(start, rest):
-    pixels, _ = examine(start + rest)
-    assert pixels >= 0
+    assert examine(start + rest).pixels >= 0
+    without_orientation(start + rest)
     foreign(start + rest)
 
 
@@ -145,7 +149,6 @@ def boxes(brand, *others):
     [
         (boxes(b"isom", b"mp42"), "video"),
         (boxes(b"qt  "), "video"),
-        (boxes(b"M4V "), "video"),
         (b"\x1aE\xdf\xa3" + bytes(40), "video"),
         (b"RIFF\0\0\0\0AVI LIST", "video"),
         (b"\0\0\x01\xba" + bytes(40), "video"),
@@ -153,15 +156,14 @@ def boxes(brand, *others):
         ((bytes(4) + b"G" + bytes(187)) * 4, "video"),  # .mts
         (b"FUJIFILMCCD-RAW 0201", "raw"),
         (b"II*\0\x10\0\0\0CR\x02\0", "raw"),
+        (boxes(b"crx "), "raw"),
         (boxes(b"heic", b"mif1"), "HEIC"),
         (boxes(b"mif1", b"heic"), "HEIC"),
-        (boxes(b"crx "), "raw"),
         (b"\xff\x0a" + bytes(40), "JPEG XL"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"%PDF-1.7", "PDF"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b'<?xml version="1.0"?>\n<svg xmlns=', "SVG"),
-        (b"PK\x03\x04", "ZIP"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
     ],
 )
@@ -170,7 +172,31 @@ def test_what_is_no_picture_is_named(head, word):
 
 
 @pytest.mark.parametrize(
-    "head", [*WHOLE.values(), boxes(b"avif"), boxes(b"mif1", b"avif"), encoded("JPEG2000")]
+    "head", [*WHOLE.values(), boxes(b"avif"), boxes(b"mif1", b"avif"), encoded("JPEG2000"), encoded("GIF")]
 )
 def test_pictures_are_not_foreign(head):
     assert foreign(head) is None
+
+
+def test_big_endian_tiff():
+    """As cameras of some makers write it; nothing but the two bytes of the orientation changes."""
+    entries = struct.pack(">HHHIHH", 1, TAG, 3, 1, 6, 0)
+    data = b"MM\0*" + struct.pack(">I", 8) + entries
+    assert examine(data).orientation == 6
+    upright = without_orientation(data)
+    assert examine(upright).orientation == 1 and len(upright) == len(data)
+
+
+def test_a_jpeg_with_fillers_and_other_segments():
+    data = saved(NOISE, 8, "jpg")
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + 40_000) + b"Exif\0\0" * 6_666 + b"abcd"
+    assert examine(data[:2] + comment + b"\xff\xff" + data[2:]).orientation == 8
+
+
+@pytest.mark.parametrize("ending", ["png", "webp", "tif", "jpg", "avif"])
+def test_torn_and_odd_headers_are_not_turned(ending):
+    """Wherever a file ends, and with values that mean nothing, the answer is an orientation."""
+    data = saved(NOISE, 3, ending)
+    assert {examine(data[:end]).orientation for end in range(len(data))} == {1, 3}
+    for value in (0, 9, None):
+        assert examine(saved(NOISE, value, ending)).orientation == 1
