@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ..errors import PoposError, UsageError
+from ..errors import UsageError
 from . import console
 from .options import JSON
-
-if TYPE_CHECKING:
-    from ..weights.foreign import Foreign
 
 EXAMPLES = (
     "Examples:  popos import-weights hrnetv2_w18_wflw_256x256-2bf032a6_20210125.pth   |   "
@@ -59,33 +54,29 @@ def import_weights(
     is read as data: one whose pickle could run code is refused.
     """
     offset = _parse_offset(label_offset)
-    if not file.is_file():
-        raise PoposError(f"{file}: {'a folder' if file.is_dir() else 'no such file'}", "Name a .pth file.")
-    from ..weights.foreign import check_hints, known_hints, read_foreign, with_flags
-    from ..weights.format import save_weights
+    from ..weights.foreign import Hints, import_file
 
-    hints = with_flags(
-        known_hints(file),
-        scheme=scheme,
-        resolution=resolution,
-        sigma=sigma,
-        decoder=decoder,
-        label_offset=offset,
-    )
-    check_hints(hints)
-    targets = _targets(file, out, name)
-    taken = next((target for target in targets if target.exists() and not force), None)
-    if taken and file.suffix != ".safetensors":
-        raise PoposError(f"{taken} exists already", "Choose another with --out, or overwrite with --force.")
-    foreign = read_foreign(file, hints)
-    save_weights(targets[0], foreign.state, foreign.info, half=False)
-    for copy in targets[1:]:
-        _copy(targets[0], copy)
-    report = _report(file, targets[0], name, foreign)
+    hints = Hints(scheme, resolution, sigma, decoder, offset)
+    weights, foreign = import_file(file, hints, out, name, force)
+    info, imported = foreign.info, foreign.info.training["imported"]
+    landmarks = foreign.state["head.3.bias"].shape[0]
     if json:
-        console.print_json(report)
-    else:
-        _print(report)
+        console.print_json({
+            "weights": str(weights), "name": name, "source": str(file), "sha256": imported["sha256"],
+            "known": imported["name"], "layout": foreign.layout, "scheme": info.scheme,
+            "landmarks": landmarks, "resolution": info.resolution, "codec": info.codec.model_dump(),
+            "label_offset": list(info.label_offset), "remarks": list(foreign.remarks),
+        })  # fmt: skip
+        return
+    known = f", {imported['name']}" if imported["name"] else ""
+    console.stdout.print(
+        f"{file} ({foreign.layout}{known}): {landmarks} points ({info.scheme}), "
+        f"{info.resolution}-pixel heatmaps, sigma {info.codec.sigma:g}, decoder {info.codec.decoder}"
+    )
+    console.stdout.print(f"weights: {weights}")
+    for remark in foreign.remarks:
+        console.note(f"note: {remark}")
+    console.note(f"next: popos predict photo.jpg --weights {name or weights}")
 
 
 def _parse_offset(text: str | None) -> tuple[float, float] | None:
@@ -99,61 +90,3 @@ def _parse_offset(text: str | None) -> tuple[float, float] | None:
     if not (abs(x) < 1e3 and abs(y) < 1e3):
         raise UsageError(f"--label-offset {text!r}: must be finite, a few pixels")
     return x, y
-
-
-def _targets(file: Path, out: Path | None, name: str | None) -> list[Path]:
-    """Where the weights go: --out, and --name's place; beside FILE without either. Raises UsageError."""
-    if out is not None and out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: must end in .safetensors")
-    targets = [out] if out is not None else []
-    if name is not None:
-        targets.append(_place(name))
-    return targets or [file.with_suffix(".safetensors")]
-
-
-def _place(name: str) -> Path:
-    """The file in POPOS_HOME of weights that are known by a name. Raises UsageError."""
-    from ..weights.catalog import converted_file, load_catalog
-
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise UsageError(f"--name {name!r}: cannot be used as a name", "Use letters, digits and _ . + -")
-    if name in load_catalog():
-        raise UsageError(f"--name {name!r}: the catalog has weights of that name", "Choose another.")
-    return converted_file(name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    from ..home import replacing
-
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _report(file: Path, weights: Path, name: str | None, foreign: Foreign) -> dict[str, Any]:
-    info = foreign.info
-    return {
-        "weights": str(weights),
-        "name": name,
-        "source": str(file),
-        "sha256": info.training["imported"]["sha256"],
-        "known": info.training["imported"]["name"],
-        "layout": foreign.layout,
-        "scheme": info.scheme,
-        "landmarks": foreign.state["head.3.bias"].shape[0],
-        "resolution": info.resolution,
-        "codec": info.codec.model_dump(),
-        "label_offset": list(info.label_offset),
-        "remarks": list(foreign.remarks),
-    }
-
-
-def _print(report: dict[str, Any]) -> None:
-    codec, known = report["codec"], f", {report['known']}" if report["known"] else ""
-    console.stdout.print(
-        f"{report['source']} ({report['layout']}{known}): {report['landmarks']} points ({report['scheme']}), "
-        f"{report['resolution']}-pixel heatmaps, sigma {codec['sigma']:g}, decoder {codec['decoder']}"
-    )
-    console.stdout.print(f"weights: {report['weights']}")
-    for remark in report["remarks"]:
-        console.note(f"note: {remark}")
-    console.note(f"next: popos predict photo.jpg --weights {report['name'] or report['weights']}")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from . import console
 from .options import JSON
-
-if TYPE_CHECKING:
-    from ..weights.push import Upload
 
 EXAMPLES = (
     "Examples:  popos push-weights runs/wflw-16-1 ada/landmarks --metrics runs/eval-wflw-16-1/metrics.json   "
@@ -52,29 +49,21 @@ def push_weights(
     from ..weights.push import plan_upload, push
 
     upload = plan_upload(weights, repository, file, licence, metrics or [])
-    if dry_run:
-        if json:
-            console.print_json({**_facts(upload), "commit": None})
-        else:
-            console.write(upload.card)
+    if dry_run and not json:
+        console.write(upload.card)
         return
     if not console.stderr.is_terminal:
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
         disable_progress_bars()
-    commit = push(upload, private, message)
+    commit = None if dry_run else push(upload, private, message)
     if json:
-        console.print_json({**_facts(upload), "commit": commit})
+        console.print_json({
+            "weights": upload.address, "repository": upload.repository, "file": upload.file,
+            "source": str(upload.path), "size": upload.path.stat().st_size, "licence": upload.licence,
+            "card": upload.card, "commit": commit,
+        })  # fmt: skip
         return
-    console.stdout.print(f"uploaded: {upload.place.address}")
+    console.stdout.print(f"uploaded: {upload.address}")
     console.stdout.print(f"commit: {commit}")
-    console.note(f"next: popos predict photo.jpg --weights {upload.place.address}")
-
-
-def _facts(upload: Upload) -> dict[str, Any]:
-    place = upload.place
-    return {
-        "weights": place.address, "repository": place.repository, "file": place.file,
-        "source": str(upload.path), "size": upload.path.stat().st_size, "licence": place.licence,
-        "card": upload.card,
-    }  # fmt: skip
+    console.note(f"next: popos predict photo.jpg --weights {upload.address}")

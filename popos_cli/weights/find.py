@@ -16,9 +16,8 @@ from ..errors import PoposError, UsageError, did_you_mean
 from ..home import remembered
 from .catalog import Entry, converted_file, entry_of, entry_of_address, load_catalog
 from .download import Check, fetch, file_name, find_here, short_hash
-from .format import WeightsInfo, read_info, read_state, read_weights
+from .format import WeightsInfo, is_backbone, read_info, read_state, read_weights
 from .pins import read_pins
-from .recognise import is_backbone
 
 if TYPE_CHECKING:
     from .foreign import Hints

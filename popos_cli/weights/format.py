@@ -1,15 +1,16 @@
-"""Weights on disk: one .safetensors file that says what network and codec it belongs to."""
+"""Weights on disk: one .safetensors file that says which network and codec it belongs to."""
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -22,48 +23,45 @@ from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
 from ..errors import PoposError, UsageError
 from ..home import replacing
-from .recognise import refuse_file, refuse_tensors
+from .file_kinds import refuse_file
 
 FORMAT = 1
-# Strict: JSON's true and "1" are no numbers. None of them may be NaN or infinite.
-Whole = Annotated[int, Field(strict=True)]
-Number = Annotated[float, Field(strict=True)]
-Offset = Annotated[Number, Field(ge=-1000, le=1000)]
-Mean = Annotated[Number, Field(ge=-1000, le=1000)]
-Deviation = Annotated[Number, Field(ge=1e-3, le=1000)]
+Offset = Annotated[float, Field(ge=-1000, le=1000)]
+Deviation = Annotated[float, Field(ge=1e-3, le=1000)]
+Numbers = tuple[float, ...]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class CodecInfo(_Part):
-    """The codec's own ranges are `Codec`'s to check."""
+    """What `Codec` takes beside the sizes; it checks the values."""
 
-    sigma: Number = 2.0
+    sigma: float = 2.0
     decoder: DecoderName = DEFAULT_DECODER
     alignment: Alignment = "center"
 
 
 class CropInfo(_Part):
-    """The network's crop is `padding` times a square. landmarks: where that lies about the tight square of
-    its landmarks; detectors: about the box of each detector. None, or left out: not measured."""
+    """The network's crop is a square around the face, `padding` times as wide.
 
-    padding: Annotated[Number, Field(ge=0.5, le=10)] = 1.25
+    landmarks: where that square lies about the tight square of its landmarks. detectors: where it lies about
+    the box of each detector. None, or left out: not measured.
+    """
+
+    padding: Annotated[float, Field(ge=0.5, le=10)] = 1.25
     landmarks: CropRule | None = None
     detectors: dict[str, CropRule] = Field(default_factory=dict)
 
 
 class Normalisation(_Part):
-    mean: tuple[Mean, Mean, Mean] = IMAGENET_MEAN
+    mean: tuple[Offset, Offset, Offset] = IMAGENET_MEAN
     std: tuple[Deviation, Deviation, Deviation] = IMAGENET_STD
 
 
-Numbers = tuple[Number, ...]
-
-
 class UncertaintyInfo(_Part):
-    """A `Calibration`, which checks them, and the dataset and number of faces it was fitted to."""
+    """The numbers of a `Calibration`, which checks them, with the dataset and number of faces behind them."""
 
     landmarks: Numbers
     own: Numbers
@@ -71,24 +69,24 @@ class UncertaintyInfo(_Part):
     lowest: tuple[Numbers, Numbers]
     highest: tuple[Numbers, Numbers]
     dataset: str
-    faces: Annotated[Whole, Field(ge=1)]
+    faces: Annotated[int, Field(ge=1)]
 
 
 class WeightsInfo(_Part):
     """The `popos` metadata of a weight file; docs/weights.md describes each key.
 
-    label_offset: source pixels that the network's labels were off by, subtracted from its points.
-    scheme_definition: the scheme as plain data where it is not a built-in one. stages: how many of HRNet's
-    run, where that is not what goes with the resolution.
+    label_offset: source pixels, subtracted from the network's points because its training labels were off by
+    them. scheme_definition: the scheme as plain data where it is not a built-in one. stages: how many of
+    HRNet's run, where it is not the number that goes with the resolution.
     """
 
-    format: Annotated[Whole, Field(ge=1)] = FORMAT
+    format: Annotated[int, Field(ge=1)] = FORMAT
     architecture: Literal["hrnet-w18"] = "hrnet-w18"
     stem_norm: StemNorm = "own"
     fusion: Fusion = "nearest"
     stages: Literal[2, 3, 4] | None = None
-    resolution: Annotated[Whole, Field(ge=1)]
-    image_size: Annotated[Whole, Field(ge=32, le=512)] = 256
+    resolution: Annotated[int, Field(ge=1)]
+    image_size: Annotated[int, Field(ge=32, le=512)] = 256
     scheme: str
     scheme_definition: dict[str, Any] | None = None
     codec: CodecInfo = CodecInfo()
@@ -98,20 +96,27 @@ class WeightsInfo(_Part):
     uncertainty: UncertaintyInfo | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("format")
+    @classmethod
+    def _not_newer(cls, version: int) -> int:
+        if version > FORMAT:
+            raise ValueError(f"weight format {version} is newer than this popos reads ({FORMAT})")
+        return version
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         self.build_codec()
         if self.image_size // self.resolution not in VARIANTS:
             sizes = ", ".join(str(self.image_size // stride) for stride in VARIANTS)
             raise ValueError(f"resolution {self.resolution} of a {self.image_size}-pixel crop is not {sizes}")
-        if self.codec.sigma > self.resolution:  # nearly flat: a fit would put points anywhere
+        if self.codec.sigma > self.resolution:  # a nearly flat heatmap: a fit would put points anywhere
             raise ValueError(
                 f"codec.sigma {self.codec.sigma:g} is wider than a heatmap of {self.resolution} pixels"
             )
         return self
 
     def landmark_scheme(self, where: str) -> Scheme:
-        """Raises PoposError, which begins with `where`, for a scheme that is unknown or no scheme."""
+        """Raises PoposError, which begins with `where`, for a scheme that is unknown or not valid."""
         if self.scheme_definition is None:
             if self.scheme not in SCHEMES:
                 raise PoposError(f"{where}: unknown landmark scheme {self.scheme!r}", "Upgrade popos.")
@@ -131,7 +136,7 @@ class WeightsInfo(_Part):
 
     def rule_from_300w(self, detector: str) -> CropRule | None:
         """From the tight square of 300W's 68 points, which a detector promises, to this network's square:
-        as measured with this detector, else with another, else by the scheme. None where nobody knows."""
+        as measured with this detector, else with another one, else by the scheme. None: not known."""
         for name in (detector, *RULES):
             if name in self.crop.detectors and name in RULES:
                 return RULES[name].inverse().then(self.crop.detectors[name])
@@ -139,7 +144,7 @@ class WeightsInfo(_Part):
 
     @property
     def crop_is_a_guess(self) -> str:
-        """What to say where `rule_from_300w` does not know."""
+        """The warning where `rule_from_300w` gives None."""
         return (
             f"these weights do not say where the landmarks of scheme {self.scheme!r} lie in a detector's "
             "box, so that the crop is a guess (right for 68 points, jaw to brows) and landmarks may be far "
@@ -152,8 +157,8 @@ class WeightsInfo(_Part):
         return self.crop.landmarks or known
 
     def build_codec(self) -> Codec:
-        codec, told = self.codec, self.uncertainty
-        calibration = Calibration(**told.model_dump(exclude={"dataset", "faces"})) if told else None
+        codec, fitted = self.codec, self.uncertainty
+        calibration = Calibration(**fitted.model_dump(exclude={"dataset", "faces"})) if fitted else None
         return Codec(
             self.resolution, self.image_size, codec.sigma, codec.decoder, codec.alignment, calibration
         )
@@ -166,8 +171,18 @@ class WeightsInfo(_Part):
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The content of a weight file. model: eval mode, CPU, float32."""
+
+    model: Landmarker
+    codec: Codec
+    info: WeightsInfo
+    scheme: Scheme
+
+
 def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, half: bool) -> None:
-    """Write a model's state. half=True stores convolutions in float16, halving the file; biases
+    """Write a model's state. half=True stores convolutions in float16, which halves the file; biases
     and batch norm stay float32."""
     tensors = {}
     for name, tensor in state.items():
@@ -182,48 +197,39 @@ def replace_info(source: Path, target: Path, info: WeightsInfo) -> None:
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], info: WeightsInfo) -> None:
-    metadata = {"popos": info.model_dump_json()}
     with replacing(path) as temporary, temporary.open("wb") as file:
-        # Not save_file: it makes files that their owner alone may read.
-        file.write(save(tensors, metadata))
+        # Not save_file, whose files only their owner may read.
+        file.write(save(tensors, {"popos": info.model_dump_json()}))
         file.flush()
-        os.fsync(file.fileno())  # a checkpoint that knows these weights must not outlive them
+        os.fsync(file.fileno())  # on the disk before a checkpoint that refers to these weights
 
 
 def read_info(path: Path) -> WeightsInfo:
-    """The metadata alone. Raises PoposError where the file is not ours, torn, or newer, or where a number in
-    it cannot be."""
-    try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise OSError("not a file") if path.exists() else FileNotFoundError
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys())
-    except FileNotFoundError:
-        raise PoposError(f"{path}: no such weight file") from None
-    except (SafetensorError, OSError) as error:
-        raise refuse_file(path, error) from None
-    if "popos" not in metadata:
-        raise refuse_tensors(path, names)
-    try:
-        data = json.loads(metadata["popos"])
-        version = data.get("format") if isinstance(data, dict) else None
-        if isinstance(version, int | float) and version > FORMAT:
-            raise PoposError(
-                f"{path}: weight format {version} is newer than this popos reads ({FORMAT})",
-                "Upgrade popos.",
-            )
-        info = WeightsInfo.model_validate(data)
-    except (ValueError, TypeError, RecursionError) as error:
-        what = str(error)
-        if isinstance(error, ValidationError):  # its own text has several lines and a link
-            first = error.errors()[0]
-            words = first["msg"].removeprefix("Value error, ")
-            if first["type"] == "literal_error":
-                words += f", not {first['input']!r}"
-            what = ": ".join([".".join(map(str, first["loc"])), words][not first["loc"] :])
+    """The metadata alone. Raises PoposError where the file is not ours, torn or newer, and where its metadata
+    is out of range or inconsistent."""
+    with _opened(path) as file:
+        metadata, names = file.metadata() or {}, list(file.keys())
+    if "popos" not in metadata and is_backbone(names):
         raise PoposError(
-            f"{path}: its metadata does not describe weights that this popos can run: {what}",
+            f"{path}: an HRNet backbone (as trained on ImageNet), but landmarks need a face model",
+            f"It is where training starts: popos train --weights {path}",
+        )
+    if "popos" not in metadata:
+        raise PoposError(
+            f"{path}: a safetensors file, but not popos weights (no 'popos' metadata)",
+            "Name one that popos wrote: popos train, or popos import-weights for a .pth file of mmpose.",
+        )
+    try:
+        # Strict: JSON's true and "1" are not numbers.
+        info = WeightsInfo.model_validate_json(metadata["popos"], strict=True)
+    except ValidationError as error:  # its own text has several lines and a link
+        first = error.errors()[0]
+        key, problem = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        if first["type"] == "literal_error":
+            problem += f", not {first['input']!r}"
+        raise PoposError(
+            f"{path}: its metadata does not describe weights that this popos can run: "
+            + ": ".join(filter(None, (key, problem))),
             "Upgrade popos, or take the file from its source again.",
         ) from None
     scheme = info.landmark_scheme(str(path))
@@ -240,14 +246,14 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     state = {}
     for name, tensor in _read_tensors(path).items():
         if not (tensor.is_floating_point() or name.endswith(".num_batches_tracked")):
-            raise PoposError(f"{path}: {name} is of {tensor.dtype}, not of floating numbers")
+            raise PoposError(f"{path}: {name} is of {tensor.dtype}, not of floating-point numbers")
         state[name] = tensor.float() if tensor.is_floating_point() else tensor
     check_values(path, state)
     return state
 
 
 def check_values(path: Path, state: dict[str, torch.Tensor]) -> None:
-    """Raises PoposError for a value with which a network computes nothing."""
+    """Raises PoposError for a value with which a network computes nothing useful."""
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise PoposError(f"{path}: {name} has NaN or infinite values", "Take another file.")
@@ -255,26 +261,8 @@ def check_values(path: Path, state: dict[str, torch.Tensor]) -> None:
             raise PoposError(f"{path}: {name} has negative values, which no variance has")
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise refuse_file(path, error) from None
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What a weight file holds. model: eval mode, CPU, float32."""
-
-    model: Landmarker
-    codec: Codec
-    info: WeightsInfo
-    scheme: Scheme
-
-
 def read_weights(path: Path) -> Weights:
-    """Raises PoposError for a file that is none of ours, or whose tensors do not fit its metadata."""
+    """Raises PoposError for a file that is not ours, or whose tensors do not fit its metadata."""
     info = read_info(path)
     scheme = info.landmark_scheme(str(path))
     state = read_state(path)
@@ -293,3 +281,25 @@ def read_weights(path: Path) -> Weights:
         first = str(error).strip().splitlines()[-1].strip()
         raise PoposError(f"{path}: the tensors are not those of its network: {first}") from None
     return Weights(model.eval(), info.build_codec(), info, scheme)
+
+
+def is_backbone(names: Collection[str]) -> bool:
+    """Whether these are HRNet's tensors without a prefix, as ImageNet weights have them."""
+    return {"conv1.weight", "stage2.0.branches.0.0.conv1.weight"} <= set(names)
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file as `safe_open` gives it. Raises PoposError for any other kind of file, or a torn one."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise FileNotFoundError
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise refuse_file(path, "safetensors file", error) from None

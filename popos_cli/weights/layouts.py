@@ -1,24 +1,25 @@
-"""Where a foreign checkpoint keeps its network, and what it calls the tensors of it."""
+"""Where a foreign checkpoint keeps its network, and what it calls the network's tensors."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..core.hrnet import CHANNELS
 from ..errors import PoposError
 
 NEEDED = (
     "an HRNet-W18 with a heatmap head, of mmpose (backbone.*, keypoint_head.final_layer.0, .1 and .3) or of "
     "HRNet (conv1.*, head.0, .1 and .3)"
 )
-FIRST_BRANCH = "stage2.0.branches.0.0.conv1.weight"  # its width is the network's
-
-# Their names of our head; the first that fits counts. mmpose 1.x split its last convolution off.
+FIRST_BRANCH = "stage2.0.branches.0.0.conv1.weight"  # its width is the network's: 18 for HRNet-W18
+# The foreign beginning of a name and ours; the first that fits counts. mmpose 1.x has a name of its own for
+# the head's last convolution.
 RENAMED = (
     ("keypoint_head.final_layer.", "head."),
     ("head.conv_layers.", "head."),
@@ -28,100 +29,79 @@ RENAMED = (
     ("keypoint_head.downscale_layer.", "downscale_layer."),
     ("head.downscale_layer.", "downscale_layer."),
 )
-# What others put into names: DataParallel and moving averages, torch.compile.
-WRAPPERS = ("module", "_orig_mod")
+WRAPPERS = ("module", "_orig_mod")  # put into names by DataParallel and averaging, and by torch.compile
 # Beside a network's own tensors: mmcv's copies for its moving average (the names without ema_ hold the
-# averaged ones), torch's count of averaged steps.
-BESIDE = re.compile(r"ema_\w+|n_averaged")
-DEPTH = 4  # how deep mappings are searched for tensors
+# averaged ones), and torch's count of averaged steps.
+COPIES = re.compile(r"ema_\w+|n_averaged")
+DEPTH = 4  # how deep mappings in mappings are searched for tensors
 
 
-def find_network(source: Path, checkpoint: Any, remarks: list[str]) -> tuple[dict[str, Tensor], bool]:
-    """The network's tensors under our names, and whether they had HRNet's own, which lack "backbone.".
+@dataclass(frozen=True)
+class Network:
+    """tensors: by our names. hrnet_names: whether the file has those of HRNet's own code, which lack
+    "backbone.". place: the keys that lead to the network. left_out: those of other networks in the file."""
 
-    They may lie in mappings in the checkpoint, and their names may begin with what others put there. Raises
-    PoposError where there are no tensors, or those of several networks.
+    tensors: dict[str, Tensor]
+    hrnet_names: bool
+    place: str
+    left_out: list[str]
+
+
+def find_network(source: Path, checkpoint: Any) -> Network:
+    """The HRNet-W18 in a checkpoint, in whatever mapping it lies and whatever its names begin with.
+
+    Raises PoposError where there is none, or several and not one under "state_dict".
     """
-    found: dict[str, dict[str, Tensor]] = {}
-    for place, state in _states(checkpoint):
-        named = [(_unwrapped(name), value) for name, value in state.items() if isinstance(value, Tensor)]
-        tensors = dict(named)
-        if len(tensors) < len(named):
-            raise PoposError(f"{source}: has several tensors of one name, but for {' and '.join(WRAPPERS)}")
-        for name in tensors:
-            if name == FIRST_BRANCH or name.endswith(f".{FIRST_BRANCH}"):
-                prefix = name.removesuffix(FIRST_BRANCH).removesuffix("backbone.")
-                mine = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-                found[".".join(filter(None, [place, prefix.rstrip(".")])) or "the file itself"] = mine
-    # mmengine, timm and others keep a second, averaged or raw, network beside the one to use.
-    first = {place: mine for place, mine in found.items() if place.partition(".")[0] == "state_dict"} or found
-    if len(first) > 1:
+    everything: dict[str, Tensor] = {}
+    for name, tensor in _tensors_in(checkpoint):
+        if name in everything:
+            raise PoposError(
+                f"{source}: has two tensors {name}, but for {' and '.join(WRAPPERS)} in the name"
+            )
+        everything[name] = tensor
+    branches = [name for name in everything if re.search(rf"(^|[./]){re.escape(FIRST_BRANCH)}$", name)]
+    places = {name.removesuffix(FIRST_BRANCH).removesuffix("backbone."): name for name in branches}
+    # mmengine, timm and others keep a second network, averaged or raw, beside the one to use.
+    chosen = [place for place in places if place.startswith("state_dict/")] or list(places)
+    if len(chosen) > 1:
         raise PoposError(
-            f"{source}: holds several networks: {', '.join(first)}",
+            f"{source}: holds several networks: {', '.join(map(_readable, chosen))}",
             "Save the state_dict of the one that you mean, alone, with torch.save.",
         )
-    if not found:
-        return _loose(source, checkpoint), False
-    ((place, tensors),) = first.items()
-    if len(found) > 1:
-        remarks.append(f"took {place}; left out: {', '.join(other for other in found if other != place)}")
-    tensors = {name: tensor for name, tensor in tensors.items() if not BESIDE.fullmatch(name)}
-    _check_kinds(source, tensors)
-    if FIRST_BRANCH in tensors:
-        return {n if n.startswith("head.") else f"backbone.{n}": t for n, t in tensors.items()}, True
-    if "head.0.weight" in tensors:
+    place = chosen[0] if chosen else ""
+    inside = {name.removeprefix(place): t for name, t in everything.items() if name.startswith(place)}
+    tensors = {name: t for name, t in inside.items() if "/" not in name and not COPIES.fullmatch(name)}
+    hrnet_names = FIRST_BRANCH in tensors
+    if hrnet_names:
+        tensors = {n if n.startswith("head.") else f"backbone.{n}": t for n, t in tensors.items()}
+    elif chosen and "head.0.weight" in tensors:
         raise PoposError(
             f"{source}: has the names of popos' own tensors, but does not say of which network and codec",
             "Take the .safetensors file that popos wrote, which needs no import.",
         )
-    return {_our_name(name): tensor for name, tensor in tensors.items()}, False
+    tensors = {_our_name(name): tensor for name, tensor in tensors.items()}
+    head, branch = tensors.get("head.3.weight"), tensors.get(f"backbone.{FIRST_BRANCH}")
+    if head is None or head.ndim != 4 or branch is None or len(branch) != CHANNELS[0]:
+        raise PoposError(f"{source}: holds {_describe(checkpoint, everything)}; needed: {NEEDED}")
+    left_out = [_readable(other) for other in places if other != place]
+    return Network(tensors, hrnet_names, _readable(place), left_out)
 
 
-def _states(value: Any, place: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """A checkpoint's mappings, each with the keys that lead to it: "model.state_dict"."""
+def _tensors_in(value: Any, place: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of mappings in mappings, by keys and name: "ema/module/backbone.conv1.weight".
+
+    Names come without WRAPPERS.
+    """
     if isinstance(value, Mapping) and depth:
-        yield place, value
         for key, inner in value.items():
-            yield from _states(inner, f"{place}.{key}".lstrip("."), depth - 1)
+            if isinstance(inner, Tensor) and not inner.is_nested:  # a nested one has no shape
+                yield place + ".".join(part for part in str(key).split(".") if part not in WRAPPERS), inner
+            else:
+                yield from _tensors_in(inner, f"{place}{key}/", depth - 1)
 
 
-def _unwrapped(name: object) -> str:
-    return ".".join(part for part in str(name).split(".") if part not in WRAPPERS)
-
-
-def _loose(source: Path, checkpoint: Any) -> dict[str, Tensor]:
-    """The tensors of what is no HRNet, to say what it is. Raises PoposError where there are none."""
-    is_map = isinstance(checkpoint, Mapping)
-    state = checkpoint["state_dict"] if is_map and "state_dict" in checkpoint else checkpoint
-    if not isinstance(state, Mapping):
-        raise PoposError(f"{source}: holds {_kind(state)}, no state_dict; needed: {NEEDED}")
-    tensors = {_our_name(str(name)): value for name, value in state.items() if isinstance(value, Tensor)}
-    if not tensors:
-        keys = ", ".join(sorted(map(str, state))[:4])
-        raise PoposError(f"{source}: holds no tensors{f' but {keys}' * bool(keys)}; needed: {NEEDED}")
-    return tensors
-
-
-def _check_kinds(source: Path, tensors: dict[str, Tensor]) -> None:
-    """Raises PoposError for a tensor whose values are not plain floating numbers, which a conversion would
-    lose or change."""
-    for name, tensor in tensors.items():
-        if tensor.is_nested:
-            kind = "nested"
-        elif tensor.layout != torch.strided:
-            kind = "sparse"
-        elif tensor.is_meta:
-            kind = "empty (meta)"
-        elif tensor.is_quantized:
-            kind = "quantized"
-        elif not (tensor.is_floating_point() or name.endswith(".num_batches_tracked")):
-            kind = str(tensor.dtype).removeprefix("torch.")
-        else:
-            continue
-        raise PoposError(
-            f"{source}: {name} is a tensor of another kind: {kind}",
-            "Save the network's weights as plain (dense, float) tensors.",
-        )
+def _readable(place: str) -> str:
+    return place.rstrip("./").replace("/", ".") or "the file itself"
 
 
 def _our_name(name: str) -> str:
@@ -131,18 +111,16 @@ def _our_name(name: str) -> str:
     return name
 
 
-def _kind(value: object) -> str:
-    return f"one tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-
-
-def describe(tensors: dict[str, Tensor]) -> str:
-    """What network these tensors may be, for an error."""
-    bare = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items()}
-    branch = bare.get(FIRST_BRANCH)
-    if branch is not None and branch.ndim:
-        ours = "a heatmap head" if "head.3.weight" in tensors else "another head"
-        head = ours if any("head" in name for name in tensors) else "no heatmap head"
-        return f"an HRNet-W{len(branch)} with {head}"
+def _describe(checkpoint: Any, tensors: dict[str, Tensor]) -> str:
+    """What a checkpoint holds instead of the network that is needed."""
+    if isinstance(checkpoint, Tensor):
+        return f"one tensor {tuple(checkpoint.shape)}, no state_dict"
+    bare = {re.split(r"[./]backbone\.|/", f"/{name}")[-1]: tensor for name, tensor in tensors.items()}
+    if FIRST_BRANCH in bare and bare[FIRST_BRANCH].ndim:
+        head = any(_our_name(name) == "head.3.weight" for name in bare)
+        return f"an HRNet-W{len(bare[FIRST_BRANCH])} {'with' if head else 'without'} a heatmap head"
     if "layer4.0.conv1.weight" in bare:
-        return f"a ResNet ({len(tensors)} tensors)"
-    return f"another network ({len(tensors)} tensors: {', '.join(list(tensors)[:3])} ...)"
+        return f"a ResNet ({len(bare)} tensors)"
+    if bare:
+        return f"another network ({len(bare)} tensors: {', '.join(list(bare)[:3])} ...)"
+    return f"no tensors, but a {type(checkpoint).__name__}"

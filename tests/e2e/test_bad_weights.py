@@ -1,4 +1,4 @@
-"""Broken bookkeeping and weight files in POPOS_HOME spoil no command: they are named, the rest is used."""
+"""Broken lists and weight files in POPOS_HOME stop no command: they are named, and the rest is used."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def poisoned(home):
 
 
 def test_listings_name_what_is_broken(popos, poisoned):
-    told = popos("doctor", "--json").ok()
-    by_name = {entry["name"]: entry for entry in told.json["weights"]}
+    report = popos("doctor", "--json").ok().json
+    by_name = {entry["name"]: entry for entry in report["weights"]}
     assert "bad.safetensors" in by_name["bad"]["error"] and by_name["default"]["resolution"] == 16
-    told = popos("download-weights", "--json").ok()
-    here = {entry["name"]: entry["here"] for entry in told.json["weights"]}
+    listing = popos("download-weights", "--json").ok()
+    here = {entry["name"]: entry["here"] for entry in listing.json["weights"]}
     assert (here["default"], here["mmpose-wflw"]) == (True, False) and "mine" not in here
-    assert "mmpose-wflw.safetensors" in told.err
+    assert "mmpose-wflw.safetensors" in listing.err
     assert list(poisoned.glob("pins.json.*.broken")) and (poisoned / "catalog.toml").exists()
 
 
-def test_evaluate_and_predict_go_on(popos, synthetic, poisoned, astronaut):
-    told = popos("evaluate", "--workers", "0", "--no-flip-test", "--json").ok()
-    assert told.json["results"][0]["weights"] == "default"
-    assert "bad.safetensors" in told.err
+def test_evaluate_and_predict_still_work(popos, synthetic, poisoned, astronaut):
+    result = popos("evaluate", "--workers", "0", "--no-flip-test", "--json").ok()
+    assert result.json["results"][0]["weights"] == "default"
+    assert "bad.safetensors" in result.err
     assert popos("predict", astronaut, "--json").ok().json["images"][0]["faces"]
 
 

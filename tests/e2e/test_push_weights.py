@@ -1,8 +1,7 @@
-"""Weights up to a Hub on this machine and down again, by real processes: the very same bytes."""
+"""Weights go up to a server on this machine that plays the Hub, and come down again with the same bytes."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -34,13 +33,13 @@ def test_push_then_download_gives_the_same_bytes(
         "evaluate", "--dataset", "synthetic", "--weights", trained, "--workers", "0", "--json"
     ).ok()
     (result,) = evaluated.json["results"]
-    told = popos_process(
+    done = popos_process(
         "push-weights", trained, "ada/faces", "--metrics", Path(result["run"]) / "metrics.json",
         "--licence", "cc-by-4.0", "--message", "First weights", "--json", env=online,
     ).ok()  # fmt: skip
-    assert told.err == ""
+    assert done.err == ""
     address = "hf://ada/faces/synthetic-4-1.safetensors"
-    pushed = told.json
+    pushed = done.json
     assert (pushed["weights"], pushed["source"]) == (address, str(trained / "best.safetensors"))
     assert pushed["commit"].startswith(f"{shelf.hub.url}/ada/faces/commit/")
     assert shelf.messages == ["First weights"]
@@ -66,21 +65,21 @@ def test_push_then_download_gives_the_same_bytes(
 
 
 def test_dry_run_shows_the_card_and_asks_nobody(popos, trained):
-    told = popos("push-weights", trained, "ada/faces", "--dry-run").ok()
-    machine = popos("push-weights", trained, "ada/faces", "--dry-run", "--json").ok().json
-    assert told.out == machine["card"]
-    assert told.out.startswith("---\n") and "\nlicense: unknown\n" in told.out
-    assert machine["commit"] is None
-    assert (machine["file"], machine["size"]) == (
-        "synthetic-4-1.safetensors", (trained / "best.safetensors").stat().st_size,
-    )  # fmt: skip
-    json.dumps(machine)
+    text = popos("push-weights", trained, "ada/faces", "--dry-run").ok().out
+    document = popos("push-weights", trained, "ada/faces", "--dry-run", "--json").ok().json
+    assert text == document["card"]
+    assert text.startswith("---\n") and "\nlicense: unknown\n" in text
+    size = (trained / "best.safetensors").stat().st_size
+    assert (document["file"], document["size"], document["commit"]) == (
+        "synthetic-4-1.safetensors",
+        size,
+        None,
+    )
 
 
 def test_without_a_hub(popos_process, shelf, online):
     shelf.hub.stop()
-    told = popos_process("push-weights", "small", "ada/faces", env=online)
-    assert told.code == 1
-    (line,) = told.errors
+    result = popos_process("push-weights", "small", "ada/faces", env=online)
+    assert result.code == 1 and "Traceback" not in result.err
+    (line,) = result.errors
     assert "ada/faces" in line and "cannot be reached" in line
-    assert "Traceback" not in told.err

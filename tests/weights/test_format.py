@@ -1,7 +1,6 @@
 """A weight file read back, and every way in which a file may be refused."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -25,14 +24,9 @@ from popos_cli.weights.format import (
 )
 
 OWN = Scheme(
-    name="triangle",
-    landmarks=3,
-    groups={"left": (0,), "right": (1,), "chin": (2,)},
-    closed=frozenset(),
-    flip_pairs=((0, 1),),
-    eye_corners=(0, 1),
-    threshold=0.08,
-)
+    name="triangle", landmarks=3, groups={"left": (0,), "right": (1,), "chin": (2,)}, closed=frozenset(),
+    flip_pairs=((0, 1),), eye_corners=(0, 1), threshold=0.08,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,33 +72,23 @@ def test_round_trip(tmp_path, model, info, half):
     info = info.model_copy(update={"label_offset": (1.0, 1.0), "training": {"epochs": 3}})
     save_weights(path, model.state_dict(), info, half)
     weights = read_weights(path)
-    read, codec, again, scheme = weights.model, weights.codec, weights.info, weights.scheme
-    assert again == info
-    assert scheme == SCHEMES["cofw"]
+    codec = weights.codec
+    assert (weights.info, weights.scheme) == (info, SCHEMES["cofw"])
     assert (codec.width, codec.image_width, codec.decoder, codec.alignment) == (4, 256, "popos", "mmpose")
-    assert not read.training
-    state = read.state_dict()
+    assert not weights.model.training
+    with safe_open(path, framework="pt") as file:
+        stored = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+    state = weights.model.state_dict()
     for name, tensor in model.state_dict().items():
-        if half and tensor.ndim == 4:  # float16: 11 bits, or 2^-24 steps near zero
-            error = (state[name] - tensor).abs()
-            assert (error <= tensor.abs() * 2**-11 + 2**-25).all()
-        else:
-            assert torch.equal(state[name], tensor)
+        halved = half and tensor.ndim == 4  # convolutions alone: float16 has 11 bits, or 2^-24 steps near 0
+        assert stored[name] == (torch.float16 if halved else tensor.dtype), name
+        assert state[name].dtype == tensor.dtype
+        error = (state[name] - tensor).abs()
+        assert (error <= (tensor.abs() * 2**-11 + 2**-25 if halved else 0)).all()
     images = torch.rand(2, 3, 256, 256)
     with torch.no_grad():
-        found, expected = read(images), model(images)
+        found, expected = weights.model(images), model(images)
     assert (found - expected).abs().max() <= (2e-2 if half else 0) * expected.std()
-
-
-def test_only_convolutions_are_halved(saved, model):
-    with safe_open(saved, framework="pt") as file:
-        dtypes = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
-    assert set(dtypes) == set(model.state_dict())
-    for name, tensor in model.state_dict().items():
-        expected = torch.float16 if tensor.ndim == 4 else tensor.dtype
-        assert dtypes[name] == expected, name
-    assert dtypes["backbone.bn2.running_var"] == torch.float32
-    assert all(v.dtype in (torch.float32, torch.int64) for v in read_state(saved).values())
 
 
 def test_an_own_scheme_travels_with_the_weights(tmp_path):
@@ -113,9 +97,7 @@ def test_an_own_scheme_travels_with_the_weights(tmp_path):
     info = WeightsInfo(resolution=4, scheme="triangle", scheme_definition=OWN.to_dict())
     save_weights(path, model.state_dict(), info, half=True)
     weights = read_weights(path)
-    read, scheme = weights.model, weights.scheme
-    assert scheme == OWN
-    assert read.landmarks == 3
+    assert (weights.scheme, weights.model.landmarks) == (OWN, 3)
 
 
 def test_metadata_that_a_later_version_adds_is_ignored(saved, info):
@@ -133,34 +115,6 @@ def test_a_newer_format_is_refused(saved, info):
     assert "newer" in refusal(saved)
 
 
-@pytest.mark.parametrize("value", ["two", None, {}])
-def test_a_format_that_is_no_number_is_named(saved, info, value):
-    rewrite(saved, {**info.model_dump(), "format": value})
-    assert "format: Input should be a valid integer" in refusal(saved)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"resolution": None},
-        {"resolution": "big"},
-        {"architecture": "resnet"},
-        {"codec": {"alignment": "udp"}},
-        {"codec": {"decoder": "oracle"}},
-        {"codec": {"sigma": -1}},
-        {"image_size": 250},
-        {"scheme": "nobody's"},
-        {"scheme_definition": {"name": "x"}},
-        {"format": "two"},
-        {"stem_norm": "shared", "resolution": 8},
-    ],
-    ids=str,
-)
-def test_metadata_that_does_not_fit_is_refused(saved, info, change):
-    rewrite(saved, {**info.model_dump(), **change})
-    refusal(saved)
-
-
 ROW = [0.0] * len(FEATURES)
 CALIBRATION = {
     "landmarks": [1.0] * 29, "own": ROW, "face": ROW, "lowest": [ROW, ROW], "highest": [ROW, ROW],
@@ -169,56 +123,79 @@ CALIBRATION = {
 NAN, INF, HUGE = float("nan"), float("inf"), 1e300
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        *({"crop": {"padding": value}} for value in (0, -1.25, NAN, INF, HUGE, True, "1.25", None)),
-        *({"codec": {"sigma": value}} for value in (0, 1e-300, NAN, INF, 1e30, 65, True, "2")),
-        *({"label_offset": value} for value in ([NAN, 0], [0, INF], [HUGE, 0], [1], [1, 2, 3], [True, 0])),
-        *({"image_size": value} for value in (0, -256, 8192, 1 << 20, 1024, 16, 256.5, True)),
-        *({"resolution": value} for value in (0, -4, 3, 6, 128, 256, 2, 4.5, True, 10**30)),
-        *({"normalisation": {"std": value}} for value in ([0, 1, 1], [1, 1], [NAN] * 3, [1e-30] * 3)),
-        *({"normalisation": {"mean": value}} for value in ([NAN, 0, 0], [INF] * 3, [HUGE] * 3, [0] * 4)),
-        *({"stages": value} for value in (0, 1, 5, "4", 2.5)),
-        *({"format": value} for value in (0, -1, True, 1.5, NAN)),
-        *({"uncertainty": {**CALIBRATION, "landmarks": value}} for value in ([1.0] * 5, [], [NAN] * 29)),
-        *({"uncertainty": {**CALIBRATION, key: ROW[1:]}} for key in ("own", "face", "lowest", "highest")),
-        *({"uncertainty": {**CALIBRATION, "own": [value, *ROW[1:]]}} for value in (NAN, INF, HUGE, None)),
-        {"uncertainty": {**CALIBRATION, "lowest": [[1.0] * 5, ROW]}},
-        {"uncertainty": {**CALIBRATION, "faces": 0}},
-        {"uncertainty": []},
-        {"training": [1]},
-        {"fusion": "cubic"},
-        {"stem_norm": None},
-    ],
-    ids=lambda change: str(change)[:60],
-)  # fmt: skip
-def test_numbers_that_cannot_be_are_refused_before_anything_is_built(saved, info, change, monkeypatch):
-    monkeypatch.setattr(WeightsInfo, "build_model", lambda *_: pytest.fail("was built"))
-    rewrite(saved, {**info.model_dump(), **change})
-    refusal(saved)
-    refusal(saved, read_info)
-
-
 def embedded(**change):
-    definition = {**OWN.to_dict(), "name": "cofw", "landmarks": 29, **change}
-    return {"scheme_definition": definition}
+    return {"scheme_definition": {**OWN.to_dict(), "name": "cofw", "landmarks": 29, **change}}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def detector(rule):
+    return {"crop": {"detectors": {"haar": rule}}}
+
+
+# What the metadata may not be, and the key that the message names.
+BAD_VALUES = {
+    "crop.padding": [{"crop": {"padding": value}} for value in (0, -1, NAN, INF, HUGE, True, "1.25", None)],
+    "sigma": [{"codec": {"sigma": value}} for value in (0, 1e-300, NAN, INF, 1e30, 65, -1, True, "2")],
+    "alignment": [{"codec": {"alignment": "udp"}}],
+    "oracle": [{"codec": {"decoder": "oracle"}}],
+    "architecture": [{"architecture": "resnet"}],
+    "label_offset": [
+        {"label_offset": value} for value in ([NAN, 0], [0, INF], [HUGE, 0], [1], [1, 2, 3], [True, 0])
+    ],
+    "image": [{"image_size": value} for value in (0, -256, 8192, 1 << 20, 1024, 16, 250, 256.5, True)],
+    "resolution": [
+        {"resolution": value} for value in (0, -4, 3, 6, 128, 256, 2, 4.5, True, 10**30, None, "big")
+    ],
+    "normalisation.std": [
+        {"normalisation": {"std": value}} for value in ([0, 1, 1], [1, 1], [NAN] * 3, [1e-30] * 3)
+    ],
+    "normalisation.mean": [
+        {"normalisation": {"mean": value}} for value in ([NAN, 0, 0], [INF] * 3, [HUGE] * 3, [0] * 4)
+    ],
+    "stages": [{"stages": value} for value in (0, 1, 5, "4", 2.5)],
+    "format": [{"format": value} for value in (0, -1, True, 1.5, NAN, "two", None, {})],
+    "calibrat": [
+        {"uncertainty": {**CALIBRATION, **change}}
+        for change in (
+            {"landmarks": [1.0] * 5}, {"landmarks": []}, {"own": ROW[1:]}, {"face": ROW[1:]},
+            {"own": [HUGE, *ROW[1:]]}, {"lowest": [[1.0] * 5, ROW]},
+        )
+    ],
+    "uncertainty": [
+        {"uncertainty": value}
+        for value in (
+            [], {**CALIBRATION, "faces": 0}, {**CALIBRATION, "lowest": ROW[1:]},
+            *({**CALIBRATION, "own": [value, *ROW[1:]]} for value in (NAN, INF, None)),
+        )
+    ],
+    "training": [{"training": [1]}],
+    "fusion": [{"fusion": "cubic"}],
+    "stem_norm": [{"stem_norm": None}],
+    "crop.detectors.haar": [
+        detector(3), detector({"shift": [0, 0], "side": 0}), detector({"shift": [0, NAN], "side": 1}),
+        detector({"shift": [0], "side": 1}),
+    ],
+    "scheme": [
+        {"scheme": "nobody's"}, {"scheme": ""}, {"scheme_definition": {"name": "x"}}, embedded(groups=3),
+    ],
+    "another": [embedded(name="another")],
+    "": [
         embedded(landmarks=10**9), embedded(landmarks=0), embedded(landmarks=28), embedded(threshold=NAN),
         embedded(threshold=0), embedded(groups={"a": [29]}), embedded(groups={"a": [-1]}),
         embedded(flip_pairs=[[0, 99]]), embedded(flip_pairs=[[0, 1], [1, 2]]), embedded(eye_corners=[0]),
-        embedded(eye_corners=[0, 1e9]), embedded(groups=3), embedded(name="another"), {"scheme": ""},
+        embedded(eye_corners=[0, 1e9]), "", "{", "[1, 2]", "null", "7", "[" * 100_000,
+        '{"training": ' * 50_000, '{"format": 1e999}',
     ],
-    ids=lambda change: str(change)[:80],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "key, change", [(key, change) for key, changes in BAD_VALUES.items() for change in changes],
+    ids=lambda value: str(value)[:70],
 )  # fmt: skip
-def test_a_scheme_that_cannot_be_is_refused_before_anything_is_built(saved, info, change, monkeypatch):
+def test_bad_metadata_is_refused_before_anything_is_built(saved, info, key, change, monkeypatch):
     monkeypatch.setattr(WeightsInfo, "build_model", lambda *_: pytest.fail("was built"))
-    rewrite(saved, {**info.model_dump(), **change})
-    refusal(saved)
+    rewrite(saved, {**info.model_dump(), **change} if isinstance(change, dict) else change)
+    assert key in refusal(saved)
 
 
 def test_what_was_always_written_is_still_read(saved, info):
@@ -252,43 +229,11 @@ def test_tensors_that_no_network_has_are_named(saved, info, name, change, words)
     assert name in message and words in message
 
 
-def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
-    os.mkfifo(tmp_path / "pipe.safetensors")
-    refusal(tmp_path / "pipe.safetensors", read_info)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[1, 2]", "null", "7", "[" * 100_000, '{"training": ' * 50_000, "{\"format\": 1e999}"],
-    ids=lambda text: text[:20],
-)  # fmt: skip
-def test_metadata_that_is_no_description_is_refused(saved, text):
-    rewrite(saved, text)
-    refusal(saved)
-
-
-def test_plain_safetensors_are_refused(tmp_path):
-    path = tmp_path / "plain.safetensors"
-    save_file({"x": torch.zeros(3)}, path)
-    assert "not popos weights" in refusal(path)
-    assert "not popos weights" in refusal(path, read_info)
-
-
 @pytest.mark.parametrize("keep", [0, 4, 100, -1000])
 def test_a_torn_file_is_refused(saved, keep):
-    data = saved.read_bytes()
-    saved.write_bytes(data[:keep])
+    saved.write_bytes(saved.read_bytes()[:keep])
     refusal(saved)
     refusal(saved, read_info)
-
-
-def test_other_files_are_refused(tmp_path):
-    text = tmp_path / "text.safetensors"
-    text.write_text("These are not the weights you are looking for.")
-    refusal(text)
-    torch.save({"x": torch.zeros(3)}, tmp_path / "pickle.safetensors")
-    refusal(tmp_path / "pickle.safetensors")
-    refusal(tmp_path / "missing.safetensors")
-    refusal(tmp_path)
 
 
 def test_tensors_of_another_network_are_refused(tmp_path, model, info):
@@ -332,7 +277,7 @@ def test_the_crop_rule_is_kept_under_the_documented_names(tmp_path, model, info)
 
 
 def test_files_without_a_rule_go_by_their_scheme(info):
-    """As written before there were rules; keys that this version does not know are passed by."""
+    """As in files from before there were rules; unknown keys are ignored."""
     for scheme in SCHEMES:
         old = WeightsInfo.model_validate(
             {"resolution": 4, "scheme": scheme, "crop": {"padding": 1.25, "later": 1}}
@@ -342,7 +287,7 @@ def test_files_without_a_rule_go_by_their_scheme(info):
     own = WeightsInfo(resolution=4, scheme="triangle", scheme_definition=OWN.to_dict())
     assert own.rule_from_300w("haar") is None
     assert own.around_landmarks() == SAME
-    # Another one's points under a known name: the name proves nothing.
+    # An own scheme with the name of a built-in one: its points are others.
     assert own.model_copy(update={"scheme": "aflw"}).rule_from_300w("haar") is None
 
 
@@ -355,15 +300,3 @@ def test_what_one_detector_measured_serves_another(info):
         np.testing.assert_allclose(center, rule.square(*box)[0])
         assert side == pytest.approx(rule.square(*box)[1])
     assert info.rule_from_300w("yunet") == info.rule_from_300w("haar")
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [{"shift": [0, 0], "side": 0}, {"shift": [0, float("nan")], "side": 1}, {"shift": [0], "side": 1}, 3],
-)
-def test_a_rule_that_is_none_is_refused(tmp_path, model, info, rule):
-    path = tmp_path / "w.safetensors"
-    data = json.loads(info.model_dump_json())
-    data["crop"]["detectors"] = {"haar": rule}
-    save_file({"a": torch.zeros(1)}, path, {"popos": json.dumps(data)})
-    assert "crop.detectors.haar" in refusal(path, read_info)
