@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.choices import DecoderName, Resolution
 from ..errors import UsageError
 from . import console
 from .options import JSON
@@ -25,14 +26,14 @@ def import_weights(
         typer.Option(help="Landmark scheme, or a TOML file.", show_default="by the number of landmarks"),
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Heatmap width: 64, 32, 16, 8 or 4.", show_default="by the tensors")
+        Resolution | None, typer.Option(help="Heatmap width, pixels.", show_default="by the tensors")
     ] = None,
     sigma: Annotated[
         float | None,
         typer.Option(help="Of the heatmaps it was trained on, heatmap pixels.", show_default="by its origin"),
     ] = None,
     decoder: Annotated[
-        str | None,
+        DecoderName | None,
         typer.Option(help="How its heatmaps are read.", show_default="two-hot, dark or popos, by its origin"),
     ] = None,
     label_offset: Annotated[

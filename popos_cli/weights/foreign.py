@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core.choices import DECODER_NAMES, RESOLUTIONS, Alignment, DecoderName
+from ..core.choices import RESOLUTIONS, Alignment, DecoderName
 from ..core.codec import SIGMAS
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.model import IMAGE_SIZE
 from ..core.schemes import SCHEMES, Scheme, find_scheme
-from ..errors import PoposError, UsageError, did_you_mean
+from ..errors import PoposError, UsageError
 from .catalog import Entry, converted_file, load_catalog
 from .format import CodecInfo, WeightsInfo, check_values, save_weights
 from .layouts import NEEDED, Network, find_network
@@ -163,17 +163,11 @@ def hints_of(entry: Entry) -> Hints:
 
 
 def check_hints(hints: Hints) -> Scheme | None:
-    """The named scheme. Raises UsageError for a hint that no checkpoint could have."""
-    if hints.resolution is not None and hints.resolution not in RESOLUTIONS:
-        known = ", ".join(map(str, RESOLUTIONS))
-        raise UsageError(f"--resolution {hints.resolution}: must be one of {known}")
+    """The named scheme. Raises UsageError for an unknown one, and for a sigma out of range."""
     if hints.sigma is not None and not SIGMAS[0] <= hints.sigma <= SIGMAS[1]:
         raise UsageError(
             f"--sigma {hints.sigma:g}: must be from {SIGMAS[0]:g} to {SIGMAS[1]:g} heatmap pixels"
         )
-    if hints.decoder is not None and hints.decoder not in DECODER_NAMES:
-        hint = f"{did_you_mean(hints.decoder, DECODER_NAMES)}Known: {', '.join(DECODER_NAMES)}."
-        raise UsageError(f"unknown decoder {hints.decoder!r}", hint)
     return find_scheme(hints.scheme) if hints.scheme is not None else None
 
 
