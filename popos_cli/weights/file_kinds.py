@@ -17,7 +17,6 @@ KINDS = (
      "Convert it: popos import-weights {path}"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch it with git lfs pull."),
     (rb"\s*<", "a web page, not weights", AGAIN),
-    (rb'\s*(\{\s*["}]|\[)', "JSON, not weights", AGAIN),
     # ONNX has no signature: its version stands first, then its producer's name.
     (rb"\x08[\x01-\x20]\x12", "an ONNX model, not weights of popos",
      "Name a .safetensors file; a detector's goes with --detector yunet."),

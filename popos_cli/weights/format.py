@@ -188,20 +188,16 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, 
     for name, tensor in state.items():
         kept = tensor.detach().cpu().contiguous()
         tensors[name] = kept.half() if half and kept.ndim == 4 else kept
-    _write(path, tensors, info)
-
-
-def replace_info(source: Path, target: Path, info: WeightsInfo) -> None:
-    """Write a weight file with other metadata to `target`, which may be `source`."""
-    _write(target, _read_tensors(source), info)
-
-
-def _write(path: Path, tensors: dict[str, torch.Tensor], info: WeightsInfo) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         # Not save_file, whose files only their owner may read.
         file.write(save(tensors, {"popos": info.model_dump_json()}))
         file.flush()
         os.fsync(file.fileno())  # on the disk before a checkpoint that refers to these weights
+
+
+def replace_info(source: Path, target: Path, info: WeightsInfo) -> None:
+    """Write a weight file with other metadata to `target`, which may be `source`."""
+    save_weights(target, _read_tensors(source), info, half=False)
 
 
 def read_info(path: Path) -> WeightsInfo:

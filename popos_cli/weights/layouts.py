@@ -81,7 +81,7 @@ def find_network(source: Path, checkpoint: Any) -> Network:
         )
     tensors = {_our_name(name): tensor for name, tensor in tensors.items()}
     head, branch = tensors.get("head.3.weight"), tensors.get(f"backbone.{FIRST_BRANCH}")
-    if head is None or head.ndim != 4 or branch is None or len(branch) != CHANNELS[0]:
+    if head is None or head.ndim != 4 or branch is None or branch.shape[:1] != CHANNELS[:1]:
         raise PoposError(f"{source}: holds {_describe(checkpoint, everything)}; needed: {NEEDED}")
     left_out = [_readable(other) for other in places if other != place]
     return Network(tensors, hrnet_names, _readable(place), left_out)

@@ -59,11 +59,8 @@ class DictPlaceholder(Placeholder):
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What torch.save wrote, in the zip or the older format, with tensors on the CPU.
-
-    Objects of other packages are placeholders or plain dictionaries. Raises PoposError where the file is no
-    checkpoint or damaged, and where its pickle needs what is not harmless or is not of torch's protocol.
-    """
+    """What torch.save wrote, in the zip or the older format, with tensors on the CPU and placeholders for
+    objects of other packages. Raises PoposError for a damaged file, and for all that torch refuses."""
     try:
         replaced: list[Any] = [
             (DictPlaceholder if name.lower().endswith("dict") else Placeholder, name)
@@ -76,21 +73,16 @@ def read_checkpoint(path: Path) -> Any:
         text = str(error)
         if named := re.search(r"GLOBAL (\S+)", text):  # so torch names what it refuses
             raise PoposError(
-                f"{path}: refused: its pickle names {named[1]}, which could run code and which no weights "
-                "need; nothing was loaded",
-                "Do not open the file with other programs either, unless you know who made it. A checkpoint "
-                "of your own: save the state_dict alone.",
+                f"{path}: refused: its pickle names {named[1]}, which no weights need; nothing was loaded",
+                "It may run code in other programs. If you made it, save the state_dict alone.",
             ) from None
         reason = text.rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
         raise refuse_file(path, "PyTorch checkpoint", reason or type(error).__name__) from None
 
 
 def _names_in(path: Path) -> set[str]:
-    """The dotted names that the file's pickles ask for; nothing is loaded.
-
-    Raises ValueError, BadZipFile or OSError where the file cannot be a checkpoint, and where a check sum of
-    the archive is wrong, at which torch does not look.
-    """
+    """The dotted names that the file's pickles ask for; nothing is loaded. Raises ValueError, BadZipFile or
+    OSError for what is no checkpoint, and for a wrong check sum, which torch does not notice."""
     if not path.is_file():  # opening a pipe would wait for ever
         raise FileNotFoundError
     names = set()

@@ -39,7 +39,6 @@ OTHERS = {
         "lfs pull",
     ),
     "page": (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page", "again"),
-    "json": (b'{"message": "Not Found"}', "JSON", "again"),
     "onnx": (b"\x08\x07\x12\x07pytorch" + bytes(99), "an ONNX model", "--detector yunet"),
 }
 CASES = [
