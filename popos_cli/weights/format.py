@@ -75,9 +75,8 @@ class UncertaintyInfo(_Part):
 class WeightsInfo(_Part):
     """The `popos` metadata of a weight file; docs/weights.md describes each key.
 
-    label_offset: source pixels, subtracted from the network's points because its training labels were off by
-    them. scheme_definition: the scheme as plain data where it is not a built-in one. stages: how many of
-    HRNet's run, where it is not the number that goes with the resolution.
+    label_offset: source pixels, the error of the training labels, subtracted from the network's points.
+    scheme_definition: a scheme that is not built in, as plain data. stages: of HRNet, where not the usual ones.
     """
 
     format: Annotated[int, Field(ge=1)] = FORMAT

@@ -87,5 +87,5 @@ def test_a_wrong_flag_comes_before_a_taken_file(popos, tmp_path):
     (tmp_path / "net.pth").write_bytes(b"never looked at")
     (tmp_path / "net.safetensors").write_bytes(b"taken")
     assert popos("import-weights", "net.pth", "--resolution", "15").code == 2
-    assert popos("import-weights", "net.pth", "--decoder", "zzz").code == 2
+    assert popos("import-weights", "net.pth", "--sigma", "0").code == 2
     assert popos("import-weights", "net.pth").code == 1

@@ -200,15 +200,6 @@ def test_a_whole_module_is_refused_by_name(tmp_path):
     assert "torch.nn.modules.linear.Linear" in refusal(write(tmp_path / "c.pth", torch.nn.Linear(2, 2)))
 
 
-def test_torch_allows_nothing_more_afterwards(tmp_path):
-    path = write(tmp_path / "c.pth", checkpoint(TENSORS))
-    before = set(torch.serialization.get_safe_globals())
-    read_checkpoint(path)
-    assert set(torch.serialization.get_safe_globals()) == before
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)
-
-
 @BOTH
 @pytest.mark.parametrize("keep", [0, 1, 60, 0.3, 0.9, 0.999])
 def test_a_torn_file_is_refused(tmp_path, zipped, keep):
