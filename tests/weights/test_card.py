@@ -33,7 +33,8 @@ def info(**more):
 
 def own(name, **more):
     """Weights of a scheme of one's own."""
-    return info(scheme=name, scheme_definition=Scheme(name, 3, {}, frozenset(), (), None).to_dict(), **more)
+    name = name.replace("\ud800", "?")  # which no scheme may have in its name
+    return info(scheme=name, scheme_definition=Scheme(name, 3).to_dict(), **more)
 
 
 def calibrated(dataset):
