@@ -1,4 +1,4 @@
-"""The diary of a run: nothing twice, nothing torn, nothing lost to an older version."""
+"""The log of a run: nothing twice, nothing torn, nothing lost to an older version."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def train(run: Path, step: int, epoch: int, until: int, tensorboard: bool = False) -> None:
-    """The diary of all steps after `step`, where `epoch` epochs are done, up to the step `until`."""
+    """The log of all steps after `step`, where `epoch` epochs are done, up to the step `until`."""
     log = RunLog(run, step, epoch, tensorboard)
     while step < until:
         step += 1
