@@ -135,7 +135,7 @@ def change_colours(image: Tensor, photometric: NDArray[np.float32]) -> Tensor:
         return image
     from torchvision.transforms.v2 import functional
 
-    values = functional.adjust_brightness(image.float().div_(255), brightness)
+    values = functional.adjust_brightness(image.float(), brightness / 255)  # cut to 0..1
     values = functional.adjust_contrast(values, contrast)
     values = functional.adjust_saturation(values, saturation)
     changed: Tensor = values.mul_(255).round_().byte()

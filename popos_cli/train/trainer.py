@@ -26,7 +26,7 @@ from ..processes.world import ALONE, World
 from ..weights.find import IMAGENET
 from ..weights.format import save_weights
 from .build import (
-    build_average,
+    Average,
     build_info,
     build_optimiser,
     freeze_batch_norms,
@@ -90,7 +90,7 @@ class Trainer:
         if world.size > 1:  # every process gets the first one's weights
             devices = [self.device] if self.device.type == "cuda" else None
             self.network = DistributedDataParallel(self.model, devices)
-        self.average = build_average(self.model, settings.schedule.ema)
+        self.average = Average(self.model, settings.schedule.ema)
         self.optimiser = build_optimiser(settings.schedule, self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 

@@ -6,7 +6,6 @@ from torch import nn
 
 from popos_cli.core.codec import Codec
 from popos_cli.core.device import autocast_dtype, pick_device
-from popos_cli.core.inference import to_model_input
 from popos_cli.core.schemes import SCHEMES
 from popos_cli.data.augment import Augment
 from popos_cli.data.crops import cache_crops
@@ -15,7 +14,7 @@ from popos_cli.errors import PoposError, UsageError
 from popos_cli.prepare.synthetic import prepare_synthetic
 from popos_cli.processes.world import World
 from popos_cli.train.build import (
-    build_average,
+    Average,
     build_info,
     build_optimiser,
     freeze_batch_norms,
@@ -117,7 +116,7 @@ def test_an_average_follows_its_model_ever_more_slowly():
     """By the formula in double precision: the first weights, then decays of 2/11, 3/12, ... to 0.5."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
-    average = build_average(model, 0.5)
+    average = Average(model, 0.5)
     expected = None
     for step in range(20):
         for tensor in model.state_dict().values():
@@ -136,7 +135,7 @@ def test_an_average_follows_its_model_ever_more_slowly():
 def test_an_average_without_decay_is_the_model_and_continues_from_its_state():
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
-    none, first, second = (build_average(model, decay) for decay in (0.0, 0.998, 0.998))
+    none, first, second = (Average(model, decay) for decay in (0.0, 0.998, 0.998))
     for step in range(6):
         if step == 3:
             second.load_state_dict(first.state_dict())
@@ -183,13 +182,6 @@ def test_precision_follows_the_instruction_set(monkeypatch, flags, expected):
     assert autocast_dtype("auto", torch.device("cpu")) is expected
     named = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
     assert {name: autocast_dtype(name, torch.device("cpu")) for name in named} == named
-
-
-def test_images_become_floats_from_zero_to_one():
-    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(2, 3, 4, 4)
-    batch = to_model_input(images, torch.device("cpu"))
-    assert batch.dtype == torch.float32
-    assert torch.allclose(batch[1, :, 2, 3], torch.tensor([0, 0.2, 1.0]))
 
 
 def test_loader_processes_are_those_asked_for_or_what_suits_the_machine(monkeypatch):

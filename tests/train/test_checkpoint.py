@@ -124,40 +124,6 @@ def test_killed_at_the_worst_moments(run: Path, taker: Taker, moment: str) -> No
     assert names(run) <= {STATE, PREVIOUS}
 
 
-@needs_fork
-def test_killed_at_any_moment(tmp_path: Path, taker: Taker) -> None:
-    """Whenever it dies: what it had said to be saved is there, and whole."""
-    run, said = tmp_path / "run", tmp_path / "said"
-    run.mkdir()
-    said.write_text("0")
-    moments = random.Random(0)
-    for kill in range(25):
-
-        def work() -> None:
-            with open(said, "r+") as file:
-                for step in range(int(file.read()) + 1, 10_000):
-                    save_state(run, state(step))
-                    file.seek(0)
-                    file.write(str(step))
-                    file.flush()
-
-        before, deadline = said.read_text(), time.monotonic() + 60
-        pid = child(work)
-        while kill > 4 and said.read_text() == before:  # the first five may die before they save anything
-            assert time.monotonic() < deadline
-        time.sleep(moments.uniform(0.005, 0.05))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        clear_leftovers(run, held=True)
-        assert names(run) <= {STATE, PREVIOUS}
-        saved = int(said.read_text())
-        if load_state(run, taker) is not None:
-            assert taker.steps[-1] in (saved, saved + 1)
-        else:
-            assert saved == 0
-    assert saved > 10
-
-
 def cut(share: float) -> Callable[[Path], object]:
     return lambda path: os.truncate(path, int(path.stat().st_size * share))
 
