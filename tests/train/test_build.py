@@ -172,13 +172,10 @@ def test_gpus_that_are_not_there_are_refused_with_their_number():
     ("flags : fpu avx512f avx512_bf16 sse", torch.bfloat16), ("flags : amx_bf16", torch.bfloat16),
     ("flags : fpu avx2", None), (None, None),
 ])  # fmt: skip
-def test_precision_follows_the_instruction_set(monkeypatch, flags, expected):
-    def read_text(path):
-        if flags is None:  # as on macOS and Windows
-            raise FileNotFoundError
-        return flags
-
-    monkeypatch.setattr("popos_cli.core.device.Path.read_text", read_text)
+def test_precision_follows_the_instruction_set(monkeypatch, tmp_path, flags, expected):
+    if flags:  # else as on macOS and Windows
+        (tmp_path / "cpuinfo").write_text(flags)
+    monkeypatch.setattr("popos_cli.core.device.Path", lambda _: tmp_path / "cpuinfo")
     assert autocast_dtype("auto", torch.device("cpu")) is expected
     named = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
     assert {name: autocast_dtype(name, torch.device("cpu")) for name in named} == named
