@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..core.geometry import tight_square, transform
-from ..core.model import IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD
+from ..core.geometry import tight_square
+from ..core.inference import to_model_input
+from ..core.model import IMAGE_SIZE
 from ..core.schemes import SCHEMES
-from ..data.augment import Augment, to_training_input
+from ..data.augment import Augment
 from ..data.crops import cache_crops, open_crops
 from ..data.dataset import FaceDataset
 from ..data.index import Index, load_index, write_index
@@ -29,39 +30,36 @@ from .decoders import TURNS, fastest
 INDEX_FACES = 20_000
 SECONDS = 2.0  # of turns, at least
 BATCH, PADDING = 64, 1.25
-# The drawn photos, width and height: 1.3, 1.9 and 3.1 megapixels.
-SIZES = ((1280, 1024), (1600, 1200), (2048, 1536))
+SIZES = ((1280, 1024), (1600, 1200), (2048, 1536))  # of the drawn photos, width and height
 
 
 def bench_data(
-    index: Index | None, faces: int, augment: Augment, device: torch.device, told: Callable[[str], None]
+    index: Index | None, faces: int, augment: Augment, device: torch.device, note: Callable[[str], None]
 ) -> dict[str, Any]:
     """Times of `faces` of the index's faces, or of faces in drawn photos where it is None.
 
-    What is written lies in a temporary folder, also the crop cache where the index has none. `told`
-    is told what comes next. Everything runs on one core, and the fastest of several turns counts:
+    What is written lies in a temporary folder, also the crop cache where the index has none. `note` gets the
+    name of each part before it runs. All runs on one core, and the fastest of several turns counts:
 
-    index        faces (20,000) and the seconds it takes to read such an index
-    photos       faces; megapixels, the mean; decode_ms, reading and decoding a file with bare OpenCV;
-                 sample_ms, making an augmented sample of it; ratio, of these two; faces_per_second
-    crops        the same from the crop cache; bytes, the mean file; temporary, whether it was written
-                 for this
-    photometry   device, batch, faces_per_second: look and normalisation, which training leaves to
-                 its device
+    index   faces (20,000) and the seconds it takes to read such an index
+    photos  faces; megapixels, the mean; decode_ms, reading and decoding a file with bare OpenCV; sample_ms,
+            making an augmented sample of it; ratio, of these two; faces_per_second
+    crops   the same from the crop cache; bytes, the mean file; temporary, whether it was written for this
+    input   device, batch, faces_per_second: bytes to the network's floats, on the training device
     """
     cv2.setNumThreads(1)
     with scratch_folder("popos-bench-") as folder:
-        told("index")
+        note("index")
         found: dict[str, Any] = {"index": _bench_index(folder / "index.npz", device)}
         if index is None:
-            told("drawing photos")
+            note("drawing photos")
             index = _draw_photos(folder / "photos", faces)
         chosen = index.select(np.linspace(0, len(index) - 1, min(faces, len(index))).astype(int))
-        told("photos")
+        note("photos")
         dataset = partial(FaceDataset, chosen, IMAGE_SIZE, PADDING, "center", augment)
         paths = [chosen.root / image for image in chosen.image.tolist()]
         found["photos"] = {"megapixels": float(chosen.size.prod(1).mean() / 1e6), **_bench(paths, dataset())}
-        told("cached crops")
+        note("cached crops")
         own = open_crops(chosen)
         crops = own or open_crops(chosen, cache_crops(chosen, folder=folder / "crops"))
         assert crops  # just written
@@ -69,8 +67,10 @@ def bench_data(
         size = round(float(np.mean([path.stat().st_size for path in paths])))
         cached = dataset(crops=crops)
         found["crops"] = {"temporary": own is None, "bytes": size, **_bench(paths, cached)}
-        told("photometry")
-        found["photometry"] = _bench_device(cached, device)
+        note("input")
+        images = torch.stack([cached[face % len(cached)]["image"] for face in range(BATCH)])
+        seconds = fastest(partial(to_model_input, images, device), device)
+        found["input"] = {"device": str(device), "batch": BATCH, "faces_per_second": BATCH / seconds}
     return found
 
 
@@ -93,7 +93,7 @@ def _bench_index(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _bench(paths: Sequence[Path], faces: FaceDataset) -> dict[str, Any]:
-    """Milliseconds a face: to read and decode its file with bare OpenCV, and to make its sample."""
+    """Milliseconds per face: to read and decode its file with bare OpenCV, and to make its sample."""
     decode = _mean_of_best([partial(_decode, path) for path in paths])
     sample = _mean_of_best([partial(faces.__getitem__, face) for face in range(len(faces))])
     return {
@@ -108,7 +108,7 @@ def _decode(path: Path) -> Any:
 
 
 def _mean_of_best(calls: Sequence[Callable[[], Any]]) -> float:
-    """Seconds a call, each call's the fastest of several turns: other programs only slow one down."""
+    """Seconds per call: the mean over the calls of each one's fastest of several turns."""
     best = np.full(len(calls), math.inf)
     turns, begun = 0, time.perf_counter()
     while turns < TURNS or time.perf_counter() - begun < SECONDS:
@@ -120,54 +120,28 @@ def _mean_of_best(calls: Sequence[Callable[[], Any]]) -> float:
     return float(best.mean())
 
 
-def _bench_device(faces: FaceDataset, device: torch.device) -> dict[str, Any]:
-    """What training does to a batch before the network's first layer: look and normalisation."""
-    samples = [faces[face % len(faces)] for face in range(BATCH)]
-    images, look = (torch.stack([sample[key] for sample in samples]) for key in ("image", "look"))
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-
-    def prepare() -> Any:
-        return (to_training_input(images, device, look) - mean) / std
-
-    seconds = fastest(prepare, device)
-    return {"device": str(device), "batch": BATCH, "faces_per_second": BATCH / seconds}
-
-
 def _draw_photos(folder: Path, faces: int) -> Index:
     """Photos of one drawn face each, with grain and texture that cost a JPEG as much as real ones do."""
     drawn = prepare_synthetic(folder / "drawn", max(faces, 2), SCHEMES["300w"], seed=0)
-    rng = np.random.default_rng(0)
-    texture = _texture(rng)
-    names, sizes, points = [], [], []
-    for face in range(faces):
-        width, height = SIZES[face % len(SIZES)]
-        tile = drawn.read_bgr(face)
-        zoom = rng.uniform(1, 3)
-        tile = cv2.resize(tile, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)  # type: ignore[assignment]
-        factor = np.array(tile.shape[1::-1]) / drawn.size[face]
-        left, top = (rng.random(2) * ((width, height) - np.array(tile.shape[1::-1]))).astype(int)
-        photo = np.full((height, width, 3), 128, np.uint8)
-        photo[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-        photo = cv2.add(photo, texture[:height, :width], dtype=cv2.CV_8U)  # type: ignore[assignment]
-        data = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
-        path = folder / f"{face:05d}.jpg"
-        with replacing(path) as temporary:
-            temporary.write_bytes(data.tobytes())
-        # Pixel centres: x_photo = (x_tile + .5) * factor - .5 + left
-        to_photo = np.column_stack([np.diag(factor), (factor - 1) / 2 + (left, top)])
-        names.append(path.name)
-        sizes.append((width, height))
-        points.append(transform(drawn.points[face], to_photo))
-    squares = [tight_square(face) for face in points]
+    drawn = drawn.select(np.arange(faces))
+    sizes = np.array([SIZES[face % len(SIZES)] for face in range(faces)], np.int32)
+    points = (drawn.points + 0.5) * (sizes / drawn.size)[:, None] - 0.5  # pixel centres at integers
+    names = [f"{face:05d}.jpg" for face in range(faces)]
+    texture = _texture(np.random.default_rng(0))
+    for face, (name, (width, height)) in enumerate(zip(names, sizes.tolist(), strict=True)):
+        photo = cv2.resize(drawn.read_bgr(face), (width, height), interpolation=cv2.INTER_CUBIC)
+        photo = cv2.add(photo, texture[:height, :width], dtype=cv2.CV_8U)
+        with replacing(folder / name) as temporary:
+            cv2.imwrite(str(temporary), photo, (cv2.IMWRITE_JPEG_QUALITY, 92))
+    centers, sides = zip(*map(tight_square, points), strict=True)
     return replace(
-        drawn.select(np.arange(faces)), root=folder, image=np.array(names), size=np.array(sizes, np.int32),
-        points=np.array(points), center=np.array([c for c, _ in squares]),
-        side=np.array([s for _, s in squares]),
+        drawn, root=folder, image=np.array(names), size=sizes, points=points, center=np.array(centers),
+        side=np.array(sides),
     )  # fmt: skip
 
 
 def _texture(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Noise of the largest photo's size, weaker the finer it is, as in pictures of the world."""
+    """Noise of the largest photo's size, weaker the finer it is, as in real photos."""
     width, height = SIZES[-1]
     texture = rng.normal(0, 3, (height, width, 3)).astype(np.float32)
     for octave in range(1, 8):

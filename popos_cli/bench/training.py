@@ -13,26 +13,25 @@ from ..core.inference import to_model_input
 from ..core.losses import heatmap_mse
 from ..data.index import Index
 from ..home import scratch_folder
-from ..train import build
-from ..train.runlog import Meter, RunLog, Silent
+from ..train.runlog import RunLog, Silent
 from ..train.settings import TrainSettings
-from ..train.trainer import train_epoch
-from ..train.training import begin
+from ..train.trainer import Trainer
 from .decoders import wait_for
 
 PAIRS = 60
 WARM_UP = 5  # pairs that do not count
-TURN = 25  # steps of a turn where loader processes work ahead: one step's time would be a gift to them
+TURN = 25  # steps of a turn where loader processes work ahead: they would go on while the other side works
 
 
 class Alternating(Silent):
-    """Is told of each step of a training, and after every `turn` of them lets the other side have as many.
+    """Progress of a training that, after every `turn` steps, lets `other` run as often.
 
-    So close to each other, a machine whose speed drifts spoils neither.
+    The two alternate so closely that a machine whose speed drifts favours neither.
     """
 
-    def __init__(self, device: torch.device, turn: int, other: Callable[[], None]) -> None:
-        self.device, self.turn, self.other = device, turn, other
+    def __init__(self, device: torch.device, turn: int) -> None:
+        self.device, self.turn = device, turn
+        self.other: Callable[[], None] = lambda: None
         self.own: list[float] = []  # seconds of each turn
         self.others: list[float] = []
         self.begin()
@@ -55,62 +54,66 @@ class Alternating(Silent):
         return self.since - before
 
 
-def bench_training(settings: TrainSettings, index: Index, told: Callable[[int, int], None]) -> dict[str, Any]:
-    """Faces a second of the trainer's own epochs, and of the network alone, by turns.
+def bench_training(settings: TrainSettings, index: Index, note: Callable[[int, int], None]) -> dict[str, Any]:
+    """Faces per second of the trainer's own epochs, and of the network alone, in turns.
 
-    The trainer's turn is all that `train_epoch` does: loader, look, losses, optimiser, average, log, on the
-    index's training faces, which come from the crop cache where there is one. The bare turn, in the same
-    precision and memory format, is the forward pass on one batch in memory, the mean squared error to
-    fixed heatmaps, and the backward pass. In one process; what is written lies in a temporary folder.
-    `told` is told how many turns of how many are done.
+    The trainer's turn is all that `Trainer.train_epoch` does: loader, augmentation, losses, optimiser,
+    average, log; on the index's training faces, from the crop cache where there is one. The bare turn, in the
+    same precision and memory format, is the forward pass on one batch in memory, the mean squared error to
+    fixed heatmaps, and the backward pass. In one process; what is written lies in a temporary folder. `note`
+    gets the number of turns done, and of all.
 
     device, precision; threads, that the network computes with; workers, loader processes; crops, whether
-    cached; resolution; batch, faces a step; steps, of a turn; bare, trainer: medians of faces a second;
-    ratios: trainer over bare, of each pair of turns; ratio: their median; data_wait: share of the
-    trainer's time, 0 to 1.
+    cached; resolution; batch, faces of a step; steps, of a turn; bare, trainer: medians of faces per second;
+    ratios: trainer over bare, of each pair of turns; ratio: their median; data_wait: share of the trainer's
+    time, 0 to 1.
     """
-    faces = index.of_split("train")
-    codec = build.build_info(settings, index).build_codec()
-    loader, batches = build.training_loader(settings, faces, codec)
-    training = begin(settings, index, None, batches)
-    network = begin(settings, index, None, batches).network
-    batch = next(iter(loader))
-    share = codec.within_reach(batch["points"]).float()
-    share /= share.sum()
-    images = to_model_input(batch["image"], training.device)
-    target, share = (t.to(training.device) for t in (codec.encode(batch["points"]), share))
-
-    def bare() -> None:
-        network.zero_grad(set_to_none=True)
-        with torch.autocast(images.device.type, dtype=training.dtype, enabled=training.dtype is not None):
-            heatmaps = network(images)
-        heatmap_mse(heatmaps.float(), target, share).backward()
-
-    turn = min(TURN, batches.steps) if loader.num_workers else 1
-    turns = Alternating(training.device, turn, bare)
-    waited = 0.0
     with scratch_folder("popos-bench-") as run:
-        log = RunLog(run, 0, 0, tensorboard=False)
+        trainer = Trainer(settings, index, None, run, Silent())
+        batches, workers = trainer.batches, trainer.loader.num_workers
+        turn = min(TURN, batches.steps) if workers else 1
+        turns = trainer.progress = Alternating(trainer.device, turn)
+        turns.other = _bare_step(trainer)
+        trainer.log = RunLog(run, 0, 0, tensorboard=False)
+        waited = 0.0
         while (missing := WARM_UP + PAIRS - len(turns.own)) > 0:
-            batches.epoch += 1
-            batches.start = max(batches.steps - missing * turn, 0) * batches.batch_size
-            meter = Meter(training.device)
+            trainer.epoch += 1
+            trainer.seen = max(batches.steps - missing * turn, 0) * batches.batch_size
             turns.begin()
-            train_epoch(training, loader, batches, faces, run, meter, log, turns, lambda: False)
+            meter = trainer.train_epoch()
             waited += meter.wait * meter.seconds
-            told(len(turns.own), WARM_UP + PAIRS)
-        log.close()
+            note(len(turns.own), WARM_UP + PAIRS)
+        trainer.log.close()
+        cached = trainer.loader.dataset.crops is not None  # type: ignore[attr-defined]
     pairs = list(zip(turns.own, turns.others, strict=True))[WARM_UP:]
-    learned = turn * len(images)
+    learned = turn * batches.batch_size
     return {
-        "device": str(training.device),
-        "precision": str(training.dtype or torch.float32).removeprefix("torch."),
-        "threads": torch.get_num_threads(), "workers": loader.num_workers,
-        "crops": build.training_crops(settings, faces) is not None,
-        "resolution": codec.width, "batch": len(images), "steps": turn,
+        "device": str(trainer.device),
+        "precision": str(trainer.dtype or torch.float32).removeprefix("torch."),
+        "threads": torch.get_num_threads(), "workers": workers, "crops": cached,
+        "resolution": trainer.codec.width, "batch": batches.batch_size, "steps": turn,
         "bare": learned / median(alone for _, alone in pairs),
         "trainer": learned / median(own for own, _ in pairs),
         "ratio": median(alone / own for own, alone in pairs),
         "ratios": [alone / own for own, alone in pairs],
         "data_wait": waited / sum(turns.own),
     }  # fmt: skip
+
+
+def _bare_step(trainer: Trainer) -> Callable[[], None]:
+    """The network's forward and backward pass on its first batch."""
+    codec, network = trainer.codec, trainer.network
+    batch = next(iter(trainer.loader))
+    share = codec.within_reach(batch["points"]).float()
+    share /= share.sum()
+    images = to_model_input(batch["image"], trainer.device)
+    target, share = (t.to(trainer.device) for t in (codec.encode(batch["points"]), share))
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        autocast = trainer.dtype is not None
+        with torch.autocast(images.device.type, dtype=trainer.dtype, enabled=autocast):
+            heatmaps = network(images)
+        heatmap_mse(heatmaps.float(), target, share).backward()
+
+    return step

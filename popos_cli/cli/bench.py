@@ -82,8 +82,8 @@ def data(
     json: JSON = False,
 ) -> None:
     """Speed of a loader on one core: an index of 20,000 faces; augmented faces from photos and from
-    cached crops, beside the bare decoding of the same files; and, apart, the look of a batch (blur,
-    low resolution, colour, normalisation), which training makes on its device.
+    cached crops, beside the bare decoding of the same files; and, apart, a batch's way to the network's
+    input on the device.
     """
     import torch
 
@@ -91,12 +91,11 @@ def data(
     from ..core.device import pick_inference_device
     from ..data.augment import Augment
     from ..data.index import read_index
-    from ..train.settings import AugmentSettings
 
     torch_device = pick_inference_device(device)
     index = read_index(dataset) if dataset else None
     torch.set_num_threads(1)
-    augment = Augment(**AugmentSettings().model_dump())
+    augment = Augment()
     with console.progress_bar("data") as (bar, task):
         found = bench_data(index, faces, augment, torch_device, lambda name: bar.update(task, extra=name))
     if json:
@@ -114,11 +113,11 @@ def data(
     ]  # fmt: skip
     columns = ["source", "faces", "decode ms", "sample ms", "ratio", "faces/s"]
     console.print_table(f"{dataset or 'drawn photos'}, one core", columns, rows)
-    read, look = found["index"], found["photometry"]
+    read, entry = found["index"], found["input"]
     console.stdout.print(f"index of {read['faces']} faces: read in {read['seconds']:.2f} s")
     console.stdout.print(
-        f"look and normalisation of {look['batch']} faces on {look['device']}: "
-        f"{look['faces_per_second']:.0f} faces/s"
+        f"network input of {entry['batch']} faces on {entry['device']}: "
+        f"{entry['faces_per_second']:.0f} faces/s"
     )
 
 

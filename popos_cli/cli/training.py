@@ -23,12 +23,12 @@ from ..prepare.dataset import prepare_remembered
 from ..processes.launch import Workers, launch, parse_endpoint
 from ..processes.world import ALONE, World, joined, report_failure, restarts, surroundings
 from ..train.autobatch import fitting_batch, with_batch_size
-from ..train.build import build_info, faces_a_step, loader_processes, scaled_rate, training_crops
+from ..train.build import build_info, global_batch_size, loader_processes, scaled_rate, training_crops
 from ..train.checkpoint import has_state
 from ..train.differences import as_diff, differences
 from ..train.runlog import Silent, read_rows, write_settings
 from ..train.settings import AUTO, TrainSettings
-from ..train.trainer import fit
+from ..train.trainer import Trainer
 from ..weights.find import initial_state
 from . import console
 from .calibrate import calibrate_file, measured_crop
@@ -154,7 +154,7 @@ def _sized(settings: TrainSettings, index: Index, world: World, workers: Workers
         else:
             batch = world.broadcast(fitting_batch(settings, index, size, world))
         settings = with_batch_size(settings, batch)
-    faces_a_step(settings.schedule, len(index.of_split("train")), size)
+    global_batch_size(settings.schedule, len(index.of_split("train")), size)
     return settings
 
 
@@ -191,7 +191,7 @@ def _announce(
         for line in mirror_remarks(mirror(index), index.scheme):
             console.note(line)
     size = workers.size if workers else world.size
-    faces = faces_a_step(schedule, len(index.of_split("train")), size)
+    faces = global_batch_size(schedule, len(index.of_split("train")), size)
     if size > 1 or schedule.accumulate > 1:
         console.note(f"a step: {faces} faces, {size} processes x {faces // size}")
     if (rate := scaled_rate(schedule)) != schedule.learning_rate:
@@ -213,9 +213,9 @@ def train_worker(
     """One process's training, which the first of all shows: best validation NME, and whether it was that."""
     initial = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if not world.main:
-        return fit(settings, index, initial, run, Silent(), world), False
+        return Trainer(settings, index, initial, run, Silent(), world).fit(), False
     with training_bar() as bar:
-        return fit(settings, index, initial, run, bar, world), True
+        return Trainer(settings, index, initial, run, bar, world).fit(), True
 
 
 def _selection(index: Index) -> str | None:

@@ -27,7 +27,7 @@ WAITING = 0.1  # share of waiting for data from which an epoch's line names it
 
 
 class TrainingBar:
-    """Shows the trainer's progress (engine.runlog.Progress)."""
+    """Shows the trainer's progress (train.runlog.TrainingProgress)."""
 
     def __init__(self, bar: Progress, task: Any) -> None:
         self.bar, self.task = bar, task

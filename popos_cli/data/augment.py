@@ -1,77 +1,89 @@
-"""What training does to a face: one affine warp for pixels and points, patches over it, then its look.
+"""What training does to a face: one affine warp of pixels and points, a patch, lost detail, other colours.
 
-The loader has whole bytes, and OpenCV makes there in a fraction of a millisecond what few pictures get:
-patches, blur, low resolution and JPEG. Colour is every picture's and costs more than all of that; the
-loader only draws its factors, from the sample's own generator, so that a seed gives the same picture
-whatever the number of loader workers, and `apply_colours` works on the batch, on the device that trains.
-(A camera has JPEG last.) Of colours we have torchvision's formulas alone: it takes one factor a call, so
-that a batch would be a loop over its pictures, no faster on a CPU and far slower on a GPU. Geometry is one
-matrix (core/geometry.py).
+A loader process makes the whole picture. Every draw comes from the sample's own generator, so that a seed
+gives the same picture whatever the number of loader processes. Geometry is one matrix (core/geometry.py),
+colours are torchvision's. The heavy imports stand inside the functions: the settings contain `Augment`, and
+must load quickly.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.geometry import Floats
-from ..core.inference import CACHED, to_model_input
+if TYPE_CHECKING:
+    from torch import Tensor
 
-# A look: factors of brightness, contrast and saturation (0 is grey); the width in pixels that the picture
-# is brought down to before it is enlarged again; the standard deviation of a Gaussian blur in pixels;
-# JPEG's quality. 0: none of the last three.
+    from ..core.geometry import Floats
+
+# Photometric parameters that change nothing: factors of brightness, contrast and saturation (0 is grey);
+# width in pixels of the low-resolution picture, standard deviation of the blur in pixels, and quality of the
+# JPEG, where 0 stands for none.
 PLAIN = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
-BLURS = (0.5, 3.0)  # of a picture 256 pixels wide
-QUALITIES = (15, 75)  # of JPEG, from the worst to the best
-_LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue, as in torchvision
+LOW_RESOLUTION = (0.125, 0.5)  # of the crop's width
+BLUR = (0.5, 3.0)  # standard deviation, pixels of a crop 256 pixels wide
+JPEG_QUALITY = (15, 75)
 
 
-@dataclass(frozen=True)
-class Augment:
-    """Strengths; 0 switches a part off.
+class Augment(BaseModel):
+    """How strongly training changes its pictures; 0 switches a part off. Normal draws are centred at 0, or
+    at 1 for a factor."""
 
-    rotation: standard deviation in degrees, clipped at twice that, of the share `rotation_share` of
-    the faces; the others stay upright. scale: standard deviation of the side's factor, which is 1
-    plus a normal draw clipped at `scale_clip` standard deviations (their product is below 1, lest a side
-    vanish). shift: standard deviation of the centre along x and y, as a fraction of the crop's side,
-    clipped at twice that. flip, grey, low_resolution, blur, jpeg, occlusion: probabilities.
-    brightness, contrast, saturation: factors are drawn from 1 - v to 1 + v.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    rotation: float = 0.0
-    rotation_share: float = 1.0
-    scale: float = 0.0
-    scale_clip: float = 2.0
-    shift: float = 0.0
-    flip: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    grey: float = 0.0
-    low_resolution: float = 0.0
-    blur: float = 0.0
-    jpeg: float = 0.0
-    occlusion: float = 0.0
+    rotation: float = Field(
+        15.0, ge=0, le=90, description="standard deviation, degrees, clipped at twice that"
+    )
+    rotation_share: float = Field(1.0, ge=0, le=1, description="probability of any rotation")
+    scale: float = Field(
+        0.1, ge=0, le=0.3,
+        description="standard deviation of the side's factor around 1 (Haar's squares: 0.10 at first, "
+        "0.05 at predict's last look)",
+    )  # fmt: skip
+    scale_clip: float = Field(
+        2.0, gt=0, le=3, description="where the side's factor is clipped, standard deviations"
+    )
+    shift: float = Field(
+        0.05, ge=0, le=0.5,
+        description="standard deviation along x and y, fraction of the crop's side, clipped at twice that "
+        "(Haar's squares: 0.08 along x and 0.03 along y at first, 0.02 and 0.01 at predict's last look)",
+    )  # fmt: skip
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
+    brightness: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
+    contrast: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
+    saturation: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
+    grey: float = Field(0.1, ge=0, le=1, description="probability of a grey picture")
+    low_resolution: float = Field(
+        0.2, ge=0, le=1, description="probability of a low-resolution picture, 32 to 128 of 256 pixels wide"
+    )
+    blur: float = Field(
+        0.1, ge=0, le=1, description="probability of a Gaussian blur, deviation 0.5 to 3 of 256 pixels"
+    )
+    jpeg: float = Field(0.1, ge=0, le=1, description="probability of JPEG losses, quality 15 to 75")
+    occlusion: float = Field(0.3, ge=0, le=1, description="probability of an occluding patch")
 
-    def place(
+    @classmethod
+    def only(cls, **strengths: float) -> Self:
+        """These strengths, and every other part switched off."""
+        off = dict.fromkeys(cls.model_fields, 0.0) | {"rotation_share": 1.0, "scale_clip": 2.0}
+        return cls(**(off | strengths))
+
+    def draw_square(
         self, center: Floats, side: float, rng: np.random.Generator
     ) -> tuple[Floats, float, float, bool]:
-        """A jittered crop: centre (2,), side, rotation in degrees and whether to mirror."""
+        """A square moved at random: centre (2,), side, rotation in degrees, and whether to mirror."""
         noise, draw = rng.standard_normal(4), rng.random(2)
-        turned = draw[1] < self.rotation_share
-        rotation = float(self.rotation * noise[0].clip(-2, 2)) if turned else 0.0
+        rotation = float(self.rotation * noise[0].clip(-2, 2)) if draw[1] < self.rotation_share else 0.0
         factor = float(1 + self.scale * noise[1].clip(-self.scale_clip, self.scale_clip))
         moved = center + self.shift * side * noise[2:].clip(-2, 2)
         return moved, side * factor, rotation, bool(draw[0] < self.flip)
 
     def occlude(self, image: NDArray[np.uint8], rng: np.random.Generator) -> None:
-        """Perhaps paint a rectangle of 10 to 40 % of each side of (S, S, 3) with one colour or with
-        noise, in place."""
+        """With probability `occlusion`, paint a rectangle of 10 to 40 % of each side of (S, S, 3) with one
+        colour or with noise, in place."""
         if rng.random() >= self.occlusion:
             return
         size = image.shape[0]
@@ -80,30 +92,35 @@ class Augment:
         patch = image[top : top + height, left : left + width]
         patch[...] = rng.integers(0, 256, 3 if rng.random() < 0.5 else patch.shape, dtype=np.uint8)
 
-    def look(self, image_size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """The parameters (6,) that `soften` and `apply_colours` take, in the order of `PLAIN`."""
+    def draw_photometric(self, image_size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Parameters (6,) for `lose_detail` and `change_colours`, in the order of `PLAIN`."""
         wanted, strength = rng.random(4), rng.random(6)
         colours = 1 + np.array([self.brightness, self.contrast, self.saturation]) * (2 * strength[:3] - 1)
-        small = sigma = quality = 0.0
+        width = sigma = quality = 0.0
         if wanted[0] < self.grey:
             colours[2] = 0.0
         if wanted[1] < self.low_resolution:
-            small = int(image_size * (0.125 + 0.375 * strength[3]))  # 32 to 128 pixels of 256
+            width = int(image_size * _between(*LOW_RESOLUTION, strength[3]))
         if wanted[2] < self.blur:
-            sigma = (BLURS[0] + (BLURS[1] - BLURS[0]) * strength[4]) * image_size / 256
+            sigma = image_size / 256 * _between(*BLUR, strength[4])
         if wanted[3] < self.jpeg:
-            quality = round(QUALITIES[0] + (QUALITIES[1] - QUALITIES[0]) * strength[5])
-        return np.array([*colours, small, sigma, quality], np.float32)
+            quality = round(_between(*JPEG_QUALITY, strength[5]))
+        return np.array([*colours, width, sigma, quality], np.float32)
 
 
-def soften(image: NDArray[np.uint8], look: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The parts of `look` (6,) that lose detail, on (S, S, 3) BGR: Gaussian blur, low resolution (the
-    mean of the pixels that fall together, then bilinear), JPEG."""
-    _, _, _, small, sigma, quality = look.tolist()
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def lose_detail(image: NDArray[np.uint8], photometric: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Gaussian blur, low resolution (area mean, enlarged bilinearly) and JPEG on (S, S, 3) uint8 BGR."""
+    import cv2
+
+    _, _, _, width, sigma, quality = photometric.tolist()
     if sigma:
         image = cv2.GaussianBlur(image, (0, 0), sigma)  # type: ignore[assignment]
-    if small:
-        low = cv2.resize(image, (int(small), int(small)), interpolation=cv2.INTER_AREA)
+    if width:
+        low = cv2.resize(image, (int(width), int(width)), interpolation=cv2.INTER_AREA)
         image = cv2.resize(low, image.shape[:2], interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     if quality:
         _, data = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, int(quality)))
@@ -111,33 +128,15 @@ def soften(image: NDArray[np.uint8], look: NDArray[np.float32]) -> NDArray[np.ui
     return image
 
 
-def to_training_input(images: Tensor, device: torch.device, look: Tensor) -> Tensor:
-    """`to_model_input` with the colours of each picture's `look` (N, 6)."""
-    result = to_model_input(images, device)
-    size = len(result) if device.type == "cuda" else CACHED
-    for start in range(0, len(result), size):
-        part = slice(start, start + size)
-        result[part] = apply_colours(result[part], look[part])
-    return result
+def change_colours(image: Tensor, photometric: NDArray[np.float32]) -> Tensor:
+    """Brightness, contrast and saturation, in this order, on (3, S, S) uint8 RGB; rounded once."""
+    brightness, contrast, saturation = photometric[:3].tolist()
+    if brightness == contrast == saturation == 1:
+        return image
+    from torchvision.transforms.v2 import functional
 
-
-def apply_colours(images: Tensor, look: Tensor) -> Tensor:
-    """A look's brightness, contrast (a blend with the mean of the grey picture) and saturation (with the
-    grey picture), in this order, each cut to 0..1, as torchvision has them.
-
-    (N, 3, S, S) float32 RGB 0..1 on any device, and the same back. `look` (N, 6): what the samples carry.
-    """
-    factors = look[:, :3, None, None, None].to(images.device, non_blocking=True)
-    brightness, contrast, saturation = factors.unbind(1)
-    images = (images * brightness).clamp_(0, 1)
-    mean = _grey(images).mean((2, 3), keepdim=True)
-    images = images.mul_(contrast).add_((1 - contrast) * mean).clamp_(0, 1)
-    grey = _grey(images)
-    return images.mul_(saturation).add_((1 - saturation) * grey).clamp_(0, 1)
-
-
-def _grey(images: Tensor) -> Tensor:
-    """(N, 3, S, S) -> (N, 1, S, S)."""
-    red, green, blue = images.split(1, dim=1)
-    grey: Tensor = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
-    return grey
+    values = functional.adjust_brightness(image.float(), brightness / 255)  # cut to 0..1
+    values = functional.adjust_contrast(values, contrast)
+    values = functional.adjust_saturation(values, saturation)
+    changed: Tensor = values.mul_(255).round_().byte()
+    return changed

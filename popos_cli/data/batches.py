@@ -11,9 +11,9 @@ from torch.utils.data import Sampler
 class TrainingBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, face), in an order that (seed, epoch) fixes; an incomplete last one is left out.
 
-    `batch_size` faces make a step, whatever the number of processes: process `rank` of `size` takes
-    its part of each, in order. Before iterating set `epoch`, and `start`: how many faces of its order are
-    done. That is no number of steps, so that a resumed run may have another batch size.
+    `batch_size` faces make a step, whatever the number of processes: process `rank` of `size` takes its part
+    of each. Before iterating set `epoch`, and `start`, the number of faces of its order that are done:
+    faces and not steps, because a resumed run may have another batch size.
     """
 
     def __init__(self, faces: int, batch_size: int, seed: int, rank: int = 0, size: int = 1) -> None:
@@ -41,19 +41,16 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
 class EvaluationBatches(Sampler[list[int]]):
     """Every face once, in order; process `rank` of `size` takes every `size`-th batch.
 
-    Whole batches go round, so that a face has the same company, and to the last bit the same heatmaps,
-    whatever the number of processes.
+    Batches do not depend on the number of processes, so that neither do the last bits of a face's heatmaps.
     """
 
     def __init__(self, faces: int, batch_size: int, rank: int = 0, size: int = 1) -> None:
-        self.faces, self.batch_size, self.rank, self.size = faces, batch_size, rank, size
-
-    def _firsts(self) -> range:
-        return range(self.rank * self.batch_size, self.faces, self.size * self.batch_size)
+        self.faces, self.batch_size = faces, batch_size
+        self.firsts = range(rank * batch_size, faces, size * batch_size)
 
     def __len__(self) -> int:
-        return len(self._firsts())
+        return len(self.firsts)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for first in self._firsts():
+        for first in self.firsts:
             yield list(range(first, min(first + self.batch_size, self.faces)))

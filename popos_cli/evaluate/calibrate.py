@@ -12,8 +12,8 @@ from torch.utils.data import ConcatDataset
 
 from ..core.calibration import fit_calibration
 from ..core.geometry import Floats, invert, transform
-from ..core.inference import predict_heatmaps
-from ..data.augment import Augment, to_training_input
+from ..core.inference import predict_heatmaps, to_model_input
+from ..data.augment import Augment
 from ..data.dataset import FaceDataset
 from ..data.index import Index
 from ..data.loader import ordered_loader
@@ -23,7 +23,7 @@ from ..weights.format import CropInfo, UncertaintyInfo, read_weights, replace_in
 # Each face is looked at once as it is, and this many times as a bad photo: turned, dark or bright,
 # of low resolution, partly covered, and badly cropped.
 DEGRADED = 3
-BAD_PHOTO = Augment(
+BAD_PHOTO = Augment.only(
     rotation=15, scale=0.12, shift=0.05, flip=0.5, brightness=0.8, contrast=0.5, saturation=0.4, grey=0.1,
     low_resolution=0.35, occlusion=0.35,
 )  # fmt: skip
@@ -57,7 +57,7 @@ def calibrate(
     faces = [FaceDataset(*arguments), *(FaceDataset(*arguments, BAD_PHOTO, n) for n in range(DEGRADED))]
     features, errors = [], []
     for batch in ordered_loader(ConcatDataset(faces), workers):
-        images = to_training_input(batch["image"], device, batch["look"])
+        images = to_model_input(batch["image"], device)
         heatmaps = predict_heatmaps(model, images, None, codec.alignment)
         points, found = codec.calibration_features(heatmaps)
         matrices, truth = batch["matrix"].numpy(), batch["points"].numpy()

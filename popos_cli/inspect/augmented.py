@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from ..core.inference import to_model_input
-from ..data.augment import apply_colours
 from ..data.dataset import FaceDataset
 from .samples import Crop, Sample
 
@@ -27,13 +23,10 @@ def look_at(face: int, plain: FaceDataset, augmented: FaceDataset) -> Sample:
 
 
 def _seen(sample: dict[str, Any], epoch: int | None) -> Crop:
-    """A sample as the network gets it, on the CPU."""
-    images = to_model_input(sample["image"][None], torch.device("cpu"))
-    image = apply_colours(images, sample["look"][None])[0].permute(1, 2, 0)
     return Crop(
-        image=image.mul(255).round().byte().numpy().copy(),
+        image=sample["image"].permute(1, 2, 0).numpy().copy(),
         points=sample["points"].double().numpy(),
         matrix=sample["matrix"].numpy(),
-        look=sample["look"].numpy(),
+        look=sample["photometric"].numpy(),
         epoch=epoch,
     )

@@ -1,30 +1,29 @@
-"""Settings -> objects. Settings end here: what this file returns knows nothing of them."""
+"""Settings -> what a training works with: metadata, loaders, optimiser, average, learning rate."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ..core.codec import Codec
 from ..core.device import pick_device
 from ..core.model import IMAGE_SIZE
 from ..core.schemes import SCHEMES
-from ..data.augment import Augment
 from ..data.batches import TrainingBatches
 from ..data.crops import REGION, Crops, open_crops
 from ..data.dataset import FaceDataset
 from ..data.index import Index
-from ..data.loader import Loader, batch_bytes, ordered_loader
+from ..data.loader import Loader, ordered_loader
 from ..errors import PoposError, UsageError
 from ..processes.world import ALONE, World
 from ..weights.format import CodecInfo, CropInfo, WeightsInfo
 from .differences import MACHINE
-from .flat import Flat
 from .presets import SIGMA
 from .settings import AUTO, ScheduleSettings, TrainSettings
 
@@ -62,27 +61,10 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
 
 
 def training_crops(settings: TrainSettings, index: Index) -> Crops | None:
-    """The crop cache of these faces, where there is one and training's largest crop, upright, is in it."""
+    """The crop cache of these faces, where there is one that holds all of training's largest upright crop."""
     augment = settings.augment
     largest = settings.model.padding * (1 + augment.scale_clip * augment.scale)
     return open_crops(index) if largest <= REGION else None
-
-
-def validation_loader(
-    settings: TrainSettings, index: Index, codec: Codec, world: World = ALONE
-) -> DataLoader[Any]:
-    """The faces that give the figures which training watches."""
-    faces = plain_faces(settings, index, codec)
-    return ordered_loader(faces, loader_processes(settings, faces.crops is not None, world), world)
-
-
-def augmented_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceDataset:
-    """Crops as training draws them, from the cache where there is one."""
-    augment = Augment(**settings.augment.model_dump())
-    return FaceDataset(
-        index, codec.image_width, settings.model.padding, codec.alignment, augment, settings.seed,
-        crops=training_crops(settings, index),
-    )  # fmt: skip
 
 
 def plain_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceDataset:
@@ -91,31 +73,46 @@ def plain_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceData
     return FaceDataset(index, codec.image_width, settings.model.padding, codec.alignment, crops=crops)
 
 
+def augmented_faces(settings: TrainSettings, index: Index, codec: Codec) -> FaceDataset:
+    """Crops as training draws them, from the cache where there is one."""
+    return FaceDataset(
+        index, codec.image_width, settings.model.padding, codec.alignment, settings.augment, settings.seed,
+        crops=training_crops(settings, index),
+    )  # fmt: skip
+
+
+def validation_loader(
+    settings: TrainSettings, index: Index, codec: Codec, world: World = ALONE
+) -> DataLoader[Any]:
+    """Every face of `index` once, unaugmented; this process's share."""
+    faces = plain_faces(settings, index, codec)
+    return ordered_loader(faces, loader_processes(settings, faces.crops is not None, world), world)
+
+
 def training_loader(
     settings: TrainSettings, index: Index, codec: Codec, world: World = ALONE
 ) -> tuple[DataLoader[Any], TrainingBatches]:
-    """This process's part of augmented batches, in an order of their own each epoch."""
+    """Augmented batches, in an order of their own each epoch; this process's part of each."""
     faces = augmented_faces(settings, index, codec)
-    step = faces_a_step(settings.schedule, len(faces), world.size)
-    batches = TrainingBatches(len(faces), step, settings.seed, world.rank, world.size)
+    size = global_batch_size(settings.schedule, len(faces), world.size)
+    batches = TrainingBatches(len(faces), size, settings.seed, world.rank, world.size)
     workers = loader_processes(settings, faces.crops is not None, world)
     loader = Loader(
         faces,
         workers,
-        batch_bytes(step // world.size, codec.image_width),
-        world,
         batch_sampler=batches,
-        persistent_workers=True,  # a fork at each epoch would have all memory copied, page by page
+        persistent_workers=workers > 0,  # a fork at each epoch would copy all memory, page by page
         pin_memory=pick_device(settings.gpus, world.local_rank).type == "cuda",
     )
     return loader, batches
 
 
 def loader_processes(settings: TrainSettings, cached: bool, world: World = ALONE) -> int:
-    """Loader processes of each training process: as set, or as many as do it good; `cached`: read crops.
+    """Loader processes of each training process: as set, or a device-dependent default; `cached`: they read
+    cached crops.
 
-    On a CPU a loader takes the network's cores, whose threads then wait for one another: on two cores that
-    costs more than to make a batch of cached crops, 1/20 of a step, in between. Large photos take longer.
+    On a CPU a loader process takes cores from the network. On two cores that costs more than making a batch
+    of cached crops between two steps, 1/20 of a step. Decoding large photos takes longer.
     """
     if settings.workers is not None:
         return settings.workers
@@ -124,8 +121,8 @@ def loader_processes(settings: TrainSettings, cached: bool, world: World = ALONE
     return 0 if cached else 2
 
 
-def faces_a_step(schedule: ScheduleSettings, faces: int, processes: int) -> int:
-    """The batch over all processes: as set, or less where there are fewer faces than that.
+def global_batch_size(schedule: ScheduleSettings, faces: int, processes: int) -> int:
+    """Faces of a step over all processes: as set, or less where the dataset is smaller than that.
 
     Raises PoposError where it does not divide into equal parts for every process and accumulation.
     """
@@ -142,45 +139,73 @@ def faces_a_step(schedule: ScheduleSettings, faces: int, processes: int) -> int:
     return min(schedule.batch_size, faces // parts * parts)
 
 
-def build_optimiser(settings: TrainSettings, flat: Flat) -> torch.optim.Optimizer:
-    """AdamW or Adam at the scaled rate, of a model's long tensors; biases and batch norms are not decayed."""
+def freeze_batch_norms(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval().requires_grad_(False)
+
+
+def build_optimiser(schedule: ScheduleSettings, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW or Adam at the scaled rate; convolutions' weights decay, biases and batch norms do not."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [flat.decayed.whole], "weight_decay": settings.schedule.weight_decay},
-        {"params": [flat.undecayed.whole], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    kind = torch.optim.AdamW if settings.schedule.optimiser == "adamw" else torch.optim.Adam
-    # fused: one pass over each tensor, a third of the time on a CPU
-    return kind(groups, lr=scaled_rate(settings.schedule), fused=True)
+    kind = torch.optim.AdamW if schedule.optimiser == "adamw" else torch.optim.Adam
+    return kind(groups, lr=scaled_rate(schedule), fused=True)
+
+
+class Average(AveragedModel):
+    """Exponential moving average of a model's parameters and buffers; whole numbers are copied.
+
+    It starts with the first step's weights, not the random ones, and the decay grows to its value from 2/11,
+    so that early steps do not weigh long.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+        # Listed once: walking through all modules at each step takes longer than averaging their tensors.
+        own, theirs = ([*module.parameters(), *module.buffers()] for module in (self.module, model))
+        pairs = list(zip(own, theirs, strict=True))
+        self.means = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in one step of `model`, which must be the one that this was made of."""
+        count = int(self.n_averaged)
+        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        get_ema_multi_avg_fn(decay)(*map(list, zip(*self.means, strict=True)), count)
+        for own, value in self.counts:
+            own.copy_(value)
+        self.n_averaged += 1
 
 
 def scaled_rate(schedule: ScheduleSettings) -> float:
     """The peak learning rate for this batch size.
 
-    It grows with the square root of the batch: the rule of Adam's kind (Malladi et al. 2022, "On the
-    SDEs and Scaling Rules for Adaptive Gradient Algorithms"), where SGD's is linear.
+    It grows with the square root of the batch size, the rule for Adam and its kin (Malladi et al. 2022, "On
+    the SDEs and Scaling Rules for Adaptive Gradient Algorithms"); SGD's is linear.
     """
     meant_for = schedule.rate_batch or schedule.batch_size
     return schedule.learning_rate * math.sqrt(schedule.batch_size / meant_for)
 
 
-def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int) -> Callable[[float, int], float]:
-    """(epochs done, steps taken) -> factor of the learning rate: linear warm-up, then cosine to `floor` or
-    two steps of 10.
+def rate_factor(schedule: ScheduleSettings, steps_per_epoch: int, epochs: float, steps: int) -> float:
+    """Factor of the peak rate after so many epochs (or a fraction of one) and steps: linear warm-up, then a
+    cosine down to `floor`, or a division by 10 at each milestone.
 
-    Epochs may be a fraction. Steps count for a warm-up in steps alone: they depend on the batch size, which
-    a resumed run may change. Steps of 10 count from the start of training, so that a long warm-up may still
-    last at the first of them, as in mmcv; so does the cosine where the warm-up is in steps.
+    Steps count in a warm-up of `warmup_steps` alone: they depend on the batch size, which a resumed run may
+    change. Milestones count from the start of training, so that a long warm-up may still last at the first of
+    them, as in mmcv; so does the cosine where the warm-up is in steps.
     """
     in_steps = schedule.warmup_steps > 0
     warmup = schedule.warmup_steps if in_steps else schedule.warmup * steps_per_epoch
+    warm = min(((steps if in_steps else epochs * steps_per_epoch) + 1) / (warmup + 1), 1.0)
+    if schedule.shape == "step":
+        return warm * 0.1 ** sum(epochs / schedule.epochs >= m for m in schedule.milestones)
     begin = 0.0 if in_steps else schedule.warmup
-    fall = max(schedule.epochs - begin, 1 / steps_per_epoch)
-
-    def factor(epochs: float, steps: int) -> float:
-        warm = min(((steps if in_steps else epochs * steps_per_epoch) + 1) / (warmup + 1), 1.0)
-        if schedule.shape == "step":
-            return warm * 0.1 ** sum(epochs / schedule.epochs >= m for m in schedule.milestones)
-        progress = min(max(epochs - begin, 0) / fall, 1)
-        return warm * (schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-    return factor
+    progress = min(max(epochs - begin, 0) / max(schedule.epochs - begin, 1 / steps_per_epoch), 1)
+    return warm * (schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * progress)))

@@ -1,4 +1,4 @@
-"""What becomes of a loss that is NaN or infinite: training ends, and all that led to it is kept."""
+"""Losses and weights that are NaN or infinite end a training, and what led to them is kept."""
 
 from __future__ import annotations
 
@@ -16,40 +16,46 @@ from ..home import replacing
 NAMED = 4  # pictures that the message names; the file has them all
 
 
-def refuse_unfinite(
-    losses: Mapping[str, float], heatmaps: Tensor, batch: Mapping[str, Tensor], faces: Index,
+def refuse_nonfinite_loss(
+    losses: Mapping[str, float], heatmaps: Tensor, part: Tensor, batch: Mapping[str, Tensor], index: Index,
     model: nn.Module, step: int, run: Path,
 ) -> None:  # fmt: skip
-    """Raise PoposError where a part of the loss is not finite, once a file to look into is written.
+    """Raise PoposError where a part of the loss is not finite.
 
-    run/nonfinite.pt holds the batch as the loader gave it (image, look, points, face, ...), the
-    names of its pictures, the losses, and the model's tensors before the step: what is needed to run it
-    again. `torch.load(path)` reads it. The message names the pictures; those whose own heatmaps are not
-    finite, where not all are, so that a bad one stands out.
+    The message names the pictures of the faces `part` (n,), which `heatmaps` (n, K, R, R) are of: those whose
+    own heatmaps are not finite, or all where none stands out. run/nonfinite.pt gets what is needed to run the
+    step again: the batch as the loader gave it, the names of its pictures, the losses, and the model's
+    tensors before the step.
     """
     if math.isfinite(sum(losses.values())):
         return
-    names = [str(faces.image[face]) for face in batch["face"].tolist()]
-    own = torch.isfinite(heatmaps.detach().float()).flatten(1).all(1).cpu().numpy()
-    # Heatmaps of a part of the batch do not line up with its names.
-    culprits = [name for name, good in zip(names, own, strict=False) if not good]
-    if len(own) != len(names) or not culprits:
-        culprits = names
+    bad = ~heatmaps.detach().float().isfinite().flatten(1).all(1).cpu()
+    names = list(dict.fromkeys(index.image[(part[bad] if bad.any() else part).numpy()].tolist()))
     path = run / "nonfinite.pt"
     with replacing(path) as temporary:
-        torch.save(
-            {
-                "batch": dict(batch), "images": names, "losses": dict(losses), "step": step,
-                "model": model.state_dict(),
-            },
-            temporary,
-        )  # fmt: skip
+        kept = {"batch": dict(batch), "images": index.image[batch["face"].numpy()].tolist()}
+        torch.save({**kept, "losses": losses, "step": step, "model": model.state_dict()}, temporary)
     parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-    unique = list(dict.fromkeys(culprits))
-    more = f" and {len(unique) - NAMED} more" if len(unique) > NAMED else ""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     raise PoposError(
-        f"the loss is not finite at step {step + 1} ({parts}); pictures: {', '.join(unique[:NAMED])}{more}; "
+        f"the loss is not finite at step {step + 1} ({parts}); pictures: {', '.join(names[:NAMED])}{more}; "
         f"batch and weights are kept in {path}",
+        _hint(run),
+    )
+
+
+def refuse_nonfinite_weights(model: nn.Module, step: int, run: Path) -> None:
+    """Raise PoposError where a tensor of the model is not finite."""
+    finite = [t.isfinite().all() for t in model.state_dict().values() if t.is_floating_point()]
+    if not torch.stack(finite).all():  # one look at the GPU, not one a tensor
+        raise PoposError(
+            f"weights are not finite after step {step}, since a gradient was not: they are not kept",
+            _hint(run),
+        )
+
+
+def _hint(run: Path) -> str:
+    return (
         f"Go on from the last checkpoint: popos train --resume {run} --set schedule.clip=1, or with a lower "
-        "schedule.learning_rate.",
+        "schedule.learning_rate."
     )

@@ -1,8 +1,7 @@
-"""What training minimises: a loss on heatmaps, and terms that look at them as a decoder would."""
+"""What training minimises: a loss on heatmaps, and terms that compare them as a decoder would."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..core import losses
@@ -18,13 +17,13 @@ def objective(
 ) -> dict[str, Tensor]:
     """Weighted parts of the loss, by the names in `PARTS`; those that are off are missing.
 
-    heatmaps: (N, K, R, R) float32. points: (N, K, 2) crop pixels, NaN where not labelled. share:
-    (N, K), see `core.losses`. ramp: 0..1, by which the terms beside the heatmaps' are multiplied.
+    heatmaps: (N, K, R, R) float32. points: (N, K, 2) crop pixels, NaN where not labelled. share: (N, K), see
+    `core.losses`. ramp: 0..1, factor of the terms on points and anchors.
     """
     target = codec.encode(points)
     parts = {"heatmap": heatmap_loss(settings, heatmaps, target, share)}
     if settings.points and ramp:
-        truth = torch.where((share > 0)[..., None], codec.to_heatmap(points), 0.0)
+        truth = codec.to_heatmap(points).where((share > 0)[..., None], 0.0)
         error = losses.points_smooth_l1(codec.locate(heatmaps), truth, share, settings.beta)
         parts["points"] = settings.points * ramp * error
     if settings.anchor and ramp:

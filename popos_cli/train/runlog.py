@@ -1,4 +1,4 @@
-"""A run's diary: results.csv, metrics.jsonl, TensorBoard; its speed; and who is told of progress."""
+"""The log of a run: settings.toml, results.csv, metrics.jsonl, TensorBoard; and its speed."""
 
 from __future__ import annotations
 
@@ -43,13 +43,10 @@ class Meter:
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """The loader's batches; the clock starts with the first and stops after the last.
 
-        What a GPU has left to do counts as waiting unless the step waits for it, as one that looks at
-        its loss does.
+        Work that a GPU still has to do counts as waiting, unless the step waits for it by reading its loss.
         """
-        self._started = time.perf_counter()
-        batches = iter(loader)  # starts the loader processes
-        asked = self._started
-        for batch in batches:
+        self._started = asked = time.perf_counter()
+        for batch in loader:
             self._waited += time.perf_counter() - asked
             yield batch
             asked = time.perf_counter()
@@ -57,12 +54,12 @@ class Meter:
         self._waited += self._ended - asked
 
     def count(self, faces: int) -> None:
-        """So many faces, over all processes, have been learned from."""
+        """Add trained faces, over all processes."""
         self.faces += faces
 
     @property
     def seconds(self) -> float:
-        """Since the first batch was asked for, until the last one was done."""
+        """From the request for the first batch to the end of the last, or to now."""
         return (self._ended or time.perf_counter()) - self._started
 
     @property
@@ -71,12 +68,12 @@ class Meter:
 
     @property
     def wait(self) -> float:
-        """Share of the time that went by in wait for data, 0 to 1."""
+        """Share of the time spent waiting for data, 0 to 1."""
         return min(self._waited / max(self.seconds, 1e-9), 1.0)
 
     def memory(self) -> float:
-        """GiB at most so far: tensors on this process's GPU, else this process without its loaders; NaN
-        where the system does not say (Windows)."""
+        """Peak in GiB: tensors on this process's GPU, else this process without its loaders; NaN where the
+        system does not say (Windows)."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**30
         try:
@@ -87,7 +84,7 @@ class Meter:
         return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes there, KiB elsewhere
 
     def columns(self) -> dict[str, float]:
-        """These measures as results.csv has them."""
+        """These measures by the names of their columns in results.csv."""
         return {
             "faces_per_second": self.faces_per_second,
             "data_wait": self.wait,
@@ -96,8 +93,8 @@ class Meter:
         }
 
 
-class Progress(Protocol):
-    """What the trainer tells whoever watches; the command line shows it."""
+class TrainingProgress(Protocol):
+    """What the trainer reports while it works; the command line shows it."""
 
     def start(self, steps: int, done: int) -> None:
         """Steps of the whole run, and how many of them an earlier process has done."""
@@ -106,14 +103,14 @@ class Progress(Protocol):
         """A step of this epoch, which counts from 1, is done."""
 
     def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done and validated; `row` as in results.csv."""
+        """An epoch is trained and validated; `row` as in results.csv."""
 
     def note(self, message: str) -> None:
-        """A remark for whoever watches."""
+        """A remark for the user."""
 
 
 class Silent:
-    """Progress and diary of a process that is not the first: takes all and does nothing."""
+    """Progress and log of a process that is not the first: does nothing."""
 
     def start(self, *_: Any) -> None: ...
     def step(self, *_: Any) -> None: ...
@@ -123,19 +120,22 @@ class Silent:
 
 
 class RunLog:
-    """The diary in a run folder, kept by one process; it goes on where the run does.
+    """Writes the log of one run, and continues that of a resumed one.
 
-    step, epoch: how many of each are done; what an earlier process noted beyond them is dropped, since it
-    comes again.
+    step, epoch: how many of each are done; later lines, which an earlier process wrote, are dropped, since
+    these steps come again.
     """
 
     def __init__(self, run: Path, step: int, epoch: int, tensorboard: bool) -> None:
-        self.run = run
-        self._step = step
-        write_rows(run, [row for row in read_rows(run) if row["epoch"] <= epoch])
+        self.run, self._step = run, step
+        self._rows = [row for row in read_rows(run) if row["epoch"] <= epoch]
+        write_rows(run, self._rows)
         path = run / "metrics.jsonl"
-        _drop_lines(path, step, epoch)
         try:
+            lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+            with replacing(path) as temporary:
+                kept = (f"{line}\n" for line in lines if _is_past(line, step, epoch))
+                temporary.write_text("".join(kept), encoding="utf-8")
             self._lines = path.open("a", encoding="utf-8")
         except OSError as error:
             raise PoposError(f"cannot write {path}: {error.strerror or error}") from None
@@ -149,18 +149,17 @@ class RunLog:
     def step(self, step: int, epoch: int, losses: dict[str, float], learning_rate: float) -> None:
         """Note every 50th step; `step` counts those done, `epoch` from 1, `losses` has names in `LOSSES`."""
         self._step = step
-        if step % EVERY:
-            return
-        values = {"loss": sum(losses.values()), **losses, "learning_rate": learning_rate}
-        self._append({"step": step, "epoch": epoch, **values})
-        self._show("step", values)
+        if step % EVERY == 0:
+            values = {"loss": sum(losses.values()), **losses, "learning_rate": learning_rate}
+            self._append({"step": step, "epoch": epoch, **values})
+            self._show("step", values)
 
     def epoch(self, row: dict[str, float]) -> None:
         """Note an epoch; `row` has columns of results.csv, and may lack some."""
-        rows = [other for other in read_rows(self.run) if other["epoch"] < row["epoch"]]
-        write_rows(self.run, [*rows, row])
+        self._rows.append(row)
+        write_rows(self.run, self._rows)
         self._append({"step": self._step, **row, "epoch": int(row["epoch"])})
-        self._show("epoch", {k: v for k, v in row.items() if k != "epoch"})
+        self._show("epoch", {name: value for name, value in row.items() if name != "epoch"})
         if self._board:
             self._board.flush()
 
@@ -170,7 +169,7 @@ class RunLog:
             self._board.close()
 
     def _append(self, values: dict[str, float]) -> None:
-        line = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        line = {name: value if math.isfinite(value) else None for name, value in values.items()}
         try:
             self._lines.write(json.dumps(line, allow_nan=False) + "\n")
             self._lines.flush()
@@ -178,29 +177,17 @@ class RunLog:
         except OSError as error:
             raise PoposError(
                 f"cannot write {self.run / 'metrics.jsonl'}: {error.strerror or error}",
-                f"Free some space there, then go on: popos train --resume {self.run}",
+                f"Free some space there, then resume: popos train --resume {self.run}",
             ) from None
 
     def _show(self, group: str, values: dict[str, float]) -> None:
-        if self._board:
-            for name, value in values.items():
-                if math.isfinite(value):
-                    self._board.add_scalar(f"{group}/{name}", value, self._step)
-
-
-def _drop_lines(path: Path, step: int, epoch: int) -> None:
-    """Drop lines of later steps and epochs, and any that a killed process did not finish."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    kept = "".join(f"{line}\n" for line in text.split("\n") if _is_past(line, step, epoch))
-    if kept != text:
-        with replacing(path) as temporary:
-            temporary.write_text(kept, encoding="utf-8")
+        for name, value in values.items():
+            if self._board and math.isfinite(value):
+                self._board.add_scalar(f"{group}/{name}", value, self._step)
 
 
 def _is_past(line: str, step: int, epoch: int) -> bool:
+    """Whether a line of metrics.jsonl is whole, and of these steps and epochs."""
     try:
         values = json.loads(line)
         # A step's line names the epoch that it is part of.
@@ -216,7 +203,7 @@ def write_settings(run: Path, settings: TrainSettings) -> None:
 
 
 def write_rows(run: Path, rows: list[dict[str, float]]) -> None:
-    """results.csv, anew; what a row does not have or is NaN stays empty."""
+    """results.csv, anew; what a row lacks or is NaN stays empty."""
     path = run / "results.csv"
     if not rows:
         path.unlink(missing_ok=True)
@@ -230,18 +217,18 @@ def write_rows(run: Path, rows: list[dict[str, float]]) -> None:
 
 
 def read_rows(run: Path) -> list[dict[str, float]]:
-    """The epochs in results.csv, all of `COLUMNS`; NaN for what is empty or that an older version did not
-    write. Raises PoposError where the file is no such table."""
+    """The epochs in results.csv, all of `COLUMNS`; NaN for what is empty or an older version did not write.
+    Raises PoposError where the file is no such table."""
     path = run / "results.csv"
     if not path.exists():
         return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{k: float(line.get(k) or "nan") for k in COLUMNS} for line in csv.DictReader(file)]
+        if any(math.isnan(row["epoch"]) for row in rows):
+            raise ValueError("a row without an epoch")
     except (ValueError, csv.Error) as error:
         raise PoposError(f"{path}: {error}", "Remove it: training goes on without it.") from None
-    if any(math.isnan(row["epoch"]) for row in rows):
-        raise PoposError(f"{path}: a row without an epoch", "Remove it: training goes on without it.")
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..core.choices import DEFAULT_DECODER, Alignment, DecoderName, Fusion, Resolution
+from ..data.augment import Augment
 
 # Environment variables and --set give text, which pydantic turns into an int but not into a literal one.
 _NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value)
@@ -53,39 +54,6 @@ class ModelSettings(Frozen):
         description="where weights start: auto (ImageNet if the Hub can be reached, else scratch), "
         "scratch, or a weights name or file to fine-tune",
     )
-
-
-class AugmentSettings(Frozen):
-    rotation: float = Field(
-        15.0, ge=0, le=90, description="standard deviation, degrees, clipped at twice that"
-    )
-    rotation_share: float = Field(1.0, ge=0, le=1, description="probability of any rotation")
-    scale: float = Field(
-        0.1, ge=0, le=0.3,
-        description="standard deviation of the side's factor around 1 (Haar's squares: 0.10 at first, "
-        "0.05 at predict's last look)",
-    )  # fmt: skip
-    scale_clip: float = Field(
-        2.0, gt=0, le=3, description="where the side's factor is clipped, standard deviations"
-    )
-    shift: float = Field(
-        0.05, ge=0, le=0.5,
-        description="standard deviation along x and y, fraction of the crop's side, clipped at twice that "
-        "(Haar's squares: 0.08 along x and 0.03 along y at first, 0.02 and 0.01 at predict's last look)",
-    )  # fmt: skip
-    flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
-    brightness: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
-    contrast: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
-    saturation: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")
-    grey: float = Field(0.1, ge=0, le=1, description="probability of a grey picture")
-    low_resolution: float = Field(
-        0.2, ge=0, le=1, description="probability of a low-resolution picture, 32 to 128 of 256 pixels wide"
-    )
-    blur: float = Field(
-        0.1, ge=0, le=1, description="probability of a Gaussian blur, deviation 0.5 to 3 of 256 pixels"
-    )
-    jpeg: float = Field(0.1, ge=0, le=1, description="probability of JPEG losses, quality 15 to 75")
-    occlusion: float = Field(0.3, ge=0, le=1, description="probability of an occluding patch")
 
 
 class LossSettings(Frozen):
@@ -168,6 +136,6 @@ class TrainSettings(Frozen):
     tensorboard: bool = Field(False, description="also write TensorBoard's event files")
     model: ModelSettings = ModelSettings()
     codec: CodecSettings = CodecSettings()
-    augment: AugmentSettings = AugmentSettings()
+    augment: Augment = Augment()
     loss: LossSettings = LossSettings()
     schedule: ScheduleSettings = ScheduleSettings()

@@ -88,7 +88,9 @@ def test_a_lossless_crop_of_a_small_face_is_the_photos(index):
         assert not difference(samples(index, crops)[face], samples(index)[face]).any()
 
 
-@pytest.mark.parametrize("augment", [None, Augment(rotation=10, scale=0.1, shift=0.02, flip=0.5, blur=0.5)])
+@pytest.mark.parametrize(
+    "augment", [None, Augment.only(rotation=10, scale=0.1, shift=0.02, flip=0.5, blur=0.5)]
+)
 @pytest.mark.parametrize("lossless", [True, False])
 def test_cached_samples_are_the_photos_samples(index, lossless, augment):
     """But for JPEG's loss, and for sampling a large face twice."""

@@ -428,7 +428,7 @@ CASES = [
         {**RUN, "run/state.ckpt": of_run("state.ckpt", 0.7)},
     ),
     Case(
-        "state.ckpt that is none", "train --resume run", 1, "state.ckpt is not written by popos",
+        "state.ckpt that is none", "train --resume run", 1, "state.ckpt is torn",
         {**RUN, "run/state.ckpt": "x"},
     ),
     Case(

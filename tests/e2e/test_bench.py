@@ -34,7 +34,7 @@ def test_data(popos, synthetic, home):
     assert photos["megapixels"] > 1 and 20_000 < crops["bytes"] < 60_000
     assert photos["decode_ms"] < photos["sample_ms"] and crops["decode_ms"] < crops["sample_ms"]
     assert crops["faces_per_second"] > 2 * photos["faces_per_second"]
-    assert crops["temporary"] and drawn["photometry"]["faces_per_second"] > 0
+    assert crops["temporary"] and drawn["input"]["faces_per_second"] > 0
     own = popos("bench", "data", "--dataset", synthetic, "--faces", "3")
     assert sorted(home.rglob("*")) == before
     assert "cached crops" in own.ok().out and "index of 20000 faces" in own.out

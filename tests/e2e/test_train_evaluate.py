@@ -150,7 +150,7 @@ def interrupting(function, call):
     [
         ("torch.optim.AdamW.step", 2),  # the weights have moved, the step is not yet counted
         ("popos_cli.evaluate.measure.to_model_input", 3),  # the validation after the last epoch
-        ("popos_cli.train.trainer.begin", 1),  # before the first step
+        ("popos_cli.train.trainer.load_state", 1),  # before the first step
     ],
 )
 def test_ctrl_c_at_a_bad_moment(popos, synthetic, shop, home, tmp_path, monkeypatch, where, call):

@@ -9,9 +9,8 @@ from torch.utils._pytree import tree_leaves
 from popos_cli.core.codec import Codec
 from popos_cli.core.decoders import DECODERS
 from popos_cli.core.geometry import crop_matrix, transform
-from popos_cli.core.inference import decode_to_image, flip_back, predict_heatmaps
+from popos_cli.core.inference import decode_to_image, flip_back, predict_heatmaps, to_model_input
 from popos_cli.core.schemes import W300
-from popos_cli.data.augment import to_training_input
 from popos_cli.data.pictures import read_image
 from popos_cli.evaluate.detections import detect_all
 from popos_cli.prepare.synthetic import prepare_synthetic
@@ -126,12 +125,12 @@ class NoDouble(TorchDispatchMode):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_nothing_is_float64_on_the_device(decoder):
-    """From a loader's bytes to points in the picture, with colours and flip test."""
+    """From a loader's bytes to points in the picture, with the flip test."""
     codec, images = Codec(4, decoder=decoder), torch.zeros(2, 3, 256, 256, dtype=torch.uint8)
     model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Conv2d(3, 68, 1))
     matrices = np.tile(np.eye(2, 3), (2, 1, 1))
     with NoDouble():
-        batch = to_training_input(images, torch.device("cpu"), torch.full((2, 6), 0.5))
+        batch = to_model_input(images, torch.device("cpu"))
         heatmaps = predict_heatmaps(model, batch, FLIP_INDEX, "center")
         found = decode_to_image(codec, heatmaps, matrices, (0.0, 0.0))
         codec.calibration_features(heatmaps)

@@ -38,7 +38,7 @@ def test_a_mirror_changes_the_colours_of_a_pair_and_no_other(scheme):
 
 
 def test_colours_keep_their_side_in_a_mirrored_crop(index):
-    sample = look_at(0, *datasets(index, Augment(flip=1.0)))
+    sample = look_at(0, *datasets(index, Augment.only(flip=1.0)))
     assert all(crop.mirrored for crop in sample.augmented) and not sample.plain.mirrored
     for crop in (sample.plain, *sample.augmented):
         assert sides(crop, index.scheme) == ({0}, {1})
@@ -46,7 +46,7 @@ def test_colours_keep_their_side_in_a_mirrored_crop(index):
 
 def test_a_pair_that_is_missing_breaks_the_colours(index):
     broken = replace(index.scheme, flip_pairs=((0, 1),))
-    sample = look_at(0, *datasets(replace(index, scheme=broken), Augment(flip=1.0)))
+    sample = look_at(0, *datasets(replace(index, scheme=broken), Augment.only(flip=1.0)))
     assert sides(sample.plain, broken) == ({0, 2}, {1, 2})
     crop = sample.augmented[0]
     # 2 was on the left of the face, and is on the left of its mirror image no more.
@@ -54,13 +54,13 @@ def test_a_pair_that_is_missing_breaks_the_colours(index):
 
 
 def test_a_mirrored_crop_is_looked_for(index):
-    plain, augmented = datasets(index, Augment(flip=0.03), seed=1)
+    plain, augmented = datasets(index, Augment.only(flip=0.03), seed=1)
     drawn = [np.linalg.det(augmented[epoch, 0]["matrix"][:, :2]) < 0 for epoch in range(LOOKED_THROUGH)]
     assert not any(drawn[:AUGMENTED]) and any(drawn)  # else another seed
     crops = look_at(0, plain, augmented).augmented
     assert [crop.epoch for crop in crops] == [0, 1, 2, drawn.index(True)]
     assert [crop.mirrored for crop in crops] == [False, False, False, True]
-    assert not any(crop.mirrored for crop in look_at(0, *datasets(index, Augment())).augmented)
+    assert not any(crop.mirrored for crop in look_at(0, *datasets(index, Augment.only())).augmented)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -97,7 +97,7 @@ def test_the_cross_lies_on_its_pixel(index, tmp_path):
         index.select(np.array([0])), points=points[None], center=np.array([[127.5, 127.5]]),
         side=np.array([TILE / 1.25]), size=np.array([[TILE, TILE]], np.int32),
     )  # fmt: skip
-    page = draw_faces(index, [look_at(0, *datasets(index, Augment(flip=1.0)))])
+    page = draw_faces(index, [look_at(0, *datasets(index, Augment.only(flip=1.0)))])
     assert page.shape == (LEGEND + TILE + CAPTION, (2 + AUGMENTED + 2) * TILE, 3)
     for column in (6, 7):  # the crop and its mirror image: landmark 0 is where 0 belongs in both
         tile = page[LEGEND : LEGEND + TILE, column * TILE : (column + 1) * TILE]
@@ -112,7 +112,7 @@ def test_the_cross_lies_on_its_pixel(index, tmp_path):
 
 def test_pictures_have_their_colours(index):
     """The photo and the crop; those behind them are as training changes them."""
-    page = draw_faces(index, [look_at(0, *datasets(index, Augment()))])
+    page = draw_faces(index, [look_at(0, *datasets(index, Augment.only()))])
     for column in (0, 1):
         assert page[LEGEND + TILE // 2, column * TILE + TILE // 2 + 30].tolist() == [120, 90, 60]
 
@@ -132,7 +132,7 @@ def test_faces_without_labels_are_drawn(index):
     points, visible = index.points.copy(), index.visible.copy()
     points[2], visible[2] = np.nan, 0
     index = replace(index, points=points, visible=visible)
-    page = draw_faces(index, [look_at(face, *datasets(index, Augment(flip=0.5))) for face in (1, 2)])
+    page = draw_faces(index, [look_at(face, *datasets(index, Augment.only(flip=0.5))) for face in (1, 2)])
     assert page.shape[0] == LEGEND + 2 * (TILE + CAPTION)
     last = page[LEGEND + TILE + CAPTION :][:TILE, -2 * TILE :]
     assert (last == 255).all()

@@ -6,7 +6,7 @@ import torch
 from popos_cli.core.schemes import SCHEMES
 from popos_cli.errors import PoposError
 from popos_cli.prepare.synthetic import prepare_synthetic
-from popos_cli.train.nonfinite import refuse_unfinite
+from popos_cli.train.nonfinite import refuse_nonfinite_loss
 
 
 @pytest.fixture
@@ -15,47 +15,44 @@ def index(tmp_path, monkeypatch):
     return prepare_synthetic(tmp_path / "photos", 8, SCHEMES["300w"], seed=0, val_fraction=0.25)
 
 
-def refuse(index, run, heatmaps, faces=(3, 1, 0), loss=float("nan")):
-    batch = {"face": torch.tensor(faces), "image": torch.arange(3), "points": torch.zeros(3, 68, 2)}
-    model = torch.nn.Linear(2, 1)
-    refuse_unfinite({"heatmap": loss, "points": 0.5}, heatmaps, batch, index, model, 41, run)
+@pytest.fixture
+def refuse(index, tmp_path):
+    """Calls it for a batch of faces, of which the last ones have `heatmaps`; returns the message."""
+
+    def call(heatmaps, faces=(3, 1, 0), loss=float("nan")):
+        batch = {"face": torch.tensor(faces), "points": torch.zeros(len(faces), 68, 2)}
+        part, model = batch["face"][-len(heatmaps) :], torch.nn.Linear(2, 1)
+        losses = {"heatmap": loss, "points": 0.5}
+        with pytest.raises(PoposError) as caught:
+            refuse_nonfinite_loss(losses, heatmaps, part, batch, index, model, 41, tmp_path)
+        return caught.value.message
+
+    return call
 
 
-def test_a_finite_loss_goes_on(index, tmp_path):
-    refuse(index, tmp_path, torch.zeros(3, 68, 4, 4), loss=1.0)
+def test_a_finite_loss_is_none_of_its_business(index, tmp_path):
+    refuse_nonfinite_loss({"heatmap": 1.0}, None, None, {}, index, torch.nn.Linear(1, 1), 41, tmp_path)
     assert not (tmp_path / "nonfinite.pt").exists()
 
 
-def test_the_picture_at_fault_is_named_and_the_batch_kept(index, tmp_path):
+def test_the_picture_at_fault_is_named_and_the_batch_kept(index, refuse, tmp_path):
     heatmaps = torch.zeros(3, 68, 4, 4)
     heatmaps[1, 5, 2, 2] = float("inf")
-    with pytest.raises(PoposError) as caught:
-        refuse(index, tmp_path, heatmaps)
-    message = caught.value.message
+    message = refuse(heatmaps)
     assert "step 42" in message and "heatmap nan, points 0.5" in message
-    assert str(index.image[1]) in message and str(index.image[3]) not in message
-    assert str(tmp_path / "nonfinite.pt") in message
+    assert [str(index.image[n]) in message for n in (3, 1, 0)] == [False, True, False]
     kept = torch.load(tmp_path / "nonfinite.pt", weights_only=True)
     assert kept["images"] == [str(index.image[n]) for n in (3, 1, 0)]
     assert kept["batch"]["points"].shape == (3, 68, 2)
-    again = torch.nn.Linear(2, 1)
-    again.load_state_dict(kept["model"])
+    torch.nn.Linear(2, 1).load_state_dict(kept["model"])
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["nonfinite.pt"]
 
 
-def test_where_no_picture_stands_out_all_are_named(index, tmp_path):
-    with pytest.raises(PoposError) as caught:
-        refuse(index, tmp_path, torch.full((3, 68, 4, 4), float("nan")))
-    assert all(str(index.image[n]) in caught.value.message for n in (3, 1, 0))
-    # A part of the batch: which of its pictures cannot be told.
-    with pytest.raises(PoposError, match=str(index.image[0])):
-        refuse(index, tmp_path, torch.full((1, 68, 4, 4), float("nan")))
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_where_no_picture_stands_out_all_of_the_part_are_named(index, refuse, value):
+    message = refuse(torch.full((2, 68, 4, 4), value))  # the last two of three, as with accumulate
+    assert [str(index.image[n]) in message for n in (3, 1, 0)] == [False, True, True]
 
 
-def test_a_batch_of_many_names_some(index, tmp_path):
-    batch = {"face": torch.arange(6)}
-    with pytest.raises(PoposError, match="and 2 more"):
-        refuse_unfinite(
-            {"heatmap": float("inf")}, torch.full((6, 1, 1, 1), float("nan")), batch, index,
-            torch.nn.Linear(1, 1), 0, tmp_path,
-        )  # fmt: skip
+def test_a_batch_of_many_names_some(refuse):
+    assert "and 2 more" in refuse(torch.full((6, 1, 1, 1), float("nan")), tuple(range(6)))
