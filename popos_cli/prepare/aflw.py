@@ -1,4 +1,4 @@
-"""AFLW with the 19 points that AFLWinfo_release.mat gives to 24,386 faces, seen or not.
+"""AFLW with the 19 points that AFLWinfo_release.mat gives to 24,386 faces, visible or not.
 
 The file is MATLAB v5: `bbox` (N, 4) is left, right, top, bottom; `data` (N, 38) has 19 x, then 19 y;
 `mask_new` (N, 19) is 1 for a visible point; `nameList` (N, 1) are paths below flickr/; `ra` are the
@@ -9,33 +9,26 @@ Coordinates are used as they stand, as all readers do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..core.geometry import Floats
 from ..core.schemes import AFLW
 from ..errors import PoposError
 from .archives import Archive
-from .files import is_inside
-from .labels import Bad, Label, Labels, flaw
+from .labels import Bad, Label, Labels, box_square, checked
 from .protocol import BENCHMARKS
-from .tree import Pictures, Tree
+from .tree import Pictures, Tree, is_inside
 
-_KEYS = ("bbox", "data", "mask_new", "nameList", "ra")
 _TRAIN, _TEST = (BENCHMARKS["aflw"].splits[split] or 0 for split in ("train", "test"))
 _AGAIN = "Download AFLWinfo_release.mat (mmlab.ie.cuhk.edu.hk/projects/compositional) again."
 
 
 def _has_folders(*names: str) -> Callable[[Tree], bool]:
-    """Whether folders of these names hold pictures."""
-
-    def present(tree: Tree) -> bool:
-        return all(any(tree.listing[folder] for folder in tree.folders(name)) for name in names)
-
-    return present
+    """Whether folders of these names hold files."""
+    return lambda tree: all(any(tree.listing[folder] for folder in tree.folders(name)) for name in names)
 
 
 ARCHIVES = (
@@ -68,68 +61,57 @@ def read_raw(tree: Tree) -> Labels | None:
             f"{path.name} has {len(order)} faces, the release {_TRAIN + _TEST}: "
             f"the first {train} of its order are taken for training"
         )
-    pictures = _Finder(tree, path.parent)
-    faces: list[Label] = []
-    bad: list[Bad] = []
-    for place, row in enumerate(order.tolist()):
-        name = _text(table["nameList"][row])
-        label = _label(
-            pictures.find(name), name, "train" if place < train else "test", f"{path.name}:{row + 1}",
-            table["data"][row], table["bbox"][row], table["mask_new"][row] == 1,
-        )  # fmt: skip
-        bad.append(label) if isinstance(label, Bad) else faces.append(label)
-    return Labels("raw", faces, base=0, crop="box", bad=bad, remarks=remarks)
+    find = _finder(tree, path.parent / "flickr")
+    outcomes = [
+        _label(table, row, "train" if place < train else "test", f"{path.name}:{row + 1}", find)
+        for place, row in enumerate(order.tolist())
+    ]
+    return Labels.of("raw", 0, outcomes, remarks=remarks)
 
 
 def _label(
-    image: Path | None, name: str, split: str, source: str, values: Floats, box: Floats,
-    seen: NDArray[np.bool_],
-) -> Label | Bad:  # fmt: skip
-    """A face from its 38 values, its box (left, right, top, bottom) and which of its points are seen."""
-    left, right, top, bottom = box.tolist()
-    w, h = right - left, bottom - top
-    points = values.reshape(2, AFLW.landmarks).T.copy()
-    visible = np.where(seen, 2, 1).astype(np.uint8)
-    if image is None:
+    table: dict[str, Any], row: int, split: str, source: str, find: Callable[[PurePosixPath], Path]
+) -> Label | Bad:
+    name = _text(table["nameList"][row])
+    if not is_inside(name):
         return Bad(source, f"{name!r} is not the name of a picture")
-    if not np.isfinite(box).all():
-        return Bad(source, "its box is NaN or infinite")
-    if min(w, h) <= 0:
-        return Bad(source, f"its box has no size: {w:g} x {h:g}")
-    if wrong := flaw(points, visible):
-        return Bad(source, wrong)
-    return Label(
-        image=image,
-        points=points,
-        visible=visible,
-        split=split,
-        source=source,
-        subsets=("frontal",) if split == "test" and seen.all() else (),
-        square=(np.array([(left + right) / 2, (top + bottom) / 2]), max(w, h)),  # max: box_size
-        rect=np.array([left, top, w, h]),
+    left, right, top, bottom = table["bbox"][row].tolist()
+    box = np.array([left, top, right - left, bottom - top])
+    seen = table["mask_new"][row] == 1
+    return checked(
+        Label(
+            image=find(PurePosixPath(name)),
+            points=table["data"][row].reshape(2, AFLW.landmarks).T.copy(),
+            visible=np.where(seen, 2, 1).astype(np.uint8),
+            split=split,
+            source=source,
+            subsets=("frontal",) if split == "test" and seen.all() else (),
+            square=box_square(box),  # its side is mmpose's box_size
+            rect=box,
+        )
     )
 
 
 def _read_mat(path: Path) -> dict[str, Any]:
-    """bbox (N, 4), data (N, 38) and mask_new (N, 19) float64, nameList and ra (N,)."""
+    """bbox (N, 4), data (N, 38) and mask_new (N, 19) float64, nameList and ra (N,). Raises PoposError."""
     from scipy.io import loadmat
 
+    shapes = {"bbox": (4,), "data": (2 * AFLW.landmarks,), "mask_new": (AFLW.landmarks,), "nameList": ()}
     try:
-        mat = loadmat(path, variable_names=_KEYS)
+        mat = loadmat(path, variable_names=[*shapes, "ra"])
     except Exception as error:  # on a torn file scipy raises whatever its bytes happen to lead to
         raise PoposError(f"{path}: not a readable MATLAB v5 file: {error}", _AGAIN) from None
-    if missing := [key for key in _KEYS if key not in mat]:
+    if missing := [key for key in (*shapes, "ra") if key not in mat]:
         raise PoposError(f"{path}: it has no {missing[0]!r}, so it is not AFLW's", _AGAIN)
-    table = {"nameList": mat["nameList"].reshape(-1), "ra": mat["ra"].reshape(-1)}
+    table = {key: mat[key].reshape(-1) if key in ("nameList", "ra") else mat[key] for key in (*shapes, "ra")}
     faces = len(table["ra"])
-    if len(table["nameList"]) != faces:
-        raise PoposError(f"{path}: nameList has {len(table['nameList'])} names, not {faces} as ra", _AGAIN)
-    for key, columns in (("bbox", 4), ("data", 2 * AFLW.landmarks), ("mask_new", AFLW.landmarks)):
-        values = mat[key]
-        if values.shape != (faces, columns) or values.dtype.kind not in "buif":
-            what = f"{values.dtype} {values.shape}, not numbers {(faces, columns)}"
+    for key, shape in shapes.items():
+        values = table[key]
+        if values.shape != (faces, *shape) or (shape and values.dtype.kind not in "buif"):
+            what = f"{values.dtype} {values.shape}, not {(faces, *shape)} for {faces} faces in ra"
             raise PoposError(f"{path}: {key} is {what}", _AGAIN)
-        table[key] = values.astype(np.float64)
+        if shape:
+            table[key] = values.astype(np.float64)
     numbers = table["ra"].dtype.kind in "uif"
     if not numbers or not np.array_equal(np.sort(table["ra"]), np.arange(1, faces + 1)):
         raise PoposError(f"{path}: ra does not have each number from 1 to {faces} once", _AGAIN)
@@ -143,25 +125,20 @@ def _text(cell: Any) -> str:
     return cell.strip() if isinstance(cell, str) else ""
 
 
-class _Finder:
-    """Finds "0/image00002.jpg" in any folder 0: each archive may have been unpacked elsewhere."""
+def _finder(tree: Tree, otherwise: Path) -> Callable[[PurePosixPath], Path]:
+    """Finds "0/image00002.jpg" in any folder 0, since each archive may have been unpacked elsewhere; gives
+    the place where it should be, below `otherwise` where there is no such folder."""
 
-    def __init__(self, tree: Tree, otherwise: Path) -> None:
-        """`otherwise`: where flickr/0 is said to be missing when there is no folder 0."""
-        self._tree, self._otherwise = tree, otherwise
-        self._folders: dict[tuple[str, ...], list[Pictures]] = {}
+    @cache
+    def places(folder: PurePosixPath) -> list[Pictures]:
+        names = folder.parts
+        folders = dict.fromkeys([*tree.folders("flickr", *names), *tree.folders(*names)])
+        return [tree.pictures(folder) for folder in folders]
 
-    def find(self, name: str) -> Path | None:
-        """Where the picture is, else where it should be; None for no name, or one that leads away."""
-        if not is_inside(name):
-            return None
-        *parts, file = PurePosixPath(name).parts
-        folder = tuple(parts)
-        if folder not in self._folders:
-            places = dict.fromkeys([*self._tree.folders("flickr", *folder), *self._tree.folders(*folder)])
-            self._folders[folder] = [self._tree.pictures(place) for place in places]
-        for pictures in self._folders[folder]:
-            if found := pictures.find(file):
-                return found
-        missing = [pictures.folder for pictures in self._folders[folder]]
-        return (missing[0] if missing else self._otherwise.joinpath("flickr", *folder)) / file
+    def find(name: PurePosixPath) -> Path:
+        candidates = places(name.parent)
+        found = filter(None, (pictures.find(name.name) for pictures in candidates))
+        first = candidates[0].folder if candidates else otherwise / name.parent
+        return next(found, first / name.name)
+
+    return find

@@ -17,31 +17,31 @@ import numpy as np
 from ..core.schemes import W300
 from ..errors import PoposError
 from .archives import Archive
-from .files import shown, to_numbers
-from .labels import Bad, Label, Labels
+from .labels import Bad, Label, Labels, box_square, checked
+from .parsing import shown, to_numbers
 from .tree import Tree
 
 # Split -> COCO's word for it.
 _SPLITS = {"train": "train", "test": "val"}
 # Split -> pictures that the official file lists, and people in them who are no crowd: those of COCO 2017's
-# person keypoints, which COCO-WholeBody contains. How many of the faces are valid nobody states.
+# person keypoints, which COCO-WholeBody contains. How many of the faces are valid is published nowhere.
 _OFFICIAL = {"train": (118_287, 257_253), "test": (5_000, 10_777)}
 _AGAIN = "Download it again (github.com/jin-s13/COCO-WholeBody)."
 
 
-def _json(word: str) -> str:
-    return rf"coco_wholebody_{word}_v1\.0\.json"
-
-
-def _unneeded(word: str) -> Callable[[Tree], bool]:
-    """Whether the pictures are there, or their labels are not: 19 GB are not unpacked for nothing."""
-    return lambda tree: bool(_folder(tree, word)) or not any(tree.files(_json(word)))
+def _json(tree: Tree, word: str) -> Path | None:
+    return next(tree.files(rf"coco_wholebody_{word}_v1\.0\.json"), None)
 
 
 def _folder(tree: Tree, word: str) -> Path | None:
     """The folder train2017 or val2017 that has the most pictures right in it."""
     folders = [f for f in tree.folders(f"{word}2017") if any(n.endswith(".jpg") for n in tree.listing[f])]
     return max(folders, key=lambda folder: len(tree.listing[folder]), default=None)
+
+
+def _unneeded(word: str) -> Callable[[Tree], bool]:
+    """Whether the pictures are there, or their labels are not: 19 GB are not unpacked for nothing."""
+    return lambda tree: bool(_folder(tree, word)) or not _json(tree, word)
 
 
 ARCHIVES = tuple(Archive(rf"{word}2017\.zip", _unneeded(word)) for word in _SPLITS.values())
@@ -57,39 +57,27 @@ def read_raw(tree: Tree) -> Labels | None:
     A face counts as mmpose has it: no crowd, face_valid, not all zeros. Points with v = 0 are not
     labelled. Raises PoposError for a file that is no JSON or not COCO-WholeBody's.
     """
-    faces: list[Label] = []
-    bad: list[Bad] = []
-    found = False
+    files = {split: path for split, word in _SPLITS.items() if (path := _json(tree, word))}
+    outcomes: list[Label | Bad] = []
     whole = set()
-    for split, word in _SPLITS.items():
-        path = next(tree.files(_json(word)), None)
-        if path is None:
-            continue
-        found = True
+    for split, path in files.items():
         beside = path.parent.parent if path.parent.name == "annotations" else path.parent
+        word = _SPLITS[split]
         folder = _folder(tree, word) or beside / f"{word}2017"
-        images: list[int] = []
-        labels: list[Label] = []
-        people = 0
-        for outcome in _read_faces(path, split):
-            if isinstance(outcome, Bad):
-                bad.append(outcome)
-            elif isinstance(outcome, int):
-                people = outcome
-            else:
-                images.append(outcome[0])
-                labels.append(outcome[1])
-        pictures = _pictures(path)
+        faces, people = _read_faces(path, split)
+        pictures = _read_pictures(path)
         if len(pictures) == _OFFICIAL[split][0] and people >= _OFFICIAL[split][1]:
             whole.add(split)
-        for image, label in zip(images, labels, strict=True):
-            name, size = pictures.get(image, (label.image, None))
-            faces.append(replace(label, image=folder / name, size=size))
-    return Labels("raw", faces, base=0, crop="box", bad=bad, whole=frozenset(whole)) if found else None
+        for face in faces:
+            if isinstance(face, Label):
+                name, size = pictures.get(int(face.image.stem), (face.image.name, None))
+                face = replace(face, image=folder / name, size=size)
+            outcomes.append(face)
+    return Labels.of("raw", 0, outcomes, whole=frozenset(whole)) if files else None
 
 
 def _items(path: Path, prefix: str) -> Iterator[Any]:
-    """What a JSON file has at an ijson prefix, one item at a time."""
+    """What a JSON file has at an ijson prefix, one item at a time. Raises PoposError."""
     import ijson
 
     try:
@@ -105,59 +93,54 @@ def _items(path: Path, prefix: str) -> Iterator[Any]:
         raise PoposError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _read_faces(path: Path, split: str) -> Iterator[tuple[int, Label] | Bad | int]:
-    """The faces with the id of their picture, and last how many people are annotated; `Label.image` is the
-    bare name that COCO gives it."""
-    annotations, of_faces = 0, 0
-    for annotation in _items(path, "annotations.item"):
-        annotations += 1
+def _read_faces(path: Path, split: str) -> tuple[list[Label | Bad], int]:
+    """The faces, `Label.image` being the bare name that COCO gives the picture, and how many people are
+    annotated."""
+    faces: list[Label | Bad] = []
+    people = number = 0
+    for number, annotation in enumerate(_items(path, "annotations.item"), start=1):
         if not isinstance(annotation, dict):
-            yield Bad(f"{path.name}#{annotations}", "the annotation is no object")
+            faces.append(Bad(f"{path.name}#{number}", "the annotation is no object"))
             continue
-        of_faces += "face_kpts" in annotation
+        people += "face_kpts" in annotation
         if annotation.get("face_valid") and not annotation.get("iscrowd"):
             face = _face(f"{path.name}#{shown(annotation.get('id'))}", split, annotation)
-            if face is not None:
-                yield face
-    if not of_faces:
-        what = "face_kpts in its annotations" if annotations else "annotations"
+            faces += [face] if face else []
+    if not people:
+        what = "face_kpts in its annotations" if number else "annotations"
         raise PoposError(f"{path}: it has no {what}, so it is not COCO-WholeBody's", WANTED)
-    yield of_faces
+    return faces, people
 
 
-def _face(source: str, split: str, annotation: dict[str, Any]) -> tuple[int, Label] | Bad | None:
-    """None where no point is labelled (all are zeros): nothing could be wrong there."""
+def _face(source: str, split: str, annotation: dict[str, Any]) -> Label | Bad | None:
+    """None where no point is labelled (all are zeros)."""
     image = annotation.get("image_id")
     if not isinstance(image, int) or not 0 <= image < 10**12:
         return Bad(source, f"its image_id is {shown(image)}")
     values, box = (to_numbers(annotation.get(key, [])) for key in ("face_kpts", "face_box"))
     if values is None or box is None:
         return Bad(source, "face_kpts or face_box has something that is no number")
-    if values.shape != (3 * W300.landmarks,):
-        return Bad(source, f"face_kpts has {values.size} numbers instead of {3 * W300.landmarks}")
+    if values.shape != (3 * W300.landmarks,) or box.shape != (4,):
+        what = f"{values.size} and {box.size} numbers instead of {3 * W300.landmarks} and 4"
+        return Bad(source, f"face_kpts and face_box have {what}")
     table = values.reshape(-1, 3)
     labelled = table[:, 2] > 0
     if not labelled.any():
         return None
-    if box.shape != (4,):
-        return Bad(source, f"face_box has {box.size} numbers instead of 4")
-    if not (np.isfinite(values).all() and np.isfinite(box).all()):
-        return Bad(source, "a value is NaN or infinite")
-    x, y, w, h = box.tolist()
-    if min(w, h) <= 0:
-        return Bad(source, f"its face_box has no size: {w:g} x {h:g}")
-    return image, Label(
-        image=Path(f"{image:012d}.jpg"),
-        points=np.where(labelled[:, None], table[:, :2], np.nan),
-        visible=np.where(labelled, 2, 0).astype(np.uint8),
-        split=split,
-        source=source,
-        square=(np.array([x + w / 2, y + h / 2]), max(w, h)),  # mmpose 0.x's rule: not clipped
-        rect=box,
+    return checked(
+        Label(
+            image=Path(f"{image:012d}.jpg"),
+            points=np.where(labelled[:, None], table[:, :2], np.nan),
+            visible=np.where(labelled, 2, 0).astype(np.uint8),
+            split=split,
+            source=source,
+            square=box_square(box),  # mmpose 0.x's rule: not clipped
+            rect=box,
+        )
     )
 
 
-def _pictures(path: Path) -> dict[int, tuple[str, tuple[int, int] | None]]:
+def _read_pictures(path: Path) -> dict[int, tuple[str, tuple[int, int] | None]]:
     """File name, and width and height, of the pictures by id."""
     images: Any = next(_items(path, "images"), [])  # 118,287 of them: 150 MB; what comes after is not read
     pictures: dict[int, tuple[str, tuple[int, int] | None]] = {}

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..core.schemes import Scheme
 from ..errors import PoposError
-from .files import is_number, read_text, shown, some
 from .labels import Bad, OwnLabel, to_visible
 from .names import in_scheme_order, plain, wrong_count
+from .parsing import is_number, read_text, shown, some
 
 # Names of the column with the picture's path, the likeliest first.
 _IMAGE = (

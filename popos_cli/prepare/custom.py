@@ -17,16 +17,15 @@ from ..data.index import Index
 from ..data.pictures import read_with_orientation
 from ..data.threads import Advance, in_threads
 from ..errors import PoposError
-from .files import shown
 from .label_files import OwnLabels, read_labels
-from .labels import Bad, OwnLabel, flaw, out_of_reach
+from .labels import Bad, OwnLabel, Square, flaw, out_of_reach
 from .options import PrepareOptions
+from .parsing import shown
 from .remarks import remarks_on
 from .splits import join_groups, person_of, person_pattern, split_groups
 
 VALIDATION = 0.1  # share of the people
 SMALLEST = 2  # pixels: a smaller face is a mistake, and all labels in 0..1 span less
-Square = tuple[Floats, float]  # centre (2,) and side
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from ..data.stamps import stamped
 from ..data.threads import Advance
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import remember, remembered
-from .assemble import build_index, check_counts, find_labels, told_missing
+from .assemble import build_index, check_counts, describe_missing, find_labels
 from .custom import VALIDATION, prepare_custom
-from .files import shown
 from .labels import Bad
 from .options import PrepareOptions
+from .parsing import shown
 from .protocol import BENCHMARKS
 from .synthetic import prepare_synthetic
 
@@ -170,19 +170,17 @@ def _import_benchmark(
     if not options.allow_partial:
         check_counts(dataset, root, labels, counts)
     if labels.missing:
-        say(told_missing(labels))
+        say(describe_missing(labels))
     share = BENCHMARK_VALIDATION if options.val_fraction is None else options.val_fraction
     with progress("checking pictures") as advance:
-        index, left_out, odd, turned = build_index(
+        index, left_out, remarks = build_index(
             dataset, labels, name=name, skip_bad=options.skip_bad, partial=wrong or bool(labels.missing),
             val_fraction=share, seed=options.seed or 0, upright=options.orientation == "upright",
             advance=advance,
         )  # fmt: skip
     _name_bad(left_out, say, "left out: ")
-    if turned:
-        say(turned)
-    for bad in odd[:5]:
-        say(f"warning: {bad}" + (f" ({len(odd)} such pictures)" if len(odd) > 1 else ""))
+    for remark in remarks:
+        say(remark)
     return index, len(labels.bad) + len(left_out)
 
 

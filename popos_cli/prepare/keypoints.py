@@ -12,9 +12,9 @@ import numpy as np
 from ..core.geometry import Floats
 from ..core.schemes import Scheme
 from ..errors import PoposError
-from .files import Coco, read_coco, shown, to_numbers
 from .labels import Bad, OwnLabel, to_visible
 from .names import in_scheme_order, wrong_count
+from .parsing import Coco, read_coco, shown, to_numbers
 
 
 def read_keypoints(path: Path, scheme: Scheme) -> tuple[list[OwnLabel | Bad], Scheme, list[str]]:

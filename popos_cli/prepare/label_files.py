@@ -15,7 +15,7 @@ from .columns import read_csv
 from .keypoints import read_keypoints
 from .labels import Bad, OwnLabel
 from .names import wrong_count
-from .pts import read_pts
+from .parsing import read_pts
 from .tree import Tree
 
 

@@ -1,7 +1,8 @@
-"""What a label file says of one face, before pictures are looked at; shared by all importers."""
+"""What a label file says of one face, before its picture is read; shared by all importers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from ..core.geometry import Floats
 from ..data.index import REACH, outside
+
+Square = tuple[Floats, float]  # centre (2,) and side
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,86 @@ class OwnLabel:
     size: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True)
+class Label:
+    """One face of a benchmark.
+
+    image: its picture, where it is or where it should be; inside a reader also its name in the label file.
+    points (K, 2) float64: 0-based pixel centres of the stored picture, NaN where not labelled. visible (K,)
+    uint8: 0 not labelled, 1 occluded, 2 visible. split: "train", "test" or "private". source: where the
+    label stands, "list.txt:17". subsets: those of `Benchmark.subsets` that it belongs to. part: the folder
+    of the raw download that it came from, "helen/trainset", or "". square: the crop before padding where the
+    benchmark gives a box, None for the square around the points. rect: the official detection box (x, y, w,
+    h), kept for the record. size: the picture's (width, height) as far as the label file has it.
+    """
+
+    image: Path
+    points: Floats
+    visible: NDArray[np.uint8]
+    split: str
+    source: str
+    subsets: tuple[str, ...] = ()
+    part: str = ""
+    square: Square | None = None
+    rect: Floats | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What one kind of source holds.
+
+    kind: "raw", "mmpose" or "hrnet". base: coordinate of the first pixel's centre in the files (already
+    subtracted from the points). remarks: what a user should know of this source. whole: the splits that are
+    known to be the official ones, of a benchmark whose number of faces is published nowhere. missing: those
+    faces, no longer in `faces`, whose picture is not there.
+    """
+
+    kind: str
+    base: int
+    faces: list[Label]
+    bad: list[Bad]
+    remarks: list[str] = field(default_factory=list)
+    whole: frozenset[str] = frozenset()
+    missing: list[Label] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, kind: str, base: int, outcomes: Iterable[Label | Bad], **more: Any) -> Labels:
+        """From faces and bad labels in one sequence."""
+        every = list(outcomes)
+        faces = [label for label in every if isinstance(label, Label)]
+        return cls(kind, base, faces, [label for label in every if isinstance(label, Bad)], **more)
+
+    @property
+    def labelled(self) -> int:
+        """Faces with and without their picture."""
+        return len(self.faces) + len(self.missing)
+
+    @property
+    def crop(self) -> str:
+        """Where the squares come from: "box" or "tight"."""
+        return "box" if any(face.square for face in self.faces) else "tight"
+
+
+def box_square(box: Floats) -> Square:
+    """The square around the centre of a box x, y, w, h with its longer side, as mmpose crops."""
+    x, y, w, h = box.tolist()
+    return np.array([x + w / 2, y + h / 2]), max(w, h)
+
+
+def checked(label: Label) -> Label | Bad:
+    """The label, or what keeps it from being a face."""
+    if label.square is not None:
+        center, side = label.square
+        sizes = [side] if label.rect is None else label.rect[2:].tolist()
+        if not np.isfinite([*center, *sizes]).all():
+            return Bad(label.source, "its box is NaN or infinite")
+        if min(sizes) <= 0:
+            return Bad(label.source, f"its box has no size: {' x '.join(f'{size:g}' for size in sizes)}")
+    reason = flaw(label.points, label.visible)
+    return Bad(label.source, reason) if reason else label
+
+
 def to_visible(values: Any) -> NDArray[np.uint8]:
     """(K,) 0, 1 or 2 from COCO's v: 0 not labelled, 1 occluded, 2 visible. Other values above 0 are the
     confidence that some tools write there: labelled."""
@@ -63,10 +146,10 @@ def flaw(points: Floats, visible: NDArray[np.uint8], boxed: bool = False) -> str
 
 
 def out_of_reach(
-    points: Floats, visible: NDArray[np.uint8], square: tuple[Floats, float], size: tuple[int, int]
+    points: Floats, visible: NDArray[np.uint8], square: Square, size: tuple[int, int]
 ) -> str | None:
     """What of a face lies so far from its picture (width, height) that it cannot be meant: a point, or the
-    square that it is cropped to (centre and side). None where nothing does.
+    square that it is cropped to. None where nothing does.
 
     Points somewhat outside are real: a face that the picture's border cuts off.
     """
@@ -82,50 +165,3 @@ def out_of_reach(
     if outside(corners, size, reach).any():
         return f"its box, {side:g} wide around {center[0]:g}, {center[1]:g}, lies {picture}"
     return None
-
-
-@dataclass(frozen=True)
-class Label:
-    """One face of a benchmark.
-
-    image: its picture, where it is or where it should be. points (K, 2) float64: 0-based pixel
-    centres of the stored picture, NaN where not labelled. visible (K,) uint8: 0 not labelled, 1
-    occluded, 2 visible. split: "train", "test" or "private". source: where the label stands,
-    "list.txt:17". subsets: those of `Benchmark.subsets` that it belongs to. part: the folder of the
-    raw download that it came from, "helen/trainset", or "". square: centre (2,) and side of the crop
-    before padding where the benchmark gives a box, None for the tight rule. rect: the official
-    detection box (x, y, w, h), kept for the record, None where there is none. size: width and height that
-    the picture is said to have, where the labels say so.
-    """
-
-    image: Path
-    points: Floats
-    visible: NDArray[np.uint8]
-    split: str
-    source: str
-    subsets: tuple[str, ...] = ()
-    part: str = ""
-    square: tuple[Floats, float] | None = None
-    rect: Floats | None = None
-    size: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What one kind of source holds.
-
-    kind: "raw", "mmpose" or "hrnet". base: coordinate of the first pixel's centre in the files
-    (already subtracted from the points). crop: "tight" or "box", where the squares come from.
-    remarks: what a user should know of this source. missing: those faces, no longer in `faces`, whose
-    picture is not there, once that has been looked at. whole: the splits that are known to be the official
-    ones, as far as label files can tell, of a benchmark of which nobody states how many faces it has.
-    """
-
-    kind: str
-    faces: list[Label]
-    base: int
-    crop: str
-    bad: list[Bad] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    missing: list[Label] = field(default_factory=list)
-    whole: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..core.schemes import SCHEMES, Scheme
 from ..errors import PoposError
-from .files import shown
+from .parsing import shown
 
 
 def plain(name: str) -> str:

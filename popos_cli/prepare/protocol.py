@@ -1,4 +1,4 @@
-"""What the papers mean by each benchmark: scheme, splits, subsets, and how many faces each has.
+"""The protocol of each benchmark in the papers: scheme, splits, subsets, and how many faces each has.
 
 Counts: iBUG's lists (300W), the WFLW and COFW papers, AFLWinfo_release.mat; WFLW's subsets and
 AFLW's frontal faces also follow from the failure rates that FaRL's logs print (k / N).
@@ -14,7 +14,7 @@ from ..core.schemes import AFLW, COFW, W300, WFLW, Scheme
 
 @dataclass(frozen=True)
 class Benchmark:
-    """splits: split -> faces, None where nobody states the number. subsets: of the split "test".
+    """splits: split -> faces, None where the number is published nowhere. subsets: of the split "test".
 
     parts: split -> folder of the raw download -> faces. optional: splits that are a download of
     their own and may be absent as a whole.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..data.pictures import SUFFIXES
@@ -18,48 +18,46 @@ DEPTH = 8
 
 @dataclass(frozen=True)
 class Tree:
-    """Every folder below some roots, listed once: folder -> names of the files in it.
+    """Every folder below a root, listed once: folder -> names of the files in it.
 
-    Symbolic links to folders are followed; each real folder is listed once, as what it is where that
-    lies below the root, else as the first link to it. Passed by: hidden folders, and the `._` files that
-    macOS leaves beside others in archives and on foreign disks.
+    Links to folders are followed; a folder that lies below the root itself is listed under its own path,
+    another one under that of the first link to it. Skipped: hidden folders, and the `._` files that macOS
+    leaves in archives and on foreign disks.
     """
 
     listing: dict[Path, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def below(cls, *roots: Path, depth: int | None = DEPTH) -> Tree:
-        """A root may also be a file, which is then all there is. depth: levels that are searched."""
+    def below(cls, root: Path, depth: int | None = DEPTH) -> Tree:
+        """The root may also be a file, which is then all there is. depth: levels that are searched."""
+        if root.is_file():
+            return cls({root.parent: [root.name]})
         listing: dict[Path, list[str]] = {}
         seen: set[str] = set()
-        for root in roots:
-            if root.is_file():
-                listing.setdefault(root.parent, []).append(root.name)
-                continue
-            pending = [root]
-            for top in pending:  # links to folders join while it is walked
-                for folder, folders, files in os.walk(top):
-                    path, real = Path(folder), os.path.realpath(folder)
-                    if real in seen:
-                        folders.clear()
-                        continue
-                    seen.add(real)
-                    listing[path] = sorted(name for name in files if not name.startswith("._"))
-                    deep = depth is not None and len(path.parts) - len(root.parts) >= depth
-                    folders[:] = [] if deep else sorted(f for f in folders if not f.startswith("."))
-                    pending += [path / f for f in folders if (path / f).is_symlink()]
+        pending = [root]
+        for top in pending:  # grows by the links to folders
+            for folder, folders, files in os.walk(top):
+                path, real = Path(folder), os.path.realpath(folder)
+                if real in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                listing[path] = sorted(name for name in files if not name.startswith("._"))
+                deep = depth is not None and len(path.parts) - len(root.parts) >= depth
+                folders[:] = [] if deep else sorted(f for f in folders if not f.startswith("."))
+                pending += [path / f for f in folders if (path / f).is_symlink()]
         return cls(listing)
 
     def files(self, pattern: str) -> Iterator[Path]:
-        """Files whose whole name matches a pattern, whatever the case; the shallowest come first."""
+        """Files whose whole name matches a pattern, case ignored; the shallowest come first."""
         match = re.compile(pattern, re.IGNORECASE).fullmatch
-        for folder in sorted(self.listing, key=lambda path: (len(path.parts), path)):
+        for folder in sorted(self.listing, key=_depth):
             yield from (folder / name for name in self.listing[folder] if match(name))
 
     def folders(self, *names: str) -> Iterator[Path]:
-        """Folders whose path ends in these names, whatever the case; the shallowest come first."""
+        """Folders whose path ends in these names, case ignored; the shallowest come first."""
         wanted = tuple(name.lower() for name in names)
-        for folder in sorted(self.listing, key=lambda path: (len(path.parts), path)):
+        for folder in sorted(self.listing, key=_depth):
             if tuple(part.lower() for part in folder.parts[-len(wanted) :]) == wanted:
                 yield folder
 
@@ -69,47 +67,68 @@ class Tree:
         return Pictures(folder, (path / name for path in inside for name in self.listing[path]))
 
 
-class Pictures:
-    """Resolves the names that label files give to pictures below a folder.
+def _depth(path: Path) -> tuple[int, Path]:
+    return len(path.parts), path
 
-    As written; else whatever the case; else without spaces (300W's `image_092 _01.jpg`, which HRNet's
+
+class Pictures:
+    """Finds the pictures below a folder by the names that label files give them.
+
+    As written; else with case ignored; else without spaces (300W's `image_092 _01.jpg`, which HRNet's
     and mmpose's labels spell without one); else with another known ending.
     """
 
     def __init__(self, folder: Path, files: Iterable[Path]) -> None:
         self.folder = folder
-        pictures = (path for path in files if path.suffix.lower() in SUFFIXES)
-        self._exact = {path.relative_to(folder).as_posix(): path for path in pictures}
-
-    @cached_property
-    def _near(self) -> list[tuple[Callable[[str], str], dict[str, Path]]]:
-        """Each way to read a name and what it then finds, the closest way first."""
-        near: list[tuple[Callable[[str], str], dict[str, Path]]] = []
-        for looser in (str.lower, _spaceless, _endless):
-            found: dict[str, Path] = {}
-            for name, path in self._exact.items():
-                found.setdefault(looser(name), path)
-            near.append((looser, found))
-        return near
+        self._names: dict[str, list[str]] = defaultdict(list)  # loosest spelling -> names
+        for path in files:
+            if path.suffix.lower() in SUFFIXES:
+                name = path.relative_to(folder).as_posix()
+                self._names[_loosest(name)].append(name)
 
     def __len__(self) -> int:
-        return len(self._exact)
+        return sum(map(len, self._names.values()))
 
     def find(self, name: str) -> Path | None:
-        """The picture that `name`, relative to the folder, means; None where there is none.
-
-        A name that leaves the folder ("../x", an absolute path) means none.
-        """
+        """The picture of that name, relative to the folder; None where there is none, and for a name that
+        leaves the folder ("../x", an absolute path)."""
         name = PurePosixPath(name).as_posix()
-        if name in self._exact:
-            return self._exact[name]
-        return next((found[key] for looser, found in self._near if (key := looser(name)) in found), None)
+        spellings = (str, str.lower, _without_spaces)
+        near = self._names.get(_loosest(name), ())
+        best = min(near, key=lambda n: [spell(n) != spell(name) for spell in spellings], default=None)
+        return None if best is None else self.folder / best
 
 
-def _spaceless(name: str) -> str:
+def _without_spaces(name: str) -> str:
     return name.lower().replace(" ", "")
 
 
-def _endless(name: str) -> str:
-    stem, ending = posixpath.splitext(_spaceless(name))
+def _loosest(name: str) -> str:
+    stem, ending = posixpath.splitext(_without_spaces(name))
     return stem if ending in SUFFIXES else stem + ending
+
+
+def is_inside(name: str) -> bool:
+    """Whether a label's picture name means something below the folder of the pictures."""
+    path = PurePosixPath(name)
+    return bool(path.name) and not path.is_absolute() and ".." not in path.parts
+
+
+def find_pictures(tree: Tree, names: Iterable[str], likely: Sequence[Path]) -> Pictures:
+    """The pictures below the folder that has most of `names`: one of `likely` or any in the tree.
+
+    Of equals the earlier of `likely` wins, then the shallowest; the first of `likely` where no folder has
+    any of them.
+    """
+    wanted: dict[str, set[tuple[str, ...]]] = defaultdict(set)  # file -> the folders before it in a name
+    for name in names:
+        *folders, file = PurePosixPath(_loosest(name)).parts or ("",)
+        wanted[file].add(tuple(folders))
+    scores: Counter[Path] = Counter()
+    for folder, files in tree.listing.items():
+        parts = tuple(map(_without_spaces, folder.parts))
+        for above in (above for file in files for above in wanted.get(_loosest(file), ())):
+            if parts[len(parts) - len(above) :] == above:
+                scores[folder.parents[len(above) - 1] if above else folder] += 1
+    candidates = (*likely, *sorted(scores, key=_depth))
+    return tree.pictures(max(candidates, key=lambda folder: scores[folder]))

@@ -1,7 +1,7 @@
 """300W: iBUG's folders of pictures, each with its 68 points in a .pts file of the same stem.
 
-afw, helen and lfpw (each with trainset and testset) and ibug are its four downloads; the private set of
-the second challenge, 01_Indoor and 02_Outdoor, is a fifth. Coordinates are 1-based.
+afw, helen and lfpw (the last two with trainset and testset) and ibug are its four downloads; the private set
+of the second challenge, 01_Indoor and 02_Outdoor, is a fifth. Coordinates are 1-based.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 
 from ..core.schemes import W300
 from .archives import Archive
-from .labels import Bad, Label, Labels, flaw
+from .labels import Bad, Label, Labels, checked
+from .parsing import read_pts
 from .protocol import BENCHMARKS
-from .pts import MalformedPts, read_pts
 from .tree import Pictures, Tree
 
 # The test faces' subset by the folder of the download that they come from.
-SUBSETS = {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenging"}
-_PARTS = [(split, part) for split, parts in BENCHMARKS["300w"].parts.items() for part in parts]
+_SUBSETS = {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenging"}
 _PNG = ("lfpw", "01_Indoor", "02_Outdoor")  # the others are .jpg
 _CROPPED = "300w_cropped"  # the private set once more, in other pictures
-_COPY = re.compile(r".* \(\d+\)")  # what a browser makes of a second download
+# Mirrored pictures, and what a browser makes of a second download.
+_COPY = re.compile(r".*(_mirror| \(\d+\))\.pts", re.IGNORECASE)
 
 
 def _has(*parts: str) -> Callable[[Tree], bool]:
@@ -51,29 +51,21 @@ def read_raw(tree: Tree) -> Labels | None:
 
     Mirrored pictures and a browser's second downloads are left out with a remark.
     """
-    faces: list[Label] = []
-    bad: list[Bad] = []
-    remarks: list[str] = []
-    found = False
-    for split, part in _PARTS:
-        folder = _folder(tree, part)
-        if folder is None:
-            continue
-        found = True
+    places = [(split, part) for split, parts in BENCHMARKS["300w"].parts.items() for part in parts]
+    found = {place: folder for place in places if (folder := _folder(tree, place[1]))}
+    outcomes: list[Label | Bad] = []
+    remarks = []
+    for (split, part), folder in found.items():
         pictures = tree.pictures(folder)
-        left_out = []
-        for name in _pts(tree, folder):
-            if name[:-4].lower().endswith("_mirror") or _COPY.fullmatch(name[:-4]):
-                left_out.append(name)
-                continue
-            label = _label(folder / name, split, part, pictures)
-            bad.append(label) if isinstance(label, Bad) else faces.append(label)
-        if left_out:
+        names = _pts(tree, folder)
+        copies = [name for name in names if _COPY.fullmatch(name)]
+        outcomes += [_label(folder / name, split, part, pictures) for name in names if name not in copies]
+        if copies:
             what = "mirrored pictures or copies, not the benchmark's"
-            remarks.append(f"{folder}: {len(left_out)} .pts files were left out ({left_out[0]}): {what}")
+            remarks.append(f"{folder}: {len(copies)} .pts files were left out ({copies[0]}): {what}")
     if any(_CROPPED in str(folder).lower() and _pts(tree, folder) for folder in tree.listing):
         remarks.append(f"{_CROPPED} was left out: its pictures are not the benchmark's")
-    return Labels("raw", faces, base=1, crop="tight", bad=bad, remarks=remarks) if found else None
+    return Labels.of("raw", 1, outcomes, remarks=remarks) if found else None
 
 
 def _label(path: Path, split: str, part: str, pictures: Pictures) -> Label | Bad:
@@ -81,20 +73,19 @@ def _label(path: Path, split: str, part: str, pictures: Pictures) -> Label | Bad
     source = f"{part}/{path.name}"
     try:
         points = read_pts(path, W300.landmarks) - 1
-    except MalformedPts as error:
-        return Bad(f"{source}:{error.line}" if error.line else source, error.reason)
-    visible = np.full(W300.landmarks, 2, np.uint8)
-    if wrong := flaw(points, visible):
-        return Bad(source, wrong)
+    except ValueError as error:
+        return Bad(source, str(error))
     name = path.stem + (".png" if part.startswith(_PNG) else ".jpg")
-    return Label(
-        image=pictures.find(name) or path.with_name(name),
-        points=points,
-        visible=visible,
-        split=split,
-        source=source,
-        subsets=(SUBSETS[part],) if part in SUBSETS else (),
-        part=part,
+    return checked(
+        Label(
+            image=pictures.find(name) or path.with_name(name),
+            points=points,
+            visible=np.full(W300.landmarks, 2, np.uint8),
+            split=split,
+            source=source,
+            subsets=(_SUBSETS[part],) if part in _SUBSETS else (),
+            part=part,
+        )
     )
 
 
@@ -102,11 +93,9 @@ def _folder(tree: Tree, part: str) -> Path | None:
     """The folder with most .pts files right in it, of equals the shallowest; None where there is none."""
     top, *rest = part.split("/")
     folders = [folder for name in (top, f"{top}68") for folder in tree.folders(name, *rest)]
-    folders = [folder for folder in folders if _CROPPED not in str(folder).lower()]
-    most = max(folders, key=lambda folder: len(_pts(tree, folder)), default=None)
-    return most if most and _pts(tree, most) else None
+    folders = [folder for folder in folders if _CROPPED not in str(folder).lower() and _pts(tree, folder)]
+    return max(folders, key=lambda folder: len(_pts(tree, folder)), default=None)
 
 
 def _pts(tree: Tree, folder: Path) -> list[str]:
-    """Names of the .pts files in a folder, but for the `._` ones that macOS leaves in archives."""
-    return [name for name in tree.listing[folder] if re.fullmatch(r"[^.].*\.pts", name, re.IGNORECASE)]
+    return [name for name in tree.listing[folder] if name.lower().endswith(".pts")]

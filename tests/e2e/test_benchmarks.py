@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from trees import aflw, coco, cofw, w300, wflw
-from trees.converted import encoded, write_hrnet, write_mmpose
+from trees import coco, w300, wflw
+from trees.sources import SOURCES, build
 
 from popos_cli.core.geometry import tight_square
 from popos_cli.data.index import index_path, read_index
@@ -20,50 +20,23 @@ from popos_cli.prepare.protocol import BENCHMARKS
 PARTIAL = "--allow-partial"
 
 
-def converted(write, name, truth, files):
-    def build(folder):
-        write(folder, name, truth, files)
-        return truth
-
-    return build
-
-
-def source(name, kind):
-    """What writes that kind of source into a folder and returns the truth."""
-    raw = {
-        "300w": w300.build_w300, "wflw": wflw.build_wflw, "cofw": cofw.build_cofw, "aflw": aflw.build_aflw,
-        "coco-face": coco.build_coco,
-    }  # fmt: skip
-    archives = {
-        "300w": w300.build_w300_archives, "wflw": wflw.build_wflw_archives, "aflw": aflw.build_aflw_archives,
-        "coco-face": coco.build_coco_archives,
-    }  # fmt: skip
-    if kind in ("raw", "archives"):
-        return (raw if kind == "raw" else archives)[name]
-    truth = {
-        "300w": w300.w300_truth, "wflw": wflw.wflw_truth, "cofw": cofw.cofw_truth,
-        "aflw": lambda: aflw.aflw_truth()[0],
-    }[name]()  # fmt: skip
-    files = {"300w": w300.pictures, "wflw": wflw.pictures, "cofw": encoded, "aflw": aflw.photos}[name](truth)
-    return converted(write_mmpose if kind == "mmpose" else write_hrnet, name, truth, files)
-
-
-SOURCES = [
-    *((name, kind) for name in ("300w", "wflw", "aflw") for kind in ("raw", "archives", "mmpose", "hrnet")),
-    ("cofw", "raw"), ("cofw", "mmpose"), ("coco-face", "raw"), ("coco-face", "archives"),
-]  # fmt: skip
-
-
 @pytest.fixture
 def prepared(popos, tmp_path):
     """Prepares a benchmark from a kind of source; returns its index and the truth."""
 
     def prepare(name, kind):
-        truth = source(name, kind)(tmp_path / "data")
+        truth = build(name, kind, tmp_path / "data")
         popos("prepare-data", name, "data", PARTIAL, "--val-fraction", "0").ok()
         return read_index(name), truth
 
     return prepare
+
+
+@pytest.fixture
+def prepare_coco(popos, tmp_path):
+    """Prepares COCO's faces, which lie in ./coco, with flags."""
+    coco.build_coco(tmp_path / "coco")
+    return lambda *flags: popos("prepare-data", "coco-face", "coco", *flags)
 
 
 @pytest.mark.parametrize(("name", "kind"), SOURCES)
@@ -74,7 +47,7 @@ def test_all_sources_give_the_truth(prepared, name, kind):
     assert index.subsets == tuple(benchmark.subsets)
     assert index.notes["benchmark"] == name
     assert index.notes["importer"] == ("raw" if kind == "archives" else kind)
-    assert index.notes["partial"] is (name != "coco-face")  # nobody states its counts
+    assert index.notes["partial"] is (name != "coco-face")  # whose counts are published nowhere
     splits = Counter(face.split for face in truth)
     assert {split: int((index.split == split).sum()) for split in splits} == splits
     assert len(index) == len(truth)
@@ -103,15 +76,11 @@ def in_json(result):
     return result.ok().json
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] != "raw" else []) for case in SOURCES],
-)
-def test_the_whole_way(popos, prepared, name, kind):
-    index, _ = prepared(name, kind)
-    told = in_json(popos("inspect", name, "--faces", "2", "--out", "look", "--json"))
-    assert told["dataset"] == name
-    assert cv2.imread("look/faces.jpg") is not None
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_whole_way(popos, prepared, name):
+    index, _ = prepared(name, "raw")
+    assert in_json(popos("inspect", name, "--faces", "2", "--out", "sheet", "--json"))["dataset"] == name
+    assert cv2.imread("sheet/faces.jpg") is not None
     trained = popos(
         "train", "--dataset", name, "--resolution", "4", "--gpus", "0", "--epochs", "1",
         "--batch-size", "4", "--set", "model.init=scratch", "--set", "workers=0", "--json",
@@ -127,29 +96,31 @@ def test_the_whole_way(popos, prepared, name, kind):
     assert result["threshold"] == (0.07 if name == "aflw" else 0.10)
     expected = {s: int(n) for s, n in zip(test.subsets, test.subset.sum(0), strict=True)}
     assert {s: m["faces"] for s, m in result["subsets"].items()} == expected
-    assert result["published"]["remark"].endswith("not comparable")  # of coco-face nobody states the counts
+    assert result["published"]["remark"].endswith("not comparable")
 
 
-def test_the_private_set_is_a_split_of_its_own(popos, prepared):
+def test_the_private_set_is_a_split_of_its_own(popos, prepared, tmp_path):
     _, truth = prepared("300w", "raw")
     flags = ("--dataset", "300w", "--weights", "small", "--split", "private", "--no-flip-test", "--json")
     (result,) = in_json(popos("evaluate", *flags, "--workers", "0"))["results"]
     assert result["faces"] == sum(face.split == "private" for face in truth) == 4
     assert result["published"]["nme"] == 3.97
+    popos("evaluate", "--dataset", "300w", "--weights", "small", "--no-flip-test", "--workers", "0").ok()
+    run = tmp_path / "runs/eval-300w-8-2"
+    results = json.loads((run / "metrics.json").read_text())["results"]
+    assert set(results[0]["subsets"]) == {"common", "challenging"}
+    assert "ibug/image_092 _01.pts" in (run / "per_face.csv").read_text()  # where the label stands
 
 
 def test_all_benchmarks_below_one_root(popos, tmp_path):
     """One folder of downloads serves every command; training finds what is not prepared yet."""
-    for name, build in (("w", wflw.build_wflw), ("a", aflw.build_aflw), ("i", w300.build_w300)):
-        build(tmp_path / "data" / name)
-    coco.build_coco(tmp_path / "data/coco")
-    cofw.build_cofw(tmp_path / "data/deep/er")
+    expected = {name: len(build(name, "raw", tmp_path / "data/deep/er" / name)) for name in BENCHMARKS}
     faces = {name: in_json(popos("prepare", name, "data", PARTIAL, "--json"))["faces"] for name in BENCHMARKS}
-    assert faces == {"300w": 16, "wflw": len(wflw.wflw_truth()), "cofw": 9, "aflw": 16, "coco-face": 9}
+    assert faces == expected
 
 
 def test_training_prepares_a_benchmark_below_a_known_root(popos, tmp_path):
-    """`prepare-data 300w /data`, then `train --dataset coco-face`: nobody states its counts, so that
+    """`prepare-data 300w /data`, then `train --dataset coco-face`: its counts are published nowhere, so that
     what lies below /data is all of it."""
     w300.build_w300(tmp_path / "data/300w")
     coco.build_coco(tmp_path / "data/coco")
@@ -167,7 +138,7 @@ def test_training_prepares_a_benchmark_below_a_known_root(popos, tmp_path):
 
 
 def test_expected_and_found(popos, tmp_path):
-    """Half a download: a tree of what there should be, one line, and the earlier index as it was."""
+    """Half a download: a table of what there should be, one line, and the earlier index as it was."""
     wflw.build_wflw(tmp_path / "wflw")
     popos("prepare-data", "wflw", "wflw", PARTIAL).ok()
     before = index_path("wflw").read_bytes()
@@ -197,30 +168,27 @@ def test_another_archive_of_that_name_leaves_earlier_pictures(popos, tmp_path):
     assert {index.root / image for image in index.image}.isdisjoint(other.root / i for i in other.image)
 
 
-def test_what_is_missing_is_named_though_it_is_allowed(popos, tmp_path):
-    coco.build_coco(tmp_path / "coco")
+def test_what_is_missing_is_named_though_it_is_allowed(prepare_coco, tmp_path):
     gone = sorted(tmp_path.glob("coco/val2017/*.jpg"))[0]
     gone.unlink()
-    assert popos("prepare-data", "coco-face", "coco").code == 1
-    result = popos("prepare-data", "coco-face", "coco", PARTIAL, "--json").ok()
+    assert prepare_coco().code == 1
+    result = prepare_coco(PARTIAL, "--json").ok()
     assert result.json["partial"] is True
     assert "pictures are missing, first" in result.err
     assert gone.name in result.err
 
 
-def test_pictures_of_another_size_than_the_labels_say(popos, tmp_path):
-    coco.build_coco(tmp_path / "coco")
+def test_pictures_of_another_size_than_the_labels_say(prepare_coco, tmp_path):
     (labels,) = tmp_path.rglob("coco_wholebody_val_v1.0.json")
     data = json.loads(labels.read_text())
     for image in data["images"]:
         image["width"] += 2
     labels.write_text(json.dumps(data))
-    assert "warning: " in popos("prepare-data", "coco-face", "coco").ok().err
+    assert "warning: " in prepare_coco().ok().err
 
 
 def test_the_private_folders_may_lie_elsewhere_than_the_labels_say(popos, tmp_path):
-    truth = w300.w300_truth()
-    write_hrnet(tmp_path / "csv", "300w", truth, w300.pictures(truth))
+    build("300w", "hrnet", tmp_path / "csv")
     (tmp_path / "csv/images/Test").rename(tmp_path / "csv/images/300W")
     popos("prepare-data", "300w", "csv", PARTIAL).ok()
     assert int((read_index("300w").split == "private").sum()) == 4
@@ -243,7 +211,6 @@ def test_a_wrong_root(popos, tmp_path):
         assert result.code == 1
         assert f"nothing of {name} was found" in result.errors[0]
         assert "Looked for" in result.err
-    assert popos("prepare-data", "300w", "gone").code == 1
 
 
 def spoil(folder, count):
@@ -278,30 +245,18 @@ def test_many_undecodable_pictures_stop(popos, tmp_path):
     assert len(read_index("300w")) == len(index) - 7
 
 
-def test_a_label_with_a_missing_column(popos, tmp_path):
-    wflw.build_wflw(tmp_path / "wflw")
-    (path,) = tmp_path.rglob("list_98pt_rect_attr_test.txt")
-    first, *rest = path.read_text().splitlines()
-    path.write_text("\n".join([first.partition(" ")[2], *rest]) + "\n")
-    result = popos("prepare-data", "wflw", "wflw", PARTIAL)
-    assert result.code == 1
-    assert "list_98pt_rect_attr_test.txt:1" in result.errors[0]
-    assert not index_path("wflw").exists()
-
-
-def test_validation_faces_are_held_back(popos, tmp_path):
+def test_validation_faces_are_held_back(prepare_coco):
     """A twentieth of the training photos, at least one, whole photos, and not those last by name; test faces
     are left alone. Another time they are the same."""
-    coco.build_coco(tmp_path / "coco")
-    popos("prepare-data", "coco-face", "coco").ok()
+    prepare_coco().ok()
     index = read_index("coco-face")
     held, kept = (set(index.image[index.split == split]) for split in ("val", "train"))
     assert len(held) == 1 and kept and not held & kept
-    popos("prepare-data", "coco-face", "coco", "--val-fraction", "0.7").ok()
+    prepare_coco("--val-fraction", "0.7").ok()
     more = read_index("coco-face")
     assert len(set(more.image[more.split == "val"])) == 2
     np.testing.assert_array_equal(more.split == "test", index.split == "test")
-    popos("prepare-data", "coco-face", "coco", "--json").ok()
+    prepare_coco("--json").ok()
     assert read_index("coco-face").split.tolist() == index.split.tolist()
 
 
@@ -321,9 +276,8 @@ def test_faces_of_one_photo_are_held_back_together(popos, tmp_path):
         assert not held & kept and len(held | kept) == 2
 
 
-def test_an_epoch_selected_on_held_back_faces_is_not_marked(popos, tmp_path):
-    coco.build_coco(tmp_path / "coco")
-    popos("prepare-data", "coco-face", "coco").ok()
+def test_an_epoch_selected_on_held_back_faces_is_not_marked(popos, prepare_coco, tmp_path):
+    prepare_coco().ok()
     flags = ("--resolution", "4", "--gpus", "0", "--epochs", "1", "--batch-size", "2")
     scratch = ("--set", "model.init=scratch", "--set", "workers=0")
     trained = popos("train", "--dataset", "coco-face", *flags, *scratch, "--json").ok()
@@ -337,7 +291,7 @@ def test_an_epoch_selected_on_held_back_faces_is_not_marked(popos, tmp_path):
         "test": None, "val": "epoch selected on these faces", "train": "trained on these faces",
     }  # fmt: skip
     # Prepared anew as the papers have it: the same test faces, under another name too.
-    popos("prepare-data", "coco-face", "coco", "--val-fraction", "0", "--name", "other").ok()
+    prepare_coco("--val-fraction", "0", "--name", "other").ok()
     popos("train", "--dataset", "other", *flags, *scratch).ok()
     weights = ("--weights", "runs/other-4-1", "--workers", "0")
     table = popos("evaluate", "--dataset", "coco-face", "--split", "test", *weights).ok().out
@@ -346,11 +300,10 @@ def test_an_epoch_selected_on_held_back_faces_is_not_marked(popos, tmp_path):
     assert "epoch selected on these faces" in report
 
 
-def test_a_part_without_training_faces_to_spare_holds_none_back(popos, tmp_path):
+def test_a_part_without_training_faces_to_spare_holds_none_back(prepare_coco, tmp_path):
     """For those who only evaluate, the test part alone is prepared."""
-    coco.build_coco(tmp_path / "coco")
     (tmp_path / "coco/annotations/coco_wholebody_train_v1.0.json").unlink()
-    popos("prepare-data", "coco-face", "coco", PARTIAL).ok()
+    prepare_coco(PARTIAL).ok()
     assert read_index("coco-face").splits == ("test",)
 
 
@@ -361,17 +314,16 @@ def test_flags_of_custom_data_are_refused(popos, flag):
     assert flag.partition("=")[0] in result.errors[0]
 
 
-def test_cached_crops_serve_training(popos, tmp_path):
+def test_cached_crops_serve_training(popos, prepare_coco, tmp_path):
     """Training reads the crops alone; photos that have changed are refused all the same, and before it."""
-    coco.build_coco(tmp_path / "coco")
-    told = in_json(popos("prepare-data", "coco-face", "coco", "--cache-crops", "--json"))
-    assert len(list(Path(told["crops"]).glob("*.jpg"))) == told["faces"]
+    report = in_json(prepare_coco("--cache-crops", "--json"))
+    assert len(list(Path(report["crops"]).glob("*.jpg"))) == report["faces"]
     flags = (
         "--dataset", "coco-face", "--resolution", "4", "--batch-size", "2", "--set", "model.init=scratch",
         "--set", "workers=0", "--epochs", "1", "--gpus", "0",
     )  # fmt: skip
     trained = popos("train", *flags)
-    assert f"faces come from the crop cache: {told['crops']}" in trained.err
+    assert f"faces come from the crop cache: {report['crops']}" in trained.err
     assert "epoch 1:" in trained.err
     for path in tmp_path.glob("coco/*2017/*.jpg"):
         path.write_bytes(bytes(path.stat().st_size))
@@ -385,18 +337,14 @@ def test_cached_crops_serve_training(popos, tmp_path):
     assert "not an image" in measured.errors[0]
 
 
-def test_lossless_crops(popos, tmp_path):
-    coco.build_coco(tmp_path / "coco")
-    told = in_json(
-        popos("prepare-data", "coco-face", "coco", "--cache-crops", "--crop-format", "png", "--json")
-    )
-    assert {path.suffix for path in Path(told["crops"]).iterdir()} == {".png", ".npz"}
+def test_lossless_crops(prepare_coco):
+    report = in_json(prepare_coco("--cache-crops", "--crop-format", "png", "--json"))
+    assert {path.suffix for path in Path(report["crops"]).iterdir()} == {".png", ".npz"}
 
 
-def test_disk_full_while_caching(popos, tmp_path, monkeypatch):
-    """The earlier index stands as it was, and the same call goes on later."""
-    coco.build_coco(tmp_path / "coco")
-    popos("prepare-data", "coco-face", "coco", "--val-fraction", "0.3").ok()
+def test_disk_full_while_caching(prepare_coco, tmp_path, monkeypatch):
+    """The earlier index stays as it was, and the same call continues later."""
+    prepare_coco("--val-fraction", "0.3").ok()
     before = index_path("coco-face").read_bytes()
     write = Path.write_bytes
     written = []
@@ -410,22 +358,12 @@ def test_disk_full_while_caching(popos, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        result = popos("prepare-data", "coco-face", "coco", "--cache-crops")
+        result = prepare_coco("--cache-crops")
     assert result.code == 1
     assert "No space left on device" in result.errors[0]
     assert "Free some space" in result.err
     assert index_path("coco-face").read_bytes() == before
     crops = tmp_path / "home/crops/coco-face"
     assert not [path for path in crops.iterdir() if "tmp" in path.name]
-    popos("prepare-data", "coco-face", "coco", "--cache-crops").ok()
+    prepare_coco("--cache-crops").ok()
     assert len(list(crops.glob("*.jpg"))) == len(read_index("coco-face"))
-
-
-def test_results_name_where_labels_stand(popos, prepared, tmp_path):
-    prepared("300w", "raw")
-    popos("evaluate", "--dataset", "300w", "--weights", "small", "--no-flip-test", "--workers", "0").ok()
-    run = tmp_path / "runs/eval-300w-8-1"
-    results = json.loads((run / "metrics.json").read_text())["results"]
-    assert set(results[0]["subsets"]) == {"common", "challenging"}
-    text = (run / "per_face.csv").read_text()
-    assert "ibug/image_092 _01.pts" in text

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
-from trees.aflw import FACES, HIDDEN, OTHERWISE, PHOTOS, TRAIN, build_aflw, build_aflw_archives, photos
-from trees.converted import write_hrnet, write_mmpose
+from trees.aflw import FACES, HIDDEN, OTHERWISE, PHOTOS, TRAIN, build_aflw
+from trees.common import assert_faces
 
-from popos_cli.core.schemes import AFLW
 from popos_cli.errors import PoposError
-from popos_cli.home import extracted_folder
 from popos_cli.prepare import aflw
-from popos_cli.prepare.archives import unpack_missing
-from popos_cli.prepare.converted import read_hrnet, read_mmpose
-from popos_cli.prepare.protocol import BENCHMARKS
 from popos_cli.prepare.tree import Tree
 
 
@@ -41,78 +35,18 @@ def change(folder, **edits):
     savemat(path, arrays)
 
 
-def assert_true(faces, truth):
-    for face, true in zip(faces, truth, strict=True):
-        np.testing.assert_array_equal(face.points, true.points)
-        np.testing.assert_array_equal(face.visible, true.visible)
-        np.testing.assert_array_equal(face.square[0], true.square[0])
-        assert face.square[1] == true.square[1]
-        np.testing.assert_array_equal(face.rect, true.rect)
-        assert (face.split, face.subsets) == (true.split, true.subsets)
-
-
-def test_labels_are_the_truth(tmp_path, truth):
+def test_split_subsets_and_sources(tmp_path, truth):
     labels = read(tmp_path)
-    assert (labels.kind, labels.base, labels.crop, labels.bad) == ("raw", 0, "box", [])
-    assert_true(labels.faces, truth)
+    for face, true in zip(labels.faces, truth, strict=True):  # in the order of the split
+        np.testing.assert_array_equal(face.points, true.points)
+        name = true.image.removeprefix("flickr/")
+        assert face.image == tmp_path / "aflw/data/flickr" / OTHERWISE.get(name, name)
     assert [face.split for face in labels.faces] == ["train"] * TRAIN + ["test"] * (FACES - TRAIN)
-    frontal = [face.subsets for face in labels.faces if face.split == "test"]
-    assert 0 < frontal.count(("frontal",)) < len(frontal)
+    assert len({face.image for face in labels.faces}) == len(PHOTOS)
     assert sum((face.visible == 1).any() for face in labels.faces) == len(HIDDEN)
     rows = [int(face.source.removeprefix("AFLWinfo_release.mat:")) for face in labels.faces]
     assert sorted(rows) == list(range(1, FACES + 1)) and rows != sorted(rows)
-
-
-def test_every_photo_is_found(tmp_path, truth):
-    faces = read(tmp_path).faces
-    assert len({face.image for face in faces}) == len(PHOTOS)
-    for face, true in zip(faces, truth, strict=True):
-        name = true.image.removeprefix("flickr/")
-        assert face.image == tmp_path / "aflw/data/flickr" / OTHERWISE.get(name, name)
-        assert cv2.imread(str(face.image)).shape == true.picture.shape
-
-
-def test_points_are_where_the_scheme_says(tmp_path, truth):
-    """Columns read interleaved, or x for y, would tear the face apart."""
-    for face in read(tmp_path).faces:
-        points = face.points
-        assert points[7, 0] < points[10, 0] and points[[7, 10], 1].max() < points[16, 1] < points[18, 1]
-        assert len(points) == AFLW.landmarks
-
-
-@pytest.mark.parametrize(("write", "reader"), [(write_mmpose, read_mmpose), (write_hrnet, read_hrnet)])
-def test_converted_labels_have_the_same_faces(tmp_path, truth, write, reader):
-    """All but what is seen of the points, which they do not tell."""
-    write(tmp_path / "converted", "aflw", truth, photos(truth))
-    faces = reader(BENCHMARKS["aflw"], Tree.below(tmp_path / "converted")).faces
-    raw = {face.points.tobytes(): face for face in read(tmp_path).faces}
-    assert len(faces) == len(raw) == FACES
-    for face in faces:
-        same = raw[face.points.tobytes()]
-        np.testing.assert_array_equal(face.square[0], same.square[0])
-        assert face.square[1] == pytest.approx(same.square[1], abs=1e-9)
-        assert (face.split, face.subsets) == (same.split, same.subsets)
-        assert face.image.parts[-3:] == same.image.parts[-3:] and face.image.is_file()
-
-
-def test_each_archive_is_unpacked_to_a_place_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
-    truth = build_aflw_archives(tmp_path / "raw")
-    told = []
-    tree = unpack_missing(aflw.ARCHIVES, Tree.below(tmp_path / "raw"), extracted_folder("aflw"), told.append)
-    assert told == [f"aflw-images-{n}.tar.gz" for n in "023"]
-    faces = aflw.read_raw(tree).faces
-    assert_true(faces, truth)
-    assert all(face.image.is_file() for face in faces)
-    assert len({face.image.parent for face in faces}) == 3
-
-
-def test_unpacked_photos_are_not_unpacked_again(tmp_path, monkeypatch, truth):
-    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
-    build_aflw_archives(tmp_path)
-    told = []
-    unpack_missing(aflw.ARCHIVES, Tree.below(tmp_path), extracted_folder("aflw"), told.append)
-    assert not told
+    assert f"has {FACES} faces" in labels.remarks[0]  # split in proportion
 
 
 def test_other_layouts(tmp_path, truth):
@@ -124,18 +58,10 @@ def test_other_layouts(tmp_path, truth):
     assert all(face.image.is_file() for face in read(tmp_path / "images").faces)
 
 
-def test_missing_photos_are_named_where_they_should_be(tmp_path, truth):
+def test_a_missing_folder_of_photos(tmp_path, truth):
     shutil.rmtree(tmp_path / "aflw/data/flickr/2")
-    (tmp_path / "aflw/data/flickr/0/image00002.jpg").unlink()
     missing = {face.image for face in read(tmp_path).faces if not face.image.is_file()}
-    assert tmp_path / "aflw/data/flickr/0/image00002.jpg" in missing
-    assert {path.name for path in missing if path.parent.name == "2"} == {
-        name.removeprefix("2/") for name in PHOTOS if name.startswith("2/")
-    }
-
-
-def test_a_part_of_the_release_is_split_in_proportion_and_said(tmp_path, truth):
-    assert f"has {FACES} faces" in read(tmp_path).remarks[0]
+    assert missing == {tmp_path / "flickr" / name for name in PHOTOS if name.startswith("2/")}
 
 
 def test_the_release_is_split_at_20000(tmp_path):
@@ -145,10 +71,11 @@ def test_the_release_is_split_at_20000(tmp_path):
     names = np.empty((count, 1), object)
     names[:, 0] = "0/image00002.jpg"
     points = rng.uniform(0, 400, (count, 38))
-    boxes = np.tile([10.0, 110.0, 20.0, 120.0], (count, 1))
-    mask = np.ones((count, 19))
-    column = ra[:, None].astype(np.uint16)  # shape and type as MATLAB may have them otherwise
-    arrays = {"bbox": boxes, "data": points, "mask_new": mask, "nameList": names, "ra": column}
+    arrays = {
+        "bbox": np.tile([10.0, 110.0, 20.0, 120.0], (count, 1)), "data": points,
+        "mask_new": np.ones((count, 19)), "nameList": names,
+        "ra": ra[:, None].astype(np.uint16),  # shape and type as MATLAB may have them otherwise
+    }  # fmt: skip
     savemat(tmp_path / "AFLWinfo_release.mat", arrays)
     labels = read(tmp_path)
     assert [face.split for face in labels.faces] == ["train"] * 20000 + ["test"] * 4386
@@ -168,8 +95,7 @@ def test_names_at_any_nesting(tmp_path, truth):
         return cells
 
     change(tmp_path, nameList=nest)
-    assert_true(read(tmp_path).faces, truth)
-    assert all(face.image.is_file() for face in read(tmp_path).faces)
+    assert_faces(read(tmp_path).faces, truth)
 
 
 def edited(row, column, value):
@@ -203,10 +129,11 @@ def test_bad_rows_are_named(tmp_path, truth, key, edit, reason):
     [
         ({"ra": lambda ra: ra - 1}, f"each number from 1 to {FACES} once"),
         ({"ra": lambda ra: np.where(ra == 3, 4, ra)}, "each number"),
-        ({"ra": lambda ra: ra[:, 1:]}, "nameList has 16 names, not 15"),
+        ({"ra": lambda ra: ra[:, 1:]}, "bbox is .* for 15 faces in ra"),
         ({"ra": lambda ra: ra + 0.25}, "each number"),
         ({"mask_new": lambda _: None}, "no 'mask_new'"),
-        ({"data": lambda data: data[:, :36]}, r"data is float64 \(16, 36\), not numbers \(16, 38\)"),
+        ({"nameList": lambda names: names[1:]}, "nameList is object"),
+        ({"data": lambda data: data[:, :36]}, r"data is float64 \(16, 36\), not \(16, 38\)"),
         ({"bbox": lambda bbox: bbox[:-1]}, r"bbox is float64 \(15, 4\)"),
     ],
 )
@@ -223,7 +150,3 @@ def test_a_torn_file_is_named(tmp_path, truth, content):
     path.write_bytes(path.read_bytes()[content] if isinstance(content, slice) else content)
     with pytest.raises(PoposError, match=r"AFLWinfo_release\.mat: not a readable MATLAB v5 file"):
         read(tmp_path)
-
-
-def test_nothing_there(tmp_path):
-    assert read(tmp_path) is None

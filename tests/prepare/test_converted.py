@@ -6,47 +6,22 @@ import json
 
 import numpy as np
 import pytest
-from trees import w300, wflw
-from trees.aflw import aflw_truth
-from trees.aflw import photos as aflw_photos
-from trees.cofw import cofw_truth
+from trees import w300
 from trees.common import assert_faces
-from trees.converted import document, encoded, table, write_hrnet, write_mmpose
+from trees.sources import build
 
 from popos_cli.errors import PoposError
-from popos_cli.prepare import w300 as w300_reader
 from popos_cli.prepare.assemble import find_labels
-from popos_cli.prepare.converted import read_hrnet, read_mmpose
+from popos_cli.prepare.converted import read_converted
 from popos_cli.prepare.protocol import BENCHMARKS
 from popos_cli.prepare.tree import Tree
 
-KINDS = {"mmpose": (write_mmpose, read_mmpose), "hrnet": (write_hrnet, read_hrnet)}
+KINDS = ("mmpose", "hrnet")
 BOTH = pytest.mark.parametrize("kind", KINDS)
 
 
-def truth_of(name):
-    """The faces of a benchmark, and the files of their pictures."""
-    if name == "300w":
-        faces = w300.w300_truth()
-        return faces, w300.pictures(faces)
-    if name == "wflw":
-        faces = wflw.wflw_truth()
-        return faces, wflw.pictures(faces)
-    if name == "aflw":
-        faces, _ = aflw_truth()
-        return faces, aflw_photos(faces)
-    faces = cofw_truth()
-    return faces, encoded(faces)
-
-
-def write(folder, kind, name):
-    faces, files = truth_of(name)
-    KINDS[kind][0](folder, name, faces, files)
-    return faces
-
-
 def read(folder, kind, name):
-    return KINDS[kind][1](BENCHMARKS[name], Tree.below(folder))
+    return read_converted(BENCHMARKS[name], kind, Tree.below(folder))
 
 
 def edit_json(path, change):
@@ -56,52 +31,39 @@ def edit_json(path, change):
 
 
 @BOTH
-@pytest.mark.parametrize("name", ["300w", "wflw"])
-def test_300w_and_wflw_agree_with_the_raw_download(tmp_path, kind, name):
-    """Points, visibility, split, subsets and squares; 300W's are 1-based in all files, WFLW's in none."""
-    truth = write(tmp_path, kind, name)
+@pytest.mark.parametrize("name", ["300w", "wflw", "aflw"])
+def test_the_same_as_the_raw_download(tmp_path, kind, name):
+    """300W's points are 1-based in all files. AFLW has its own box, not the one around the points, and both
+    converters call every point of it visible."""
+    truth = build(name, kind, tmp_path)
     labels = read(tmp_path, kind, name)
-    assert (labels.kind, labels.crop, labels.bad) == (kind, "tight", [])
-    assert labels.base == (1 if name == "300w" else 0)
-    assert_faces(labels.faces, truth)
-    assert all(face.image.is_file() and face.square is None for face in labels.faces)
-
-
-@BOTH
-def test_aflw(tmp_path, kind):
-    """Its own box, not the one around the points; both converters call every point visible."""
-    truth = write(tmp_path, kind, "aflw")
-    labels = read(tmp_path, kind, "aflw")
-    assert (labels.base, labels.crop, labels.bad) == (0, "box", [])
-    assert_faces(labels.faces, truth, visible=False)
+    crop = "box" if name == "aflw" else "tight"
+    assert (labels.kind, labels.base, labels.crop, labels.bad) == (kind, int(name == "300w"), crop, [])
+    assert_faces(labels.faces, truth, visible=name != "aflw")
     assert all((face.visible == 2).all() and face.image.is_file() for face in labels.faces)
-    assert any((face.visible == 1).any() for face in truth)
 
 
 def test_cofw(tmp_path):
     """Points without an offset, the box with one; negative numbers became 0."""
-    truth = write(tmp_path, "mmpose", "cofw")
+    truth = build("cofw", "mmpose", tmp_path)
     labels = read(tmp_path, "mmpose", "cofw")
     assert (labels.base, labels.crop, labels.bad) == (0, "box", [])
     by_name = {face.image.name: face for face in labels.faces}
     assert len(by_name) == len(truth)
-    clamped = 0
     for true in truth:
         face = by_name[true.image]
         np.testing.assert_allclose(face.points, np.maximum(true.points, 0), atol=1e-6, rtol=0)
         np.testing.assert_array_equal(face.visible, true.visible)
-        clamped += (true.points < 0).any()
         if (true.rect[:2] >= -1).all():
             np.testing.assert_allclose(face.square[0], true.square[0], atol=1e-6)
             np.testing.assert_allclose(face.rect, true.rect, atol=1e-6)
-        assert face.square[1] == true.square[1]
-        assert face.split == true.split
-    assert clamped == 1
+        assert (face.square[1], face.split) == (true.square[1], true.split)
+    assert sum((true.points < 0).any() for true in truth) == 1
     assert {1, 2} == set(np.concatenate([face.visible for face in labels.faces]).tolist())
 
 
 def test_what_was_never_converted(tmp_path):
-    write(tmp_path, "mmpose", "cofw")
+    build("cofw", "mmpose", tmp_path)
     assert read(tmp_path, "hrnet", "cofw") is None
     for kind in KINDS:
         for name in ("300w", "wflw", "aflw", "coco-face"):
@@ -110,7 +72,7 @@ def test_what_was_never_converted(tmp_path):
 
 @BOTH
 def test_the_odd_name_is_found_with_its_space(tmp_path, kind):
-    write(tmp_path, kind, "300w")
+    build("300w", kind, tmp_path)
     (labels,) = tmp_path.rglob("face_landmarks_300w_valid.*")
     text = labels.read_text()
     assert "ibug/image_092_01.jpg" in text and "092 _01" not in text
@@ -126,7 +88,7 @@ def test_the_odd_name_is_found_with_its_space(tmp_path, kind):
 
 @BOTH
 def test_parts_of_300w_follow_from_the_paths(tmp_path, kind):
-    write(tmp_path, kind, "300w")
+    build("300w", kind, tmp_path)
     found = {}
     for face in read(tmp_path, kind, "300w").faces:
         found.setdefault(face.split, {}).setdefault(face.part, set()).add(face.image.name)
@@ -136,22 +98,9 @@ def test_parts_of_300w_follow_from_the_paths(tmp_path, kind):
 
 
 @BOTH
-@pytest.mark.parametrize("gone", ["valid", "valid_common valid_challenge", "valid_common"])
-def test_300w_without_some_of_its_files(tmp_path, kind, gone):
-    """valid is valid_common and valid_challenge; without these the paths tell the subset."""
-    truth = write(tmp_path, kind, "300w")
-    for word in gone.split():
-        for path in tmp_path.rglob(f"face_landmarks_300w_{word}.*"):
-            path.unlink()
-    labels = read(tmp_path, kind, "300w")
-    assert not labels.bad
-    assert_faces(labels.faces, truth)
-
-
-@BOTH
 def test_a_subset_is_joined_by_points_not_by_id(tmp_path, kind):
     """Faces of one picture, under other ids and in another order than in the test file."""
-    write(tmp_path, kind, "wflw")
+    build("wflw", kind, tmp_path)
     twins = [face for face in read(tmp_path, kind, "wflw").faces if "7_426" in face.image.name]
     assert sorted(face.subsets for face in twins) == [(), ("largepose", "blur"), ("occlusion", "blur")]
     if kind == "mmpose":
@@ -162,24 +111,9 @@ def test_a_subset_is_joined_by_points_not_by_id(tmp_path, kind):
 
 
 @BOTH
-def test_a_face_of_a_subset_that_the_test_does_not_have(tmp_path, kind):
-    write(tmp_path, kind, "wflw")
-    faces, _ = truth_of("wflw")
-    train = [face for face in faces if face.split == "train"][:1]
-    name = "face_landmarks_wflw_test_blur"
-    if kind == "mmpose":
-        (tmp_path / f"annotations/{name}.json").write_text(json.dumps(document("wflw", train)))
-    else:
-        (tmp_path / f"{name}.csv").write_text(table("wflw", train))
-    (bad,) = read(tmp_path, kind, "wflw").bad
-    assert bad.source == (f"{name}.json#1" if kind == "mmpose" else f"{name}.csv:2")
-    assert "not in face_landmarks_wflw_test." in bad.reason
-
-
-@BOTH
 @pytest.mark.parametrize("images", ["images", "annotations/images", "elsewhere/deep"])
 def test_where_the_pictures_lie(tmp_path, kind, images):
-    truth = write(tmp_path, kind, "300w")
+    truth = build("300w", kind, tmp_path)
     (tmp_path / images).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "images").rename(tmp_path / images)
     (tmp_path / "images").mkdir(exist_ok=True)
@@ -190,22 +124,22 @@ def test_where_the_pictures_lie(tmp_path, kind, images):
 
 def test_pictures_without_folders_lie_anywhere(tmp_path):
     """COFW's names are bare."""
-    write(tmp_path, "mmpose", "cofw")
+    build("cofw", "mmpose", tmp_path)
     (tmp_path / "images").rename(tmp_path / "jpgs")
     assert all(face.image.is_file() for face in read(tmp_path, "mmpose", "cofw").faces)
 
 
 @BOTH
 def test_missing_pictures_are_named_beside_the_labels(tmp_path, kind):
-    write(tmp_path, kind, "wflw")
+    build("wflw", kind, tmp_path)
     (tmp_path / "images").rename(tmp_path.parent / f"{tmp_path.name}-away")
     for face in read(tmp_path, kind, "wflw").faces:
         assert face.image.is_relative_to(tmp_path / "images") and not face.image.exists()
 
 
-def test_what_mmpose_passes_by(tmp_path):
+def test_what_mmpose_skips(tmp_path):
     """A crowd and a face without keypoints; wflw2coco.py's files have no iscrowd at all."""
-    truth = write(tmp_path, "mmpose", "wflw")
+    truth = build("wflw", "mmpose", tmp_path)
     gone = []
 
     def change(data):
@@ -225,7 +159,7 @@ def test_what_mmpose_passes_by(tmp_path):
 
 
 def test_a_point_with_v_0_is_not_labelled(tmp_path):
-    write(tmp_path, "mmpose", "wflw")
+    build("wflw", "mmpose", tmp_path)
 
     def change(data):
         data["annotations"][0]["keypoints"][:3] = [0.0, 0.0, 0]
@@ -234,13 +168,6 @@ def test_a_point_with_v_0_is_not_labelled(tmp_path):
     face = read(tmp_path, "mmpose", "wflw").faces[0]
     assert face.visible.tolist() == [0] + [2] * 97
     assert np.isnan(face.points[0]).all() and np.isfinite(face.points[1:]).all()
-
-
-def test_aflw_without_box_size_goes_by_scale(tmp_path):
-    truth = write(tmp_path, "mmpose", "aflw")
-    for path in tmp_path.rglob("*.json"):
-        edit_json(path, lambda data: [annotation.pop("box_size") for annotation in data["annotations"]])
-    assert_faces(read(tmp_path, "mmpose", "aflw").faces, truth, visible=False)
 
 
 @pytest.mark.parametrize(
@@ -257,13 +184,13 @@ def test_aflw_without_box_size_goes_by_scale(tmp_path):
         ("wflw", lambda a: a.update(image_id=[1]), "is not among"),
         ("cofw", lambda a: a.pop("bbox"), "bbox is not four numbers"),
         ("cofw", lambda a: a.update(bbox=[1, 2, 0, 5]), "no size: 0 x 5"),
-        ("aflw", lambda a: a.pop("center"), "it has no center"),
-        ("aflw", lambda a: (a.pop("box_size"), a.pop("scale")), "neither box_size nor scale"),
+        ("aflw", lambda a: a.pop("center"), "its center is not two numbers"),
+        ("aflw", lambda a: a.pop("box_size"), "box_size is not one"),
         ("aflw", lambda a: a.update(box_size=-3), "no size: -3"),
     ],
 )
 def test_bad_annotations(tmp_path, name, change, reason):
-    truth = write(tmp_path, "mmpose", name)
+    truth = build(name, "mmpose", tmp_path)
     stem = "cofw" if name == "cofw" else f"face_landmarks_{name}"
     edit_json(tmp_path / f"annotations/{stem}_train.json", lambda data: change(data["annotations"][1]))
     labels = read(tmp_path, "mmpose", name)
@@ -276,7 +203,7 @@ def test_bad_annotations(tmp_path, name, change, reason):
 @pytest.mark.parametrize("name", ["../images/0.jpg", "/etc/passwd", ""])
 @BOTH
 def test_a_name_that_leads_away(tmp_path, kind, name):
-    write(tmp_path, kind, "aflw")
+    build("aflw", kind, tmp_path)
     if kind == "mmpose":
         edit_json(
             tmp_path / "annotations/face_landmarks_aflw_test.json",
@@ -303,7 +230,7 @@ def test_a_name_that_leads_away(tmp_path, kind, name):
     ],
 )
 def test_broken_json(tmp_path, text, error):
-    write(tmp_path, "mmpose", "300w")
+    build("300w", "mmpose", tmp_path)
     (tmp_path / "annotations/face_landmarks_300w_train.json").write_text(text)
     with pytest.raises(PoposError, match=error):
         read(tmp_path, "mmpose", "300w")
@@ -322,7 +249,7 @@ def test_broken_json(tmp_path, text, error):
     ],
 )
 def test_bad_rows_of_a_csv(tmp_path, name, columns, edit, reason):
-    truth = write(tmp_path, "hrnet", name)
+    truth = build(name, "hrnet", tmp_path)
     path = tmp_path / f"face_landmarks_{name}_train.csv"
     lines = path.read_text().splitlines()
     assert {text.count(",") + 1 for text in lines} == {columns}
@@ -336,7 +263,7 @@ def test_bad_rows_of_a_csv(tmp_path, name, columns, edit, reason):
 
 @pytest.mark.parametrize("wrong", ["fewer", "empty"])
 def test_a_csv_with_other_columns(tmp_path, wrong):
-    write(tmp_path, "hrnet", "aflw")
+    build("aflw", "hrnet", tmp_path)
     path = tmp_path / "face_landmarks_aflw_train.csv"
     lines = path.read_text().splitlines()
     without = "\n".join(",".join(cells[:2] + cells[3:]) for cells in (text.split(",") for text in lines))
@@ -349,7 +276,7 @@ def test_a_csv_with_other_columns(tmp_path, wrong):
 
 
 def test_the_header_of_a_csv_may_say_anything(tmp_path):
-    truth = write(tmp_path, "hrnet", "wflw")
+    truth = build("wflw", "hrnet", tmp_path)
     for path in tmp_path.glob("*.csv"):
         _, *lines = path.read_text().splitlines()
         path.write_text("\n".join([",".join(["?"] * 200), *lines]))
@@ -360,10 +287,9 @@ def test_the_raw_download_comes_first_unless_it_is_less(tmp_path, monkeypatch):
     """All three lie below one root; a raw download of ibug alone is less than a whole conversion."""
     monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
     root = tmp_path / "root"
-    truth = w300.build_w300(root / "raw")
-    faces, files = truth_of("300w")
-    for kind, (write_kind, _) in KINDS.items():
-        write_kind(root / kind, "300w", faces, files)
+    truth = build("300w", "raw", root / "raw")
+    for kind in KINDS:
+        build("300w", kind, root / kind)
     labels, _ = find_labels("300w", root)
     assert labels.kind == "raw"
     for name in ("helen", "lfpw", "afw", "300W"):
@@ -372,18 +298,3 @@ def test_the_raw_download_comes_first_unless_it_is_less(tmp_path, monkeypatch):
     labels, _ = find_labels("300w", root)
     assert labels.kind == "mmpose"
     assert_faces(labels.faces, truth)
-
-
-def test_three_forms_of_one_download_give_the_same_faces(tmp_path):
-    """And each face is on the very picture that the raw download has it on."""
-    truth = w300.build_w300(tmp_path / "raw")
-    faces, files = truth_of("300w")
-    raw = w300_reader.read_raw(Tree.below(tmp_path / "raw"))
-    write_mmpose(tmp_path / "json", "300w", faces, files)
-    write_hrnet(tmp_path / "csv", "300w", faces, files)
-    for labels in (raw, read(tmp_path / "json", "mmpose", "300w"), read(tmp_path / "csv", "hrnet", "300w")):
-        assert_faces(labels.faces, truth)
-        assert {(face.part, face.split) for face in labels.faces} == {(f.part, f.split) for f in raw.faces}
-        for face in labels.faces:
-            (original,) = (f.image for f in raw.faces if np.allclose(f.points, face.points, atol=1e-6))
-            assert face.image.read_bytes() == original.read_bytes()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 from scipy.io import savemat
 
 from popos_cli.core.schemes import AFLW
 
-from .common import TruthFace, beside, draw, jpeg, png, write_files
+from .common import TruthFace, beside, draw, encode, jpeg_grey, without_colour, write_files, write_tar
 
 FACES = 16
 TRAIN = 13  # of 16, as 20,000 are of 24,386
@@ -50,7 +47,7 @@ def aflw_truth() -> tuple[tuple[TruthFace, ...], np.ndarray]:
             left += picture.shape[1]
         photo = beside(parts)
         if name == GREY:
-            photo = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+            photo = without_colour(photo)
         for number in numbers:
             points = drawn[number][1].copy()
             visible = np.full(AFLW.landmarks, 2, np.uint8)
@@ -90,12 +87,8 @@ def build_aflw_archives(folder: Path) -> list[TruthFace]:
     folder.mkdir(parents=True, exist_ok=True)
     write_mat(folder / "AFLWinfo_release.mat", faces, ra)
     for number in "023":
-        with tarfile.open(folder / f"aflw-images-{number}.tar.gz", "w:gz") as archive:
-            for name, data in photos(faces).items():
-                if name.startswith(f"flickr/{number}/"):
-                    entry = tarfile.TarInfo(f"aflw/data/{name}")
-                    entry.size = len(data)
-                    archive.addfile(entry, io.BytesIO(data))
+        own = {f"aflw/data/{n}": d for n, d in photos(faces).items() if n.startswith(f"flickr/{number}/")}
+        write_tar(folder / f"aflw-images-{number}.tar.gz", own)
     return list(faces)
 
 
@@ -105,8 +98,7 @@ def photos(faces: Sequence[TruthFace]) -> dict[str, bytes]:
     for face in faces:
         label = face.image.removeprefix("flickr/")
         name = OTHERWISE.get(label, label)
-        picture = cv2.cvtColor(face.picture, cv2.COLOR_BGR2GRAY) if label == GREY else face.picture
-        files[f"flickr/{name}"] = (png if name.endswith("PNG") else jpeg)(picture)
+        files[f"flickr/{name}"] = jpeg_grey(face.picture) if label == GREY else encode(name, face.picture)
     return files
 
 

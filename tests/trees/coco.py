@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from popos_cli.core.schemes import W300
 
-from .common import TruthFace, beside, draw, jpeg, write_files
+from .common import TruthFace, beside, draw, jpeg, jpeg_grey, turned, without_colour, write_files, write_zip
 
 WORDS = {"train": "train", "test": "val"}  # split -> COCO's word for it
 # Photo -> faces drawn in it.
@@ -44,7 +40,7 @@ def coco_truth() -> tuple[TruthFace, ...]:
                 left += picture.shape[1]
             photo = beside(pictures)
             if image == GREY:
-                photo = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+                photo = without_colour(photo)
             for number, points in enumerate(found):
                 visible = np.full(W300.landmarks, 2, np.uint8)
                 if (image, number) in UNLABELLED:
@@ -79,19 +75,16 @@ def build_coco_archives(folder: Path) -> list[TruthFace]:
     """Write labels, and COCO's zip files of the pictures; returns the faces that count."""
     faces = _write_labels(folder)
     for word in WORDS.values():
-        with zipfile.ZipFile(folder / f"{word}2017.zip", "w") as archive:
-            for name, data in files(faces).items():
-                if name.startswith(word):
-                    archive.writestr(name, data)
+        own = {name: data for name, data in files(faces).items() if name.startswith(word)}
+        write_zip(folder / f"{word}2017.zip", own)
     return faces
 
 
 def _write_labels(folder: Path) -> list[TruthFace]:
     faces = list(coco_truth())
-    (folder / "annotations").mkdir(parents=True, exist_ok=True)
     for split, word in WORDS.items():
-        path = folder / f"annotations/coco_wholebody_{word}_v1.0.json"
-        path.write_text(json.dumps(document([face for face in faces if face.split == split])))
+        text = json.dumps(document([face for face in faces if face.split == split]))
+        write_files(folder, {f"annotations/coco_wholebody_{word}_v1.0.json": text.encode()})
     return faces
 
 
@@ -99,16 +92,10 @@ def files(faces: list[TruthFace]) -> dict[str, bytes]:
     """The JPEG files of the pictures, by their paths."""
     encoded = {}
     for face in faces:
-        picture = face.picture
-        if int(Path(face.image).stem) == GREY:
-            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        encoded[face.image] = jpeg(picture)
-        if int(Path(face.image).stem) == TURNED:
-            exif = Image.Exif()
-            exif[0x0112] = 6  # a viewer shows it on its side
-            turned = io.BytesIO()
-            Image.open(io.BytesIO(encoded[face.image])).save(turned, "jpeg", quality="keep", exif=exif)
-            encoded[face.image] = turned.getvalue()
+        number = int(Path(face.image).stem)
+        encoded[face.image] = jpeg_grey(face.picture) if number == GREY else jpeg(face.picture)
+        if number == TURNED:
+            encoded[face.image] = turned(encoded[face.image])
     return encoded
 
 
@@ -142,38 +129,24 @@ def document(faces: list[TruthFace]) -> dict[str, Any]:
 def person(
     image: int, rng: np.random.Generator, face: np.ndarray | None = None, box: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """A person's annotation without its id, all its other keypoints filled in.
+    """A person's annotation without its id, with other keypoints beside the face's.
 
     face: (68, 3) x, y, v, and its box x, y, w, h; None for one that was not annotated: zeros, as the
     files have them.
     """
-    x, y, w, h = np.round(rng.uniform(20, 200, 4), 2).tolist()
-
-    def keypoints(count: int) -> list[float]:
-        table = np.round(rng.uniform(0, 400, (count, 3)), 6)
-        table[:, 2] = np.where(rng.random(count) < 0.6, np.round(table[:, 2] / 400, 4), 0)
-        return table.ravel().tolist()
-
+    hands = np.round(rng.uniform(0, 400, (2, 63)), 6).tolist()
     return {
         "segmentation": [np.round(rng.uniform(0, 400, 2 * rng.integers(20, 90)), 2).tolist()],
-        "num_keypoints": 17,
-        "area": w * h,
         "iscrowd": 0,
-        "keypoints": [int(value) for value in keypoints(17)],
+        "keypoints": rng.integers(0, 400, 51).tolist(),
         "image_id": image,
-        "bbox": [x, y, w, h],
+        "bbox": np.round(rng.uniform(20, 200, 4), 2).tolist(),
         "category_id": 1,
         "face_box": [0.0] * 4 if box is None else box.tolist(),
-        "lefthand_box": [x, y, w / 8, h / 8],
-        "righthand_box": [x, y, w / 8, h / 8],
-        "lefthand_kpts": keypoints(21),
-        "righthand_kpts": keypoints(21),
         "face_kpts": [0.0] * 204 if face is None else face.ravel().tolist(),
         "face_valid": face is not None,
-        "lefthand_valid": True,
-        "righthand_valid": True,
-        "foot_valid": True,
-        "foot_kpts": keypoints(6),
+        "lefthand_kpts": hands[0],
+        "righthand_kpts": hands[1],
     }
 
 
@@ -181,27 +154,18 @@ def write_bulk(path: Path, size: int, faces_of: int = 6) -> int:
     """A file of at least `size` bytes whose `annotations` come first; every `faces_of`th person has a
     face. Returns the number of faces. Streamed to disk, from a stock of annotations."""
     rng = np.random.default_rng(0)
-    stock = []
-    for number in range(12 * faces_of):
-        face = np.c_[np.round(rng.uniform(100, 300, (68, 2)), 6), np.ones(68)]
-        has_face = number % faces_of == 0
-        text = json.dumps(person(0, rng, face, np.ones(4)) if has_face else person(0, rng))
-        stock.append(text.replace('"image_id": 0', '"image_id": %d'))
+    face = np.c_[np.round(rng.uniform(100, 300, (68, 2)), 6), np.ones(68)]
+    stock = [person(0, rng, face, np.ones(4)), *(person(0, rng) for _ in range(faces_of - 1))]
+    texts = [json.dumps(one).replace('"image_id": 0', '"image_id": %d') for one in stock]
     persons = 0
     with path.open("w") as file:
         file.write('{"annotations": [')
-        while file.tell() < size if persons % 100 == 0 else True:
-            file.write(", " * (persons > 0))
-            text = stock[persons % len(stock)] % (persons // 2)
-            file.write(f'{text[:-1]}, "id": {1000 + persons}}}')
+        while persons % 100 or file.tell() < size:
+            text = texts[persons % faces_of] % (persons // 2)
+            file.write(f'{", " * (persons > 0)}{text[:-1]}, "id": {1000 + persons}}}')
             persons += 1
-        file.write('], "images": [')
-        for image in range(persons // 2 + 1):
-            line = {
-                "license": 4, "file_name": f"{image:012d}.jpg", "height": 427, "width": 640, "id": image,
-                "coco_url": f"http://images.cocodataset.org/val2017/{image:012d}.jpg",
-                "date_captured": "2013-11-14 17:02:52",
-            }  # fmt: skip
-            file.write(", " * (image > 0) + json.dumps(line))
-        file.write('], "categories": [{"supercategory": "person", "id": 1, "name": "person"}]}')
+        images = [
+            {"file_name": f"{n:012d}.jpg", "height": 427, "width": 640, "id": n} for n in range(persons)
+        ]
+        file.write(f'], "images": {json.dumps(images)}}}')
     return -(-persons // faces_of)

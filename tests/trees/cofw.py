@@ -11,7 +11,7 @@ import numpy as np
 
 from popos_cli.core.schemes import COFW
 
-from .common import TruthFace, draw
+from .common import TruthFace, draw, without_colour
 
 TRAIN, TEST = 5, 4
 GREY = 2  # picture of a face that is stored without colours
@@ -30,8 +30,7 @@ def cofw_truth() -> tuple[TruthFace, ...]:
         elif number == OUTSIDE[1]:
             picture = picture[:, : int(points[:, 0].max()) - 8]
         if number == GREY:
-            grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-            picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+            picture = without_colour(picture)
         # The detector's: whole numbers, higher than wide, not where the points are.
         low = np.floor(points.min(0)) - rng.integers(5, 20, 2)
         size = np.ceil(np.ptp(points, axis=0)) + rng.integers((10, 40), (20, 60))

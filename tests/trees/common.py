@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from popos_cli.core.geometry import tight_square
 from popos_cli.core.schemes import Scheme
@@ -48,6 +52,29 @@ def png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
+def encode(name: str, picture: np.ndarray) -> bytes:
+    return (png if name.lower().endswith("png") else jpeg)(picture)
+
+
+def without_colour(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) still."""
+    return cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+
+
+def jpeg_grey(picture: np.ndarray) -> bytes:
+    """A JPEG of one channel."""
+    return jpeg(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+
+
+def turned(data: bytes) -> bytes:
+    """The same JPEG with an EXIF orientation that turns it by a quarter in viewers."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    written = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(written, "jpeg", quality="keep", exif=exif)
+    return written.getvalue()
+
+
 def beside(pictures: list[np.ndarray]) -> np.ndarray:
     """One picture of several in a row, as high as the highest."""
     height = max(picture.shape[0] for picture in pictures)
@@ -62,11 +89,23 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         path.write_bytes(data)
 
 
-def assert_faces(
-    faces: Sequence[Label], truth: Sequence[TruthFace], *, visible: bool = True, square: bool = True
-) -> None:
-    """That labels are the truth, in whatever order; a square that a label leaves to the tight rule is
-    taken by it. visible, square: whether this kind of source has them as they are."""
+def write_zip(path: Path, files: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+
+
+def write_tar(path: Path, files: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+def assert_faces(faces: Sequence[Label], truth: Sequence[TruthFace], *, visible: bool = True) -> None:
+    """That labels are the truth, in whatever order, and that their pictures are named so; a label without a
+    square has the tight one. visible: whether this kind of source has the visibility."""
     assert len(faces) == len(truth)
 
     def order(face: Label | TruthFace) -> list[float]:
@@ -79,8 +118,9 @@ def assert_faces(
         assert face.image.stem.replace(" ", "").lower() == Path(true.image).stem.lower()
         if visible:
             np.testing.assert_array_equal(face.visible, true.visible)
-        if square:
-            center, side = face.square or tight_square(face.points)
-            true_center, true_side = true.square or tight_square(true.points)
-            np.testing.assert_allclose(center, true_center, atol=1e-6, rtol=0)
-            assert abs(side - true_side) < 1e-6
+        if face.rect is not None:
+            np.testing.assert_allclose(face.rect, true.rect, atol=1e-6, rtol=0)
+        center, side = face.square or tight_square(face.points)
+        true_center, true_side = true.square or tight_square(true.points)
+        np.testing.assert_allclose(center, true_center, atol=1e-6, rtol=0)
+        assert abs(side - true_side) < 1e-6

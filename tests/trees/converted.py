@@ -11,7 +11,7 @@ import numpy as np
 
 from popos_cli.core.geometry import tight_square
 
-from .common import TruthFace, jpeg, png, write_files
+from .common import TruthFace, encode, write_files
 
 SPLITS = {"300w": {"train": "train", "test": "valid", "private": "test"}}
 SUBSETS = {"common": "valid_common", "challenging": "valid_challenge"}  # others: test_ and their name
@@ -42,7 +42,7 @@ def write_hrnet(
 
 
 def encoded(faces: Sequence[TruthFace]) -> dict[str, bytes]:
-    return {face.image: (png if face.image.endswith("png") else jpeg)(face.picture) for face in faces}
+    return {face.image: encode(face.image, face.picture) for face in faces}
 
 
 def groups(name: str, faces: Sequence[TruthFace]) -> dict[str, list[TruthFace]]:

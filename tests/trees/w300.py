@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image
 
 from popos_cli.core.schemes import W300
 
-from .common import TruthFace, draw, jpeg, png, write_files
+from .common import TruthFace, draw, encode, jpeg_grey, turned, without_colour, write_files, write_zip
 
 # Pictures by split and by the folder of the download; lfpw has one name in both of its folders.
 PICTURES = {
@@ -54,7 +53,7 @@ def w300_truth(seed: int = 0) -> list[TruthFace]:
         if path == OUTSIDE:
             picture = np.ascontiguousarray(picture[:, : int(points[:, 0].max()) - 9])
         if path == GREY:
-            picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+            picture = without_colour(picture)
         if path in PALETTE:
             picture = cv2.imdecode(np.frombuffer(_palette(picture), np.uint8), cv2.IMREAD_COLOR)
         if split == "private":
@@ -84,11 +83,11 @@ def pictures(faces: Sequence[TruthFace]) -> dict[str, bytes]:
         if original in PALETTE:
             files[name] = _palette(face.picture)
         elif original == GREY:
-            files[name] = jpeg(cv2.cvtColor(face.picture, cv2.COLOR_BGR2GRAY))
+            files[name] = jpeg_grey(face.picture)
         else:
-            files[name] = (png if name.endswith("png") else jpeg)(face.picture)
+            files[name] = encode(name, face.picture)
         if original == TURNED:
-            files[name] = _turned(files[name])
+            files[name] = turned(files[name])
     return files
 
 
@@ -115,11 +114,11 @@ def traps(files: Mapping[str, bytes]) -> dict[str, bytes]:
     )  # fmt: skip
     found: dict[str, bytes] = {}
     for name in unwanted:
-        found[name] = (png if name.endswith("png") else jpeg)(blank)
+        found[name] = encode(name, blank)
         found[str(Path(name).with_suffix(".pts"))] = wrong
-    found["helen/trainset/100032540_1.png"] = png(blank)  # another picture of the same stem
-    found["lfpw/trainset/image_0871.jpg"] = jpeg(blank)
-    found["afw/4492032921_1.jpg"] = jpeg(blank)  # without labels
+    # Another picture of the same stem, twice, and one without labels.
+    for name in ("helen/trainset/100032540_1.png", "lfpw/trainset/image_0871.jpg", "afw/4492032921_1.jpg"):
+        found[name] = encode(name, blank)
     assert not found.keys() & files.keys()
     return found
 
@@ -136,19 +135,16 @@ def build_w300_archives(folder: Path, seed: int = 0) -> list[TruthFace]:
     faces, files = raw_files(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("afw", "helen", "ibug", "lfpw", "300W"):
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            for path, data in files.items():
-                if path.startswith(f"{name}/"):
-                    bare = name in ("ibug", "helen")
-                    archive.writestr(path.removeprefix(f"{name}/") if bare else path, data)
-        if name != "300W":
-            (folder / f"{name}.zip").write_bytes(packed.getvalue())
-            continue
-        data = packed.getvalue()
-        quarter = len(data) // 4 + 1
-        for part in range(4):
-            (folder / f"300w.zip.{part + 1:03d}").write_bytes(data[part * quarter : (part + 1) * quarter])
+        own = {path: data for path, data in files.items() if path.startswith(f"{name}/")}
+        if name in ("ibug", "helen"):
+            own = {path.removeprefix(f"{name}/"): data for path, data in own.items()}
+        write_zip(folder / f"{name}.zip", own)
+    whole = (folder / "300W.zip").read_bytes()
+    (folder / "300W.zip").unlink()
+    quarter = len(whole) // 4 + 1
+    for part in range(4):
+        data = whole[part * quarter : (part + 1) * quarter]
+        (folder / f"300w.zip.{part + 1:03d}").write_bytes(data)
     return faces
 
 
@@ -165,12 +161,3 @@ def _palette(picture: np.ndarray) -> bytes:
     packed = io.BytesIO()
     Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)).quantize(200).save(packed, "png")
     return packed.getvalue()
-
-
-def _turned(data: bytes) -> bytes:
-    """The same JPEG with a note that viewers are to turn it by a quarter."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    turned = io.BytesIO()
-    Image.open(io.BytesIO(data)).save(turned, "jpeg", quality="keep", exif=exif)
-    return turned.getvalue()

@@ -1,9 +1,7 @@
-"""WFLW as it is downloaded: WFLW_images/, and WFLW_annotations/ with its nine lists."""
+"""WFLW as it is downloaded: WFLW_images/, and WFLW_annotations/ with its lists."""
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import numpy as np
 
 from popos_cli.core.schemes import WFLW
 
-from .common import TruthFace, draw, jpeg, write_files
+from .common import TruthFace, draw, jpeg, write_files, write_tar
 
 # In the order of the attributes in the lists.
 SUBSETS = ("largepose", "expression", "illumination", "makeup", "occlusion", "blur")
@@ -76,31 +74,26 @@ def pictures(faces: Sequence[TruthFace]) -> dict[str, bytes]:
     return {face.image: jpeg(face.picture) for face in faces}
 
 
-def line(face: TruthFace, attributes: Sequence[str] | None = None) -> str:
-    """A line of a list: with box and attributes (207 fields), or without (197)."""
-    fields = [f"{value:.6f}" for value in face.points.ravel()]
-    if attributes is not None:
-        x, y, w, h = face.rect.astype(int).tolist()
-        fields += [str(value) for value in (x, y, x + w, y + h, *(int(s in attributes) for s in SUBSETS))]
-    return " ".join([*fields, face.image]) + "\n"
+def line(face: TruthFace, attributes: Sequence[str]) -> str:
+    """A line of a list: points, box, attributes and path, 207 fields."""
+    x, y, w, h = face.rect.astype(int).tolist()
+    numbers = (x, y, x + w, y + h, *(int(subset in attributes) for subset in SUBSETS))
+    return (
+        " ".join([*(f"{value:.6f}" for value in face.points.ravel()), *map(str, numbers), face.image]) + "\n"
+    )
 
 
 def labels(faces: Sequence[TruthFace]) -> dict[str, bytes]:
     """The lists by their paths below WFLW_annotations/."""
-    told = [subsets for photos in PHOTOS.values() for faces_of in photos.values() for subsets in faces_of]
-    of = dict(zip(map(id, faces), told, strict=True))
-    mixed = [faces[row] for row in np.random.default_rng(1).permutation(len(faces))]
-    test = [face for face in mixed if face.split == "test"]
+    every = [subsets for photos in PHOTOS.values() for faces_of in photos.values() for subsets in faces_of]
+    lines = [(face.split, line(face, subsets)) for face, subsets in zip(faces, every, strict=True)]
+    mixed = [lines[row] for row in np.random.default_rng(1).permutation(len(lines))]
     texts = {
         f"list_98pt_rect_attr_train_test/list_98pt_rect_attr_{split}.txt": "".join(
-            line(face, of[id(face)]) for face in mixed if face.split == split
+            text for its_split, text in mixed if its_split == split
         )
         for split in PHOTOS
     }
-    texts["list_98pt_test/list_98pt_test.txt"] = "".join(map(line, test))
-    for subset in SUBSETS:
-        chosen = (line(face) for face in test if subset in face.subsets)
-        texts[f"list_98pt_test/list_98pt_test_{subset}.txt"] = "".join(chosen)
     texts["list_98pt_test/README"] = "# Format of the lists\n"
     return {name: text.encode("ascii") for name, text in texts.items()}
 
@@ -118,9 +111,5 @@ def build_wflw_archives(folder: Path, seed: int = 0) -> list[TruthFace]:
     faces = wflw_truth(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for name, files in (("WFLW_images", pictures(faces)), ("WFLW_annotations", labels(faces))):
-        with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as archive:
-            for path, data in files.items():
-                entry = tarfile.TarInfo(f"{name}/{path}")
-                entry.size = len(data)
-                archive.addfile(entry, io.BytesIO(data))
+        write_tar(folder / f"{name}.tar.gz", {f"{name}/{path}": data for path, data in files.items()})
     return faces

@@ -1,0 +1,150 @@
+"""Reading label files, whatever a stranger wrote into them: text, numbers, COCO JSON, .pts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.geometry import Floats
+from ..errors import PoposError
+
+
+def read_text(path: Path) -> str:
+    """A label file's text, its lines ending in "\\n". Raises PoposError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise PoposError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise PoposError(f"{path}: cannot be read as text: {error}", "Save it as UTF-8.") from None
+
+
+def shown(value: Any) -> str:
+    """A value from a file for a message, at most 60 characters."""
+    try:
+        text = repr(value) if isinstance(value, str) else str(value)
+    except (ValueError, RecursionError):  # an integer of more than 4300 digits; lists in lists in lists
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def some(names: Iterable[str]) -> str:
+    """The first of many names, and how many there are, for a message."""
+    every = list(names)
+    more = f" ... ({len(every)} in all)" if len(every) > 6 else ""
+    return ", ".join(shown(name).strip("'\"") for name in every[:6]) + more
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def to_numbers(values: Any, finite: bool = False) -> Floats | None:
+    """float64 of any shape, NaN for null; None where something is not a number, or not a finite one."""
+    try:
+        numbers = np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError, RecursionError):  # 10**400 overflows
+        return None
+    return None if finite and not np.isfinite(numbers).all() else numbers
+
+
+def to_floats(cells: Sequence[str], first: int = 1, missing: bool = False) -> Floats:
+    """(n,) float64, finite, or with `missing` also NaN. first: the column number of cells[0] in the message.
+    Raises ValueError."""
+    try:
+        values = np.array(cells, dtype=np.float64)
+        right = np.isfinite(values) | (missing & np.isnan(values))
+        if right.all():
+            return values
+        wrong = int(np.flatnonzero(~right)[0])
+    except ValueError:
+        wrong = next(place for place, cell in enumerate(cells) if not is_number(cell))
+        raise ValueError(f"column {wrong + first}: {shown(cells[wrong])} is not a number") from None
+    raise ValueError(f"column {wrong + first}: {shown(cells[wrong])} is NaN or infinite")
+
+
+def read_pts(path: Path, landmarks: int | None = None, missing: bool = False) -> Floats:
+    """iBUG's .pts: `version: 1`, `n_points:  68`, then lines "x y" between braces.
+
+    Returns (landmarks, 2), or as many points as there are, x then y, as the file has them; with `missing`
+    some may be NaN. The text before the braces is ignored: its spaces and version numbers vary. Raises
+    ValueError.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read: {error}") from None
+    before, opened, rest = text.partition("{")
+    body, closed, _ = rest.partition("}")
+    if not (opened and closed):
+        raise ValueError("no { } block of points")
+    points = []
+    for number, line in enumerate(body.split("\n"), start=before.count("\n") + 1):
+        if pair := line.split():
+            try:
+                if len(pair) != 2:
+                    raise ValueError(f"{len(pair)} values instead of x and y")
+                points.append(to_floats(pair, missing=missing))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+    if landmarks is not None and len(points) != landmarks:
+        raise ValueError(f"{len(points)} points instead of {landmarks}")
+    return np.array(points).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class Coco:
+    """A COCO-keypoints JSON: the pictures' file names by their id, and (width, height) of those for which
+    it has them; the annotations; the different lists of names that its categories give to keypoints."""
+
+    files: dict[Any, str]
+    sizes: dict[Any, tuple[int, int]]
+    annotations: list[dict[str, Any]]
+    keypoint_names: list[tuple[str, ...]]
+
+
+def read_coco(path: Path) -> Coco:
+    """Raises PoposError."""
+    try:
+        data = json.loads(read_text(path))
+        if not isinstance(data, dict):
+            raise TypeError("its top level is no object")
+        files: dict[Any, str] = {}
+        sizes: dict[Any, tuple[int, int]] = {}
+        for image in data["images"]:
+            name = str(image["file_name"])
+            if files.setdefault(image["id"], name) != name:
+                raise TypeError(f"two images have the id {shown(image['id'])}")
+            width, height = image.get("width"), image.get("height")
+            if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+                sizes[image["id"]] = width, height
+        annotations: list[dict[str, Any]] = list(data["annotations"])
+        if not all(isinstance(annotation, dict) for annotation in annotations):
+            raise TypeError("an annotation is no object")
+    except (ValueError, RecursionError) as error:  # also an integer of more than 4300 digits
+        line, what = "", str(error)
+        if isinstance(error, json.JSONDecodeError):
+            line, what = f":{error.lineno}", error.msg
+        raise PoposError(f"{path}{line}: not JSON: {what}") from None
+    except (KeyError, TypeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise PoposError(
+            f"{path}: not COCO keypoints: {what}",
+            "Expected images (id, file_name) and annotations (image_id, keypoints).",
+        ) from None
+    categories = [one for one in _as_list(data.get("categories")) if isinstance(one, dict)]
+    names = [tuple(map(str, _as_list(one.get("keypoints")))) for one in categories]
+    return Coco(files, sizes, annotations, list(dict.fromkeys(filter(None, names))))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
