@@ -1,4 +1,4 @@
-"""What workers do in tests of engine.launch: spawned processes must be able to import it.
+"""What workers do in tests of processes.launch: spawned processes must be able to import it.
 
 As a script: python jobs.py JOB [WORKERS [NODES ENDPOINT]] launches a job, python jobs.py join joins those
 that torchrun or srun started; either prints a line of JSON.
@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 
 from popos_cli.errors import PoposError
-from popos_cli.processes.interrupt import Stopped, held_interrupts
 from popos_cli.processes.launch import Workers, launch
-from popos_cli.processes.world import joined, restarts
+from popos_cli.processes.world import Stopped, held_interrupts, joined, restarts
 
 
 def agree(world):

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import PoposError
 from . import console
 from .options import DEVICE, JSON, WORKERS
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..data.index import Index
-    from ..weights.format import CropInfo, WeightsInfo
 
 EXAMPLES = (
     "Examples:  popos calibrate --weights old.safetensors --dataset my_faces --out calibrated.safetensors"
@@ -36,6 +30,9 @@ def calibrate(
     """
     from ..core.device import pick_inference_device
     from ..data.index import read_index
+    from ..evaluate.calibrate import calibrate as fit
+    from ..evaluate.calibrate import pictures
+    from ..evaluate.detections import measured_crop
     from ..weights.find import find_weights, scheme_mismatch
     from ..weights.format import read_info
 
@@ -47,45 +44,14 @@ def calibrate(
     if out.exists():
         raise PoposError(f"{out} exists already", "Choose another file with --out.")
     # Known weights keep the squares that they were trained on, which may differ from this dataset's.
-    crop = measured_crop(index, info) if info.rule_from_300w("haar") is None else None
-    faces = calibrate_file(path, out, index, torch_device, workers, crop)
+    known = info.rule_from_300w("haar")
+    crop = None if known else measured_crop(index, info, console.note, console.bar)
+    with console.bar("calibrating the uncertainty", pictures(index.validation())) as advance:
+        found = fit(path, out, index.validation(), torch_device, workers, advance, crop)
+    faces = found.faces
     if json:
         console.print_json(
             {"weights": str(out), "dataset": dataset, "split": index.validation_split, "faces": faces}
         )
     else:
         console.stdout.print(f"calibrated on {faces} {index.validation_split} faces of {dataset!r}: {out}")
-
-
-def measured_crop(index: Index, info: WeightsInfo) -> CropInfo:
-    """The crop of weights that are trained on this dataset's squares, with what detectors find of its
-    training faces."""
-    from ..evaluate.detections import FACES, measure_crop
-    from ..predict.detect import detectors_here
-
-    faces = index.of_split("train" if "train" in index.splits else index.splits[0])
-    detectors = detectors_here()
-    with console.progress_bar("finding faces, for the way from box to crop") as (bar, task):
-        bar.update(task, total=min(len(faces), FACES) * len(detectors))
-        crop = measure_crop(faces, info.crop.padding, detectors, lambda n: bar.update(task, advance=n))
-    if crop.detectors:
-        console.note(f"measured from box to crop, for predict: {', '.join(crop.detectors)}")
-    else:
-        console.note("from box to crop: not measured, since detectors find too few of the training faces")
-    return crop
-
-
-def calibrate_file(
-    source: Path, target: Path, index: Index, device: torch.device, workers: int, crop: CropInfo | None
-) -> int:
-    """Calibrate a weight file under a progress bar, and give it `crop`; returns the number of faces."""
-    from ..evaluate.calibrate import calibrate as fit
-    from ..evaluate.calibrate import pictures
-
-    faces = index.validation()
-    with console.progress_bar("calibrating the uncertainty") as (bar, task):
-        bar.update(task, total=pictures(faces))
-        told = fit(
-            source, target, faces, device, workers, lambda count: bar.update(task, advance=count), crop
-        )
-    return told.faces

@@ -103,7 +103,7 @@ def _draw(settings: TrainSettings, index: Index, faces: int, seed: int) -> Pictu
 
 
 def _print(report: dict[str, Any], scheme: Scheme) -> None:
-    from ..inspect.describe import mirror_remarks
+    from ..data.flip_check import mirror_remarks
 
     rows = []
     for split, part in report["splits"].items():

@@ -111,7 +111,7 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _report(prepared: Prepared, json: bool) -> None:
-    from ..inspect.describe import mirror, mirror_remarks
+    from ..data.flip_check import mirror, mirror_remarks
 
     index, crops = prepared.index, prepared.crops
     for line in mirror_remarks(mirror(index), index.scheme):

@@ -1,24 +1,40 @@
-"""popos train: what it takes, and what is wrong with that."""
+"""popos train: flags -> a run -> its outcome, and what is shown meanwhile."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
 from ..errors import PoposError, UsageError
 from . import console
 from .options import JSON
 
 if TYPE_CHECKING:
-    from ..train.settings import TrainSettings
+    from ..train.run import TrainedRun
+    from ..train.runlog import Meter
 
 EXAMPLES = (
     "Examples:  popos train --dataset my_faces --resolution 16   |   popos train --gpus 4 --dataset wflw "
     "--recipe reference   |   popos train --dataset my_faces --set schedule.epochs=20 --dry-run   |   "
     "popos train --resume runs/my_faces-16-1"
 )
+WAITING = 0.1  # share of time spent waiting for data from which an epoch's line names it
 
 
 def train(
@@ -40,7 +56,7 @@ def train(
         str | None, typer.Option(metavar="HOST:PORT", help="Where they meet: on one of them, any free port.")
     ] = None,
     max_restarts: Annotated[
-        int, typer.Option(min=0, help="Times to go on from the last checkpoint after a worker failed.")
+        int, typer.Option(min=0, help="How often to resume from the last checkpoint after a worker failed.")
     ] = 0,
     epochs: Annotated[int | None, typer.Option(help="schedule.epochs", show_default="the preset's")] = None,
     batch_size: Annotated[
@@ -56,7 +72,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/DATASET-R-N")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the run in this folder, with its own settings.")
+        Path | None, typer.Option(help="Resume the run in this folder, with its own settings.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved settings as TOML (for --config) and stop.")
@@ -67,7 +83,7 @@ def train(
     the run folder.
 
     Settings: preset, then --config, then POPOS_* variables (POPOS_SCHEDULE__EPOCHS=5), then --set,
-    then flags; the later wins. Ctrl-C saves; --resume goes on from there, or from the last checkpoint
+    then flags; the later wins. Ctrl-C saves; --resume continues from there, or from the last checkpoint
     of a run that was killed. Under torchrun or srun it joins their processes.
     """
     from ..train.load import dump_toml, load_train_settings
@@ -93,37 +109,91 @@ def train(
         else:
             console.write(dump_toml(settings))
         return
-    _check_packages(settings)
-    from .training import Place, run_training
+    from ..train.run import Display, RunOptions, run_training
+    from .prepare import prepare_remembered
 
-    run_training(settings, Place(out, resume, nnodes, rdzv_endpoint, max_restarts), json)
+    options = RunOptions(out, resume, nnodes, rdzv_endpoint, max_restarts)
+    display = Display(console.note, console.bar, training_bar)
+    if run := run_training(settings, options, display, prepare_remembered):
+        _report(run, json)
 
 
 def _settings_of(run: Path, clashing: list[str]) -> Path:
     """The settings file of a run to resume. Raises UsageError for flags that would change it."""
     if clashing:
         raise UsageError(
-            f"{', '.join(clashing)} cannot be given with --resume", "A run goes on with its own settings."
+            f"{', '.join(clashing)} cannot be given with --resume", "A run keeps its own settings."
         )
     if not (run / "settings.toml").exists():
         raise PoposError(f"{run}: no settings.toml, so no run to resume there")
     return run / "settings.toml"
 
 
-def _check_packages(settings: TrainSettings) -> None:
-    """Raises PoposError for a package that training would miss: before there is a run folder."""
-    # A pair of torch and torchvision that does not match must show, too.
-    import torchvision.transforms.v2  # noqa: F401
+def _report(run: TrainedRun, json: bool) -> None:
+    split = run.index.validation_split
+    remark = "epoch selected on the test faces" if split == "test" else None
+    if json:
+        console.print_json({
+            "run": str(run.folder), "weights": str(run.weights),
+            "val_nme": run.best if math.isfinite(run.best) else None,
+            "start_nme": run.start if math.isfinite(run.start) else None, "dataset": run.index.name,
+            "epochs": run.epochs, "resolution": run.resolution, "selected_on": split, "remark": remark,
+        })  # fmt: skip
+        return
+    normaliser = run.index.scheme.normaliser
+    console.stdout.print(
+        f"best validation NME {run.best:.3f} % ({f'{normaliser}; {remark}' if remark else normaliser})"
+    )
+    console.stdout.print(f"weights: {run.weights}")
+    console.note(f"next: popos evaluate --dataset {run.index.name} --weights {run.folder}")
 
-    from ..train.runlog import check_tensorboard
 
-    if settings.tensorboard:
-        check_tensorboard()
-    if settings.loss.sinkhorn:
-        try:
-            import geomloss  # noqa: F401
-        except ImportError:
-            raise PoposError(
-                f"loss.sinkhorn = {settings.loss.sinkhorn:g} needs the package geomloss",
-                "pip install 'popos-cli[sinkhorn]', or --set loss.sinkhorn=0 to train without.",
-            ) from None
+class TrainingBar:
+    """A live line on stderr, and for each epoch a line that stays (train.runlog.Progress)."""
+
+    def __init__(self, bar: Progress, task: Any) -> None:
+        self.bar, self.task = bar, task
+
+    def start(self, steps: int, done: int) -> None:
+        self.bar.update(self.task, total=steps, completed=done)
+
+    def step(self, epoch: int, loss: float, meter: Meter) -> None:
+        state = (
+            f"loss {loss:.5f}  {meter.faces_per_second:.1f} faces/s  data wait {100 * meter.wait:.0f} %  "
+            f"{meter.memory():.1f} GiB"
+        )
+        self.bar.update(self.task, advance=1, description=f"epoch {epoch}", state=state)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        waiting = f", data wait {100 * row['data_wait']:.0f} %" if row["data_wait"] > WAITING else ""
+        console.note(
+            f"epoch {row['epoch']:.0f}: loss {row['loss']:.5f}, validation NME {row['val_nme']:.3f} % "
+            f"(best {row['best_nme']:.3f} %), {row['faces_per_second']:.1f} faces/s{waiting}"
+        )
+
+    def note(self, message: str) -> None:
+        console.note(message)
+
+
+class _State(ProgressColumn):
+    """The one column that is cut where the terminal is narrow."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["state"], no_wrap=True, overflow="ellipsis")
+
+
+@contextmanager
+def training_bar() -> Iterator[TrainingBar]:
+    """A bar that is drawn if stderr is a terminal, and removed at the end."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=10, table_column=Column(no_wrap=True)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TextColumn("ETA"),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        _State(),
+    )
+    # Steps may take seconds, and validation counts too: an ETA from the last half minute would jump.
+    bar = Progress(*columns, console=console.stderr, transient=True, speed_estimate_period=600)
+    with console.shown(bar):
+        yield TrainingBar(bar, bar.add_task("training", total=None, state=""))

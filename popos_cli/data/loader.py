@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..core.codec import Codec
 from ..core.geometry import Floats
 from ..errors import PoposError
-from ..processes.interrupt import ignore_interrupts
-from ..processes.world import ALONE, World
+from ..processes.world import ALONE, World, ignore_interrupts
 from .batches import EvaluationBatches
 from .dataset import FaceDataset
 from .index import Index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import cv2
 import numpy as np
@@ -12,8 +13,8 @@ from ..core.crop_rule import RULES, SAME, CropRule, median_rule
 from ..core.geometry import Floats, box_iou, tight_square
 from ..data.index import Index
 from ..errors import PoposError
-from ..predict.detect import Detection, Detector
-from ..weights.format import CropInfo
+from ..predict.detect import Detection, Detector, detectors_here
+from ..weights.format import CropInfo, WeightsInfo
 
 # A detection is of a face where its box overlaps the square around the face's 68 points by this much.
 FOUND_IOU = 0.3
@@ -74,6 +75,23 @@ def measure_crop(
         if measured:
             rules[detector.name] = RULES[detector.name].then(measured)
     return CropInfo(padding=padding, landmarks=_about_landmarks(index), detectors=rules)
+
+
+def measured_crop(
+    index: Index, info: WeightsInfo, note: Callable[[str], None],
+    bar: Callable[[str, int], AbstractContextManager[Callable[[int], None]]],
+) -> CropInfo:  # fmt: skip
+    """`measure_crop` of this dataset's training faces by the detectors that are here, shown and noted."""
+    faces = index.of_split("train" if "train" in index.splits else index.splits[0])
+    detectors = detectors_here()
+    total = min(len(faces), FACES) * len(detectors)
+    with bar("finding faces, for the way from box to crop", total) as advance:
+        crop = measure_crop(faces, info.crop.padding, detectors, advance)
+    if crop.detectors:
+        note(f"measured from box to crop, for predict: {', '.join(crop.detectors)}")
+    else:
+        note("from box to crop: not measured, since detectors find too few of the training faces")
+    return crop
 
 
 def _measured(index: Index, found: list[list[Detection]], least: int = LEAST_FACES) -> CropRule | None:

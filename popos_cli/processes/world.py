@@ -1,13 +1,17 @@
-"""This process among several that work as one, whoever started them: `launch`, torchrun or srun."""
+"""This process among several that work as one, whoever started them: `launch`, torchrun or srun.
+
+And Ctrl-C at a moment of its choosing: an optimiser's step must not be left half done.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +21,6 @@ import torch
 import torch.distributed as dist
 
 from ..errors import PoposError, debugging
-from .interrupt import Stopped
 
 MEET = 300  # seconds in which all machines or tasks of a run must come together
 LOST = 10  # seconds for the agent to find the process that failed, before those that miss it fail too
@@ -28,7 +31,7 @@ DEBUG = "Run again with POPOS_DEBUG=1 for the full report."
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size` that do the same; alone by default, and then no method does a thing.
+    """This process among `size` that do the same; with a size of 1 the methods do nothing.
 
     Objects and numbers travel over gloo, from CPU memory. Every process must make the same calls.
     """
@@ -43,7 +46,7 @@ class World:
         return self.rank == 0
 
     def sums(self, *values: float) -> list[float]:
-        """Each value's sum over the processes in float64, the same bits everywhere."""
+        """Each value's sum over the processes in float64, bit-identical in all of them."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -71,10 +74,10 @@ class World:
 ALONE = World()
 
 
-def surroundings() -> Literal["torchrun", "slurm"] | None:
-    """What started this process as one of several; None where nothing did.
+def outer_launcher() -> Literal["torchrun", "slurm"] | None:
+    """What started this process as one of several; None if nothing did.
 
-    A batch script's shell and salloc's have SLURM's variables too, but no step of several tasks.
+    The shells of sbatch and salloc have SLURM's variables too, but are no step of several tasks.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ or ("RANK" in os.environ and _number("WORLD_SIZE", 1) > 1):
         return "torchrun"
@@ -85,56 +88,61 @@ def surroundings() -> Literal["torchrun", "slurm"] | None:
 def joined(gpu: bool) -> Iterator[World]:
     """Be one of the processes that `launch`, torchrun or srun has started; alone if none has.
 
-    gpu: compute on the GPU of this process's local rank, or the only one that it sees; on the CPU where
-    there is none. Threads share the cores, unless OMP_NUM_THREADS is set (torchrun sets it to 1). Raises
-    PoposError where the processes do not meet, and in place of torch's errors when another has broken off.
+    gpu: compute on the GPU of this process's local rank, or the only one that it sees; on the CPU if there
+    is none. Threads share the cores, unless OMP_NUM_THREADS is set (torchrun sets it to 1). Raises
+    PoposError if the processes do not meet, and in place of torch's errors when another process has ended.
+    The elastic agent, if there is one, gets the cause of a failure.
     """
-    world = _place()
+    world = _place_in_world()
     gpu = gpu and torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
-    if world.size == 1:
-        yield world
-        return
-    if "OMP_NUM_THREADS" not in os.environ:
+    if world.size > 1 and "OMP_NUM_THREADS" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // world.local_size))
     try:
-        _meet(world, "cpu:gloo,cuda:nccl" if gpu else "gloo")
+        if world.size > 1:
+            _form_group(world, "cpu:gloo,cuda:nccl" if gpu else "gloo")
         yield world
     except Stopped:  # all of them stop together
-        dist.destroy_process_group()
+        _leave_group()
         raise
-    except RuntimeError as error:  # the group stays: NCCL would wait there for the others
-        if not (isinstance(error, dist.DistError) or GONE.search(str(error))):
-            raise
-        time.sleep(LOST)
-        words = re.sub(r"\[/\S+\] ", "", str(error).strip().splitlines()[0]).partition(". ")[0]
-        raise PoposError(
-            f"worker {world.rank} of {world.size} lost another: {words}",
-            "That one's own message, perhaps on another machine, says why.",
-        ) from error
-    dist.destroy_process_group()
+    except Exception as error:  # the group stays: NCCL would wait there for the others
+        if lost := _lost_peer(world, error):
+            time.sleep(LOST)
+            report_failure(lost)
+            raise lost from error
+        report_failure(error)
+        raise
+    _leave_group()
 
 
-def _place() -> World:
-    """Where the environment puts this process."""
-    where = surroundings()
-    if where == "torchrun":
+def _lost_peer(world: World, error: Exception) -> PoposError | None:
+    """What `error` means if it is torch's when another process has ended; None if it is not."""
+    if not (
+        isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or GONE.search(str(error)))
+    ):
+        return None
+    first_line = str(error).strip().splitlines()[0]
+    words = re.sub(r"\[/\S+\] ", "", first_line).partition(". ")[0]  # without C++ file names
+    return PoposError(
+        f"worker {world.rank} of {world.size} lost another: {words}",
+        "That one's own message, perhaps on another machine, says why.",
+    )
+
+
+def _place_in_world() -> World:
+    """This process's place, from the environment."""
+    launcher = outer_launcher()
+    if launcher == "torchrun":
         return World(
-            _number("RANK", 0),
-            _number("WORLD_SIZE", 1),
-            _number("LOCAL_RANK", 0),
+            _number("RANK", 0), _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0),
             _number("LOCAL_WORLD_SIZE", 1),
-        )
-    if where == "slurm":
-        nodes = []
-        for tasks, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", os.environ["SLURM_STEP_TASKS_PER_NODE"]):
-            nodes += [int(tasks)] * int(times or 1)  # "2(x3),1"
-        return World(
-            _number("SLURM_PROCID", 0), _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_LOCALID", 0),
-            nodes[_number("SLURM_NODEID", 0)],
         )  # fmt: skip
+    if launcher == "slurm":
+        tasks, nodes = _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_STEP_NUM_NODES", 1)
+        # The number of tasks on this node, or one more where they do not divide: only cores are shared by it.
+        return World(_number("SLURM_PROCID", 0), tasks, _number("SLURM_LOCALID", 0), -(-tasks // nodes))
     return ALONE
 
 
@@ -142,9 +150,8 @@ def _number(variable: str, default: int) -> int:
     return int(os.environ.get(variable, default))
 
 
-def _meet(world: World, backend: str) -> None:
-    """Form the process group."""
-    if surroundings() == "torchrun":
+def _form_group(world: World, backend: str) -> None:
+    if outer_launcher() == "torchrun":
         dist.init_process_group(backend)
         return
     host = os.environ.get("MASTER_ADDR") or first_host(os.environ["SLURM_STEP_NODELIST"])
@@ -163,6 +170,11 @@ def _meet(world: World, backend: str) -> None:
         ) from None
 
 
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def first_host(hosts: str) -> str:
     """The first of a SLURM list: gpu[07-09,12],cpu1 -> gpu07."""
     entry = re.match(r"([^,\[]|\[[^\]]*\])+", hosts)
@@ -170,12 +182,12 @@ def first_host(hosts: str) -> str:
 
 
 def restarts() -> int:
-    """How often the elastic agent has started this process's run anew."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    """How often the elastic agent has restarted this process's run."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 def report_failure(error: Exception) -> None:
-    """Leave `error` where the elastic agent that started this process, if one did, looks for the cause."""
+    """Write `error` to the file where the elastic agent, if one started this process, looks for the cause."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not path:
         return
@@ -187,6 +199,42 @@ def report_failure(error: Exception) -> None:
         cause = lines[-1] if from_loader else f"{type(error).__name__}: {lines[0]}"
         message, hint = f"worker {os.environ['RANK']} of {os.environ['WORLD_SIZE']}: {cause}", DEBUG
     report = "".join(traceback.format_exception(error)) if debugging() else f"{message}\n{hint or ''}"
-    extra = {"timestamp": str(int(time.time())), "py_callstack": report}
+    extra = {"timestamp": str(int(time.time())), "py_callstack": report}  # torchrun prints the report
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"message": {"message": message, "hint": hint, "extraInfo": extra}}, file)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C was pressed earlier, and nothing is half done now."""
+
+
+@contextmanager
+def held_interrupts() -> Iterator[Callable[[], bool]]:
+    """Within the block Ctrl-C and SIGTERM (a cluster's warning) wait; the yielded function says
+    whether one came.
+
+    The second does not wait: it is a plain KeyboardInterrupt, wherever the program is. In a worker of
+    torch's elastic agent that is the third, as the agent repeats the terminal's first; and SIGTERM ends
+    it at once, which is what the agent does to a worker whose peer has failed.
+    """
+    came = 0
+    under_agent = "TORCHELASTIC_RUN_ID" in os.environ
+
+    def hold(number: int, frame: Any) -> None:
+        nonlocal came
+        came += 1
+        if came > 1 + under_agent:
+            raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT,) if under_agent else (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, hold) for number in numbers}
+    try:
+        yield lambda: came > 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_interrupts() -> None:
+    """For loader processes: a terminal sends Ctrl-C to them too, but the trainer ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -23,9 +23,8 @@ from ..data.loader import Loader, ordered_loader
 from ..errors import PoposError, UsageError
 from ..processes.world import ALONE, World
 from ..weights.format import CodecInfo, CropInfo, WeightsInfo
-from .differences import MACHINE
 from .presets import SIGMA
-from .settings import AUTO, ScheduleSettings, TrainSettings
+from .settings import AUTO, MACHINE, ScheduleSettings, TrainSettings
 
 
 def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:

@@ -1,85 +1,50 @@
 """Where a training run's settings come from, and how they are written down again.
 
-pydantic-settings merges the sources; ours is to tell the user which key is wrong, and where it came from.
+A setting is known by its dotted key, such as schedule.epochs. A source is a flat dictionary of keys and
+values; each value comes with what the user calls the source, so that a message can name it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import reprlib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import AliasPath, BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
-from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
-from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from ..errors import UsageError
 from .presets import RECIPES
-from .settings import TrainSettings
+from .settings import MACHINE, TrainSettings
 
 PREFIX = "POPOS_"
 NOT_SETTINGS = ("POPOS_HOME", "POPOS_DEBUG", "POPOS_MAX_PIXELS")
 
-# The sources, highest first, and how a user would call what gave a key: a flag, a variable, a file.
-Origins = dict[Source, Callable[[str], str]]
+CHOICE = {
+    "recipe": "popos",
+    "dataset": "",
+}  # the keys that pick the preset, and what stands for an absent one
+
+Given = dict[str, tuple[Any, str]]  # key -> value, and where it came from
 
 
-def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _leaves(field.annotation, f"{prefix}{name}.")
+            yield from _fields(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
 
 
-KEYS = dict(_leaves(TrainSettings))
-SECTIONS = sorted({key.rpartition(".")[0] for key in KEYS} - {""})
-
-
-class _Merged(BaseSettings, TrainSettings):
-    """`_Merged(sources=...)` takes everything from these, the first of a key wins."""
-
-    model_config = SettingsConfigDict(
-        case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: Source, *_: Any, **__: Any
-    ) -> tuple[Source, ...]:
-        return tuple(init_settings()["sources"])
-
-
-class _Environment(EnvSettingsSource):
-    """Refuses variables that the library would pass over, since most are typing errors."""
-
-    def __init__(self) -> None:
-        # Case-sensitive, the library would want variables in lower case, like the fields.
-        super().__init__(_Merged, case_sensitive=False)
-        known = {*map(_variable, KEYS), *NOT_SETTINGS}
-        for name in os.environ:
-            if name.upper().startswith(PREFIX) and name not in known:
-                raise _unknown(name[len(PREFIX) :].lower().replace("__", "."), name, _variable)
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        # The library's own error, for text that is no JSON, would not name the variable.
-        return _parse(value)
-
-
-class _Preset(InitSettingsSource):
-    def __call__(self) -> dict[str, Any]:
-        dataset, recipe = self.current_state.get("dataset"), self.current_state.get("recipe", "popos")
-        # What is no name is left for the validation to refuse.
-        presets = RECIPES.get(recipe, {}) if isinstance(recipe, str) else {}
-        other = presets.get("", {})
-        return dict(presets.get(dataset, other)) if isinstance(dataset, str) else {}
+KEYS = dict(_fields(TrainSettings))
+SECTIONS = {key.rpartition(".")[0] for key in KEYS} - {""}
 
 
 def load_train_settings(
@@ -98,19 +63,23 @@ def load_train_settings(
     Raises UsageError for a file that cannot be read, an unknown key, a value out of range, or when
     no source names a dataset.
     """
-    given = InitSettingsSource(_Merged, _given({"dataset": dataset, **flags}))
-    origins: Origins = {given: lambda key: "--" + key.rpartition(".")[2].replace("_", "-")}
-    for text in reversed(sets):
-        origins[InitSettingsSource(_Merged, _from_set(text))] = lambda key: "--set"
+    given: Given = _from_file(config) if config else {}
     if use_environment:
-        origins[_Environment()] = _variable
-    if config is not None:
-        origins[InitSettingsSource(_Merged, _from_file(config))] = lambda key: str(config)
-    origins[_Preset(_Merged, {})] = lambda key: "preset"
+        given |= _from_environment()
+    for text in sets:
+        given |= _from_set(text)
+    flat = _flat({"dataset": dataset, **flags})
+    given |= {key: (value, _flag(key)) for key, value in flat if value is not None}
+    for key, (_, origin) in given.items():
+        if key not in KEYS:
+            raise _unknown(key, origin)
+    recipe, name = (str(given.get(key, (default,))[0]) for key, default in CHOICE.items())
+    presets = RECIPES.get(recipe, {"": {}})  # an unknown recipe is left to the validation
+    given = {key: (value, "preset") for key, value in _flat(presets.get(name, presets[""]))} | given
     try:
-        return TrainSettings(**dict(_Merged(**dict[str, Any](sources=origins))))
+        return TrainSettings.model_validate(_nested(given))
     except ValidationError as error:
-        raise _explained(error, origins) from None
+        raise _explained(error, given) from None
 
 
 def dump_toml(settings: BaseModel) -> str:
@@ -134,23 +103,64 @@ def _lines(settings: BaseModel, table: str = "") -> Iterator[str]:
             yield from _lines(value, f"{table}{name}.")
 
 
+def preset_differences(settings: TrainSettings) -> list[str]:
+    """How the settings differ from the preset of their dataset and recipe, in lines as git shows them.
+
+    "- key = value" is the preset's, "+ key = value" ours. None has no line; `MACHINE` is left out.
+    """
+    preset = load_train_settings(
+        settings.dataset, None, [], {"recipe": settings.recipe}, use_environment=False
+    )
+    lines = []
+    for key in KEYS:
+        before, after = (reduce(getattr, key.split("."), tree) for tree in (preset, settings))
+        if key not in MACHINE and before != after:
+            pair = (("-", before), ("+", after))
+            lines += [
+                f"{sign} {key} = {json.dumps(v, ensure_ascii=False)}" for sign, v in pair if v is not None
+            ]
+    return lines
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        key = prefix + name
+        if isinstance(value, Mapping) and (value or key in SECTIONS):
+            yield from _flat(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _nested(given: Given) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, (value, _) in given.items():
+        section, _, name = key.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[name] = value
+    return tree
+
+
+def _flag(key: str) -> str:
+    return "--" + key.rpartition(".")[2].replace("_", "-")
+
+
 def _variable(key: str) -> str:
     return PREFIX + key.replace(".", "__").upper()
 
 
-def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    present = {name: value for name, value in flags.items() if value is not None}
-    return {name: _given(value) if isinstance(value, Mapping) else value for name, value in present.items()}
+def _from_environment() -> Given:
+    found = {name: text for name, text in os.environ.items() if name.upper().startswith(PREFIX) and text}
+    return {
+        name[len(PREFIX) :].lower().replace("__", "."): (_parse(text), name)
+        for name, text in found.items()
+        if name not in NOT_SETTINGS
+    }
 
 
-def _from_set(text: str) -> dict[str, Any]:
+def _from_set(text: str) -> Given:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not (key and equals):
         raise UsageError(f"--set {text!r} is not KEY=VALUE", "Like this: --set schedule.epochs=20")
-    if key not in KEYS:
-        raise _unknown(key, "--set")
-    section, _, name = key.rpartition(".")
-    return {section: {name: _parse(value)}} if section else {name: _parse(value)}
+    return {key: (_parse(value), "--set")}
 
 
 def _parse(text: str) -> Any:
@@ -162,53 +172,39 @@ def _parse(text: str) -> Any:
     return value if isinstance(value, list | str) else text
 
 
-def _from_file(path: Path) -> dict[str, Any]:
-    # TomlConfigSettingsSource takes a missing file or a pipe for an empty one, and refuses a byte order mark.
+def _from_file(path: Path) -> Given:
     try:
-        data = tomllib.loads(path.read_text("utf-8-sig"))
+        tree = tomllib.loads(path.read_text("utf-8-sig"))  # some editors write a byte order mark
     except (OSError, ValueError) as error:  # ValueError: no TOML, or no UTF-8
         reason = (error.strerror or "").lower() if isinstance(error, OSError) else error
         raise UsageError(f"{path}: {reason}", "--config takes a TOML file.") from None
-    for section in SECTIONS:
-        # Merged, another source's table would silently take its place.
-        if not isinstance(data.get(section, {}), dict):
-            raise _unknown(section, str(path))
-    return data
+    return {key: (value, str(path)) for key, value in _flat(tree)}
 
 
-def _explained(error: ValidationError, origins: Origins) -> UsageError:
+def _explained(error: ValidationError, given: Given) -> UsageError:
     first = error.errors()[0]
-    if first["type"] == "missing" and first["loc"] == ("dataset",):
+    key = ".".join(part for part in first["loc"] if isinstance(part, str))
+    if key not in given:
         return UsageError("no dataset to train on", "Name one: popos train --dataset NAME")
+    value, origin = given[key]
     # An item of a list has its index behind the key.
-    path = [part for part in first["loc"] if isinstance(part, str)]
     item = "".join(f"item {part + 1}: " for part in first["loc"] if isinstance(part, int))
-    found = ((AliasPath(*path).search_dict_for_path(source()), origin) for source, origin in origins.items())
-    value, origin = next((value, origin) for value, origin in found if value is not PydanticUndefined)
-    while isinstance(value, dict) and value:  # an unknown table, or one where a single value belongs
-        path.append(next(iter(value)))
-        value = value[path[-1]]
-    key = ".".join(path)
-    if key not in KEYS:
-        return _unknown(key, origin(key))
     shown = reprlib.repr(value).strip("'") or "''"
     reason = first["msg"].removeprefix("Input ")
     return UsageError(
-        f"{key} = {shown} ({origin(key)}): {item}{reason[:1].lower()}{reason[1:]}",
+        f"{key} = {shown} ({origin}): {item}{reason[:1].lower()}{reason[1:]}",
         f"{key}: {KEYS[key].description}.",
     )
 
 
-def _unknown(key: str, origin: str, spelt: Callable[[str], str] = str) -> UsageError:
-    """`spelt` writes a key the way that the origin does."""
-    section, _, name = key.rpartition(".")
+def _unknown(key: str, origin: str) -> UsageError:
     # By the last part first, so that a forgotten or misspelt section does not hide a right name.
     names = {known.rpartition(".")[2]: known for known in KEYS}
-    near = [names[match] for match in get_close_matches(name, names, n=1, cutoff=0.75)]
+    near = [names[match] for match in get_close_matches(key.rpartition(".")[2], names, n=1, cutoff=0.75)]
     near = near or get_close_matches(key, KEYS, n=1, cutoff=0.9)
-    level = [known for known in KEYS if known.startswith(f"{key if key in SECTIONS else section}.")]
-    level = level or [known for known in KEYS if "." not in known] + [f"{other}.*" for other in SECTIONS]
-    hint = f"Did you mean {spelt(near[0])}?" if near else f"There are {', '.join(map(spelt, level))}."
-    if key in SECTIONS:
-        return UsageError(f"{key!r} ({origin}) is a table of settings, not one value", hint)
-    return UsageError(f"unknown setting {key!r} ({origin})", hint)
+    if not near:
+        return UsageError(
+            f"unknown setting {key!r} ({origin})", "popos train --dataset NAME --dry-run prints all settings."
+        )
+    meant = _variable(near[0]) if origin in os.environ else near[0]
+    return UsageError(f"unknown setting {key!r} ({origin})", f"Did you mean {meant}?")

@@ -1,23 +1,23 @@
 """Recipes of the datasets that popos knows, as overrides of `TrainSettings`; "" stands for all others.
 
 "reference" is the POPoS fork's training (4 GPUs of 64 faces, HRNetV2-W18, configs of mmpose 0.29), with
-its Sinkhorn term and its Huber loss for COCO-WholeBody's faces. What differs from it:
+its Sinkhorn term and its Huber loss for COCO-WholeBody's faces. It differs from the fork in this:
 
-* scale and rotation are drawn by the same rule, from another generator; faces are drawn anew each
-  epoch, and a last incomplete batch is left out.
+* scale and rotation follow the same rule with another random generator; faces are shuffled anew each
+  epoch, and an incomplete last batch is left out.
 * the Sinkhorn divergence is a mean over landmarks, on the training device.
 * the fork validates with the flip test, popos without (`popos evaluate` has it).
 
-"popos" is ours. Where its figures come from:
+"popos" is ours. The reasons for its values:
 
 * epochs: 60 with the rate divided by 10 after epochs 40 and 55 (mmpose); COFW 210 with cosine decay
-  (the fork). The fork's 100 epochs (300W, AFLW) and 1000 (WFLW, COCO-face) are for whom `--epochs` suits.
+  (the fork). The fork's 100 epochs (300W, AFLW) and 1000 (WFLW, COCO-face) are left to `--epochs`.
 * padding 1.25, flip 0.5: as in the reference.
-* rotation 23: the reference draws N(0, 30 degrees) for 60 % of the faces, which has the spread of
-  N(0, 23) drawn for all, as we draw it.
-* scale 0.125: the reference clips at +-25 %; ours is clipped at twice the standard deviation.
+* rotation 23: the reference draws N(0, 30 degrees) for 60 % of the faces, which has the standard deviation
+  of our N(0, 23) for all faces.
+* scale 0.125: the reference clips at +-25 %, ours at twice the standard deviation.
 * warm-up: one epoch. The reference's 500 steps are 40 of 300W's 60 epochs.
-* AdamW's rate, decay and batch, losses, averaging, shift, colours, occlusion: ours, the schema's defaults.
+* AdamW's rate, decay and batch, losses, averaging, shift, colours, occlusion: our own, the schema's defaults.
 * synthetic: short enough for a laptop's CPU.
 """
 
@@ -28,17 +28,19 @@ from typing import Any
 
 _MODEL = {"padding": 1.25}
 _AUGMENT = {"rotation": 23.0, "scale": 0.125, "flip": 0.5}
-_SIXTY = {
-    "model": _MODEL,
-    "augment": _AUGMENT,
-    "schedule": {"epochs": 60, "shape": "step", "milestones": (40 / 60, 55 / 60)},
-}
+
+
+def _ours(**schedule: Any) -> dict[str, Any]:
+    return {"model": _MODEL, "augment": _AUGMENT, "schedule": schedule}
+
+
+_SIXTY = _ours(epochs=60, shape="step", milestones=(40 / 60, 55 / 60))
 
 
 def _reference(
     epochs: int, *, schedule: Mapping[str, Any] | None = None, loss: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The fork's training of so many epochs: the rate falls after epochs 40 and 55 of however many."""
+    """The fork's training: the rate falls after epochs 40 and 55, whatever the number of epochs."""
     return {
         "model": _MODEL,
         "codec": {"sigma": 2.0, "decoder": "popos", "alignment": "mmpose"},
@@ -58,8 +60,8 @@ def _reference(
 
 _COSINE = {"warmup_steps": 5, "shape": "cosine", "floor": 0.005, "milestones": (0.67, 0.92)}
 
-# Standard deviation of the training target in heatmap pixels, by resolution: where the validation error
-# was least (docs/codec.md). The reference has 2 throughout, which is 128 crop pixels at 4x4.
+# Standard deviation of the training target in heatmap pixels, by resolution: the one of the least validation
+# error (docs/codec.md). The reference has 2 throughout, which is 128 crop pixels at 4x4.
 SIGMA: Mapping[int, float] = {64: 2.0, 32: 2.0, 16: 2.0, 8: 1.0, 4: 1.0}
 
 RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
@@ -67,11 +69,7 @@ RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "": {},
         "300w": _SIXTY,
         "wflw": _SIXTY,
-        "cofw": {
-            "model": _MODEL,
-            "augment": _AUGMENT,
-            "schedule": {"epochs": 210, "shape": "cosine", "warmup": 1.0},
-        },
+        "cofw": _ours(epochs=210, shape="cosine", warmup=1.0),
         "aflw": _SIXTY,
         "coco-face": _SIXTY,
         "synthetic": {

@@ -14,6 +14,8 @@ _NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, str) and
 Recipe = Literal["popos", "reference"]
 Share = Annotated[float, Field(gt=0, le=1)]
 AUTO = 0  # as a batch size: to be measured
+# Settings of how a run is carried out, which do not change what comes of it.
+MACHINE = frozenset({"gpus", "processes", "workers", "checkpoint_minutes", "tensorboard"})
 
 
 class Frozen(BaseModel):
@@ -51,8 +53,8 @@ class ModelSettings(Frozen):
     )
     init: str = Field(
         "auto",
-        description="where weights start: auto (ImageNet if the Hub can be reached, else scratch), "
-        "scratch, or a weights name or file to fine-tune",
+        description="first weights: auto (ImageNet if the Hub can be reached, else scratch), scratch, or a "
+        "weights name or file to fine-tune",
     )
 
 
@@ -78,34 +80,41 @@ class ScheduleSettings(Frozen):
         32,
         ge=0,
         le=65_536,
-        description="faces a step, over all GPUs or processes; auto or 0: as many as fit, at most 256",
+        description="faces per step, over all GPUs or processes; auto or 0: as many as fit, at most 256",
     )
-    accumulate: int = Field(1, ge=1, le=4096, description="parts that a step's faces are worked through in")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="parts into which a step's faces are divided, one after the other in memory",
+    )
     optimiser: Literal["adamw", "adam"] = Field(
         "adamw", description="adamw decays weights beside the gradient, adam (the reference's) within it"
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak rate for rate_batch faces a step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak rate for rate_batch faces per step")
     rate_batch: int = Field(
         32,
         ge=0,
-        description="faces a step that learning_rate is meant for; other batch sizes scale it by the square "
-        "root of their ratio; 0 is off",
+        description="faces per step that learning_rate is meant for; other batch sizes scale it by the "
+        "square root of their ratio; 0 is off",
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="of convolutions, not of biases and norms")
     warmup: float = Field(1.0, ge=0, description="epochs of linear warm-up")
-    warmup_steps: int = Field(0, ge=0, description="steps of it, instead of warmup's epochs; 0: those")
+    warmup_steps: int = Field(
+        0, ge=0, description="steps of linear warm-up, instead of warmup's epochs; 0: those epochs"
+    )
     shape: Literal["cosine", "step"] = Field("cosine", description="how the rate falls after warm-up")
     floor: float = Field(0.0, ge=0, lt=1, description="cosine: share of the peak rate that it ends at")
     milestones: tuple[Share, Share] = Field(
         (0.67, 0.92), description="step: shares of the epochs after which the rate is divided by 10"
     )
-    ema: float = Field(0.998, ge=0, lt=1, description="decay a step of the averaged weights; 0 is off")
+    ema: float = Field(0.998, ge=0, lt=1, description="decay per step of the averaged weights; 0 is off")
     clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 is off")
     patience: int = Field(
         0, ge=0, description="epochs without a better validation NME that end training; 0 is off"
     )
     freeze_batch_norm: bool = Field(
-        False, description="keep the batch norms that training starts with (for fine-tuning in small batches)"
+        False, description="keep the batch norms of the first weights (for fine-tuning in small batches)"
     )
 
 

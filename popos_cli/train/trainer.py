@@ -21,8 +21,7 @@ from ..data.loader import loader_failures
 from ..errors import PoposError
 from ..evaluate.measure import measure
 from ..home import clear_leftovers
-from ..processes.interrupt import Stopped, held_interrupts
-from ..processes.world import ALONE, World
+from ..processes.world import ALONE, Stopped, World, held_interrupts
 from ..weights.find import IMAGENET
 from ..weights.format import save_weights
 from .build import (

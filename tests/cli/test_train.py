@@ -2,7 +2,7 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from popos_cli.cli.training_bar import TrainingBar
+from popos_cli.cli.train import TrainingBar
 from popos_cli.train.runlog import Meter
 
 

@@ -1,0 +1,316 @@
+"""`popos train` from a prepared dataset to calibrated weights, alone or in several processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..core.device import pick_device
+from ..data.flip_check import mirror, mirror_remarks
+from ..data.index import Index, prepared_names, read_index
+from ..data.stamps import check_pictures
+from ..errors import PoposError, UsageError, debugging
+from ..evaluate.calibrate import calibrate, pictures
+from ..evaluate.detections import measured_crop
+from ..evaluate.plots import save_training_curves
+from ..home import new_run_folder, remember
+from ..processes.launch import Workers, check_endpoint, launch
+from ..processes.world import ALONE, World, joined, outer_launcher, restarts
+from ..weights.find import initial_state
+from .autobatch import fitting_batch, with_batch_size
+from .build import build_info, faces_a_step, loader_processes, scaled_rate, training_crops
+from .checkpoint import has_state
+from .load import preset_differences
+from .runlog import Progress, Silent, check_tensorboard, read_rows, write_settings
+from .settings import AUTO, TrainSettings
+from .trainer import fit
+
+NAMED = 5  # faces that a note names
+
+Note = Callable[[str], None]
+# bar(title, total): a progress bar while the block runs; what it yields is called with the number just done.
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class Display:
+    """How a run is shown. `progress` follows the trainer; started processes get it pickled, so it is a
+    function of a module."""
+
+    note: Note
+    bar: Bar
+    progress: Callable[[], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run's files go (out: a new folder, resume: that of a run to resume), and which machines work
+    on it (as in `Workers`)."""
+
+    out: Path | None = None
+    resume: Path | None = None
+    nodes: int = 1
+    endpoint: str | None = None
+    max_restarts: int = 0
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What came of a run.
+
+    best: validation NME in percent, infinite if it could not be measured. start: that of the first weights,
+    NaN if they find no landmarks yet. epochs: how many are done.
+    """
+
+    folder: Path
+    index: Index
+    resolution: int
+    best: float
+    start: float
+    epochs: int
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "best.safetensors"
+
+
+def run_training(
+    settings: TrainSettings, options: RunOptions, display: Display, prepare: Callable[[str], object]
+) -> TrainedRun | None:
+    """Train into a new run folder, or resume a run: here, in processes that this starts, or as one of
+    torchrun's or SLURM's. Only the first of several processes returns the outcome.
+
+    prepare: called with the name of a dataset that is not prepared, to do so if it can. Raises UsageError or
+    PoposError; after Ctrl-C, KeyboardInterrupt once the state is saved.
+    """
+    _check_packages(settings)
+    if outer_launcher():
+        _check_joining(options)
+        with joined(pick_device(settings.gpus).type == "cuda") as world:
+            return _run(settings, options, display, world, None)
+    workers = _workers(settings, options)
+    if settings.dataset not in prepared_names() and options.nodes == 1:
+        prepare(settings.dataset)  # if it cannot, read_index says what to do
+    return _run(settings, options, display, ALONE, workers)
+
+
+def _check_packages(settings: TrainSettings) -> None:
+    """Raises PoposError for a package that training would miss, before there is a run folder."""
+    # A pair of torch and torchvision that does not match must show, too.
+    import torchvision.transforms.v2  # noqa: F401
+
+    if settings.tensorboard:
+        check_tensorboard()
+    if settings.loss.sinkhorn:
+        try:
+            import geomloss  # noqa: F401
+        except ImportError:
+            raise PoposError(
+                f"loss.sinkhorn = {settings.loss.sinkhorn:g} needs the package geomloss",
+                "pip install 'popos-cli[sinkhorn]', or --set loss.sinkhorn=0 to train without.",
+            ) from None
+
+
+def _check_joining(options: RunOptions) -> None:
+    if options.nodes > 1 or options.endpoint or options.max_restarts:
+        raise UsageError(
+            "--nnodes, --rdzv-endpoint and --max-restarts are for runs that popos starts itself",
+            "Give them to torchrun or srun here.",
+        )
+    if not (options.out or options.resume):
+        raise UsageError("training in torchrun's or srun's processes needs --out or --resume")
+
+
+def _workers(settings: TrainSettings, options: RunOptions) -> Workers | None:
+    """The processes to start; None if this one trains alone. Raises UsageError or PoposError."""
+    gpu = pick_device(settings.gpus).type == "cuda"
+    if gpu and settings.processes > 1:
+        raise UsageError("processes are for the CPU: there is one a GPU", "Give --gpus 0 with --processes.")
+    count = (settings.gpus or torch.cuda.device_count()) if gpu else settings.processes
+    if (options.nodes > 1) != (options.endpoint is not None):
+        raise UsageError(
+            "--nnodes and --rdzv-endpoint belong together",
+            "On every machine: popos train ... --nnodes 2 --rdzv-endpoint FIRST_MACHINE:29400 --out DIR",
+        )
+    if options.endpoint:
+        check_endpoint(options.endpoint)
+    if options.nodes > 1 and not (options.out or options.resume):
+        raise UsageError("--nnodes needs --out or --resume: a run folder that all machines name alike")
+    if count * options.nodes == 1 and not options.max_restarts:
+        return None
+    return Workers(count, gpu, options.nodes, options.endpoint, options.max_restarts)
+
+
+def _run(
+    settings: TrainSettings, options: RunOptions, display: Display, world: World, workers: Workers | None
+) -> TrainedRun | None:
+    note = display.note if world.main else _silent
+    index = _plausible(read_index(settings.dataset), note)
+    if world.main:
+        check_pictures(index.select(np.isin(index.split, ["train", index.validation_split or ""])))
+    settings = _with_number(settings, index, world, workers)
+    # Tensors would go to other processes as open files, of which there may be too few.
+    initial = {
+        name: tensor.numpy() for name, tensor in _first_weights(settings, index, options, note).items()
+    }
+    folder = _run_folder(settings, options, world)
+    if world.main:
+        if not options.resume:
+            write_settings(folder, settings)
+        _announce(settings, index, folder, workers.size if workers else world.size, note)
+    try:
+        given = (settings, index, initial, folder, display.progress)
+        best = launch(workers, train_worker, *given) if workers else train_worker(world, *given)
+        return None if best is None else _finish(settings, index, folder, best, display)
+    except (KeyboardInterrupt, PoposError) as error:
+        # A run that failed when it was to be resumed may fail for what is in its folder.
+        if has_state(folder) and (isinstance(error, KeyboardInterrupt) or not options.resume):
+            note(f"resume from the last checkpoint with: popos train --resume {folder}")
+        raise
+    finally:
+        if world.main and (rows := read_rows(folder)):
+            remember("runs", folder)
+            _draw_curves(rows, folder / "curves.png", note)
+
+
+def _silent(message: str) -> None:
+    """What processes other than the first say."""
+
+
+def _plausible(index: Index, note: Note) -> Index:
+    """The index without faces labelled far outside their pictures: one would dominate every loss and mean."""
+    far = index.far_out()
+    if not far.any():
+        return index
+    rows = ", ".join(index.source[far][:NAMED]) + (", ..." if far.sum() > NAMED else "")
+    note(f"left out: {far.sum()} of {len(index)} faces, labelled far outside their pictures ({rows})")
+    return index.select(~far)
+
+
+def _with_number(
+    settings: TrainSettings, index: Index, world: World, workers: Workers | None
+) -> TrainSettings:
+    """The settings with a number for a batch size of `AUTO`. Raises PoposError if it does not divide among
+    the processes."""
+    size = workers.size if workers else world.size
+    if settings.schedule.batch_size == AUTO:
+        if workers and workers.nodes > 1:
+            raise UsageError("--batch-size auto: machines may differ", "Give a number with --nnodes.")
+        if workers:  # measured in a process of its own: this one must not keep a GPU's memory
+            batch = launch(Workers(1, workers.gpus), measure_batch, settings, index, size)
+        else:
+            batch = world.broadcast(fitting_batch(settings, index, size, world))
+        settings = with_batch_size(settings, batch)
+    faces_a_step(settings.schedule, len(index.of_split("train")), size)
+    return settings
+
+
+def measure_batch(world: World, settings: TrainSettings, index: Index, processes: int) -> int:
+    """`fitting_batch` in a worker."""
+    return fitting_batch(settings, index, processes)
+
+
+def _first_weights(
+    settings: TrainSettings, index: Index, options: RunOptions, note: Note
+) -> dict[str, torch.Tensor]:
+    """The tensors to start from, by name; those that are missing start at random. Empty for a run that has a
+    checkpoint."""
+    earlier = options.resume or (options.out if restarts() else None)
+    if earlier and has_state(earlier):
+        return {}
+    if options.resume:
+        note(f"{options.resume} has no checkpoint yet: it starts from the beginning")
+    model = build_info(settings, index).build_model(index.scheme.landmarks)
+    initial, sentence = initial_state(settings.model.init, model)
+    note(sentence)
+    return initial or {}
+
+
+def _run_folder(settings: TrainSettings, options: RunOptions, world: World) -> Path:
+    """The run folder, created if need be: the first of several processes does that."""
+    if options.resume:
+        return options.resume
+    if world.size == 1 and options.nodes == 1:
+        return new_run_folder(options.out, f"{settings.dataset}-{settings.model.resolution}")
+    assert options.out
+    options.out.mkdir(parents=True, exist_ok=True)
+    others = [path for path in options.out.iterdir() if "settings.toml" not in path.name]  # another process's
+    if others and not restarts():
+        raise PoposError(
+            f"{options.out} exists already", f"Resume it: --resume {options.out}; or choose another --out."
+        )
+    return options.out
+
+
+def _announce(settings: TrainSettings, index: Index, folder: Path, processes: int, note: Note) -> None:
+    """Say what the settings come to."""
+    schedule = settings.schedule
+    note(f"run folder: {folder}")
+    if crops := training_crops(settings, index):
+        note(f"faces come from the crop cache: {crops.folder}")
+    if settings.augment.flip:
+        for line in mirror_remarks(mirror(index), index.scheme):
+            note(line)
+    faces = faces_a_step(schedule, len(index.of_split("train")), processes)
+    if processes > 1 or schedule.accumulate > 1:
+        note(f"a step: {faces} faces, {processes} processes x {faces // processes}")
+    if (rate := scaled_rate(schedule)) != schedule.learning_rate:
+        note(
+            f"learning rate: {rate:.3g}, {schedule.learning_rate:g} x sqrt({schedule.batch_size} / "
+            f"{schedule.rate_batch}), since it is meant for {schedule.rate_batch} faces per step"
+        )
+    if index.validation_split == "test":
+        note(
+            "epoch selected on the test faces; prepare-data --val-fraction 0.05 would hold training faces "
+            "back instead"
+        )
+    if lines := preset_differences(settings):
+        note(f"differs from the preset of {settings.dataset} ({settings.recipe}):")
+        for line in lines:
+            note(line)
+
+
+def train_worker(
+    world: World, settings: TrainSettings, index: Index, arrays: dict[str, NDArray[Any]], folder: Path,
+    progress: Callable[[], AbstractContextManager[Progress]],
+) -> float | None:  # fmt: skip
+    """One process's training. The first one shows it, and returns the best validation NME in percent."""
+    initial = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if not world.main:
+        fit(settings, index, initial, folder, Silent(), world)
+        return None
+    with progress() as shown:
+        return fit(settings, index, initial, folder, shown, world)
+
+
+def _finish(settings: TrainSettings, index: Index, folder: Path, best: float, display: Display) -> TrainedRun:
+    """Calibrate the best weights, and measure where a detector's box lies about their crop."""
+    rows = read_rows(folder)
+    start = rows[0]["val_nme"] if rows and rows[0]["epoch"] == 0 else math.nan
+    epochs = int(rows[-1]["epoch"]) if rows else settings.schedule.epochs
+    run = TrainedRun(folder, index, settings.model.resolution, best, start, epochs)
+    if start <= best:
+        display.note(f"no epoch was better than the first weights, whose validation NME is {start:.3f} %")
+    device, workers = pick_device(settings.gpus), loader_processes(settings, cached=False)
+    crop = measured_crop(index, build_info(settings, index), display.note, display.bar)
+    faces = index.validation()
+    with display.bar("calibrating the uncertainty", pictures(faces)) as advance:
+        calibrate(run.weights, run.weights, faces, device, workers, advance, crop)
+    return run
+
+
+def _draw_curves(rows: list[dict[str, float]], picture: Path, note: Note) -> None:
+    try:
+        save_training_curves(rows, picture)
+    except Exception as error:  # the numbers are safe in results.csv
+        if debugging():
+            raise
+        note(f"no {picture}: {error}")
