@@ -8,10 +8,12 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from safetensors.torch import load_file
 from popos_cli.home import TEMPORARY
 
 TWO = ("--processes", "2")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 @pytest.fixture
@@ -28,9 +31,9 @@ def start(environment):
     """Starts `python -m popos_cli` in a process group of its own; what is left of it is killed at the end."""
     begun = []
 
-    def begin(*arguments, module="popos_cli", before=()):
+    def begin(*arguments, launcher=()):
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *before, *map(str, arguments)], env=environment,
+            [sys.executable, *launcher, "-m", "popos_cli", *map(str, arguments)], env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         begun.append(process)
@@ -48,33 +51,14 @@ def kill_group(process):
 
 
 def read_until(process, text):
-    """stderr up to the line that has `text`."""
-    told = ""
-    while text not in told:
-        line = process.stderr.readline()
-        assert line, told
-        told += line
-    return told
-
-
-def children(pid):
-    """Process numbers of the living children of `pid`, oldest first, with their command lines."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            with open(f"/proc/{name}/stat") as file:
-                state, parent = file.read().rpartition(")")[2].split()[:2]
-            with open(f"/proc/{name}/cmdline") as file:
-                command = file.read()
-        except (OSError, ValueError):
-            continue
-        if parent == str(pid) and state != "Z":
-            found.append((int(name), command))
-    return sorted(found)
+    """Read stderr up to the line that has `text`."""
+    assert any(text in line for line in iter(process.stderr.readline, ""))
 
 
 def workers_of(process):
-    return [pid for pid, command in children(process.pid) if "spawn_main" in command]
+    """Process numbers of the workers, oldest first."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return sorted(int(pid) for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads /proc")
@@ -88,39 +72,39 @@ def test_a_killed_worker_ends_the_run_with_its_name(synthetic, shop, start, tmp_
     first, second = workers_of(process)
     os.kill(second, signal.SIGKILL)
     killed = time.monotonic()
-    out, told = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=60)
     assert time.monotonic() - killed < 30
     assert process.returncode == 1
-    errors = [line for line in told.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and "of 2" in errors[0] and "SIGKILL" in errors[0], told
-    assert "popos train --resume run" in told
-    assert "Traceback" not in told and out == ""
+    errors = [line for line in log.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "of 2" in errors[0] and "SIGKILL" in errors[0], log
+    assert "popos train --resume run" in log
+    assert "Traceback" not in log and out == ""
     assert not os.path.exists(f"/proc/{first}")
 
 
 @needs_proc
-@pytest.mark.slow  # half a minute; tests/engine/test_launch.py has a restart too
+@pytest.mark.slow  # half a minute; tests/processes/test_launch.py has a restart too
 def test_a_killed_worker_is_replaced_where_restarts_are_allowed(synthetic, shop, start, popos, tmp_path):
     """And the run ends with the weights of one that nobody killed."""
     given = (*shop.train, *TWO, "--epochs", "6")
     process = start(*given, "--max-restarts", "1", "--out", "killed")
     read_until(process, "epoch 2:")
     os.kill(workers_of(process)[1], signal.SIGKILL)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
     popos(*given, "--out", "whole").ok()
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_two_processes_and_going_on_in_one(synthetic, shop, start, popos, tmp_path):
+def test_ctrl_c_in_two_processes_and_resuming_in_one(synthetic, shop, start, popos, tmp_path):
     process = start(*shop.train, *TWO, "--epochs", "500", "--out", "run")
     read_until(process, "epoch 1:")
     os.killpg(process.pid, signal.SIGINT)
-    out, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert told.splitlines()[-1] == "error: interrupted" and out == ""
-    assert told.count("popos train --resume run") == 1
+    out, log = process.communicate(timeout=60)
+    assert process.returncode == 130, log
+    assert log.splitlines()[-1] == "error: interrupted" and out == ""
+    assert log.count("popos train --resume run") == 1
     done = len(rows(tmp_path / "run/results.csv"))
     popos("train", "--resume", "run", "--processes", "1", "--epochs", done + 2).ok()
     epochs = [float(row["epoch"]) for row in rows(tmp_path / "run/results.csv")]
@@ -181,10 +165,9 @@ def test_processes_do_not_change_what_evaluation_finds(popos, shop, tmp_path):
 @pytest.mark.slow
 def test_torchruns_processes_are_joined(synthetic, shop, start, popos, tmp_path):
     """One JSON document, and the weights that popos's own two processes give."""
-    before = ("--standalone", "--nproc-per-node", "2", "-m", "popos_cli")
-    process = start(*shop.train, "--out", "joined", "--json", module="torch.distributed.run", before=before)
-    out, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told
+    process = start(*shop.train, "--out", "joined", "--json", launcher=TORCHRUN)
+    out, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
     assert json.loads(out)["run"] == "joined"
     popos(*shop.train, *TWO, "--out", "own").ok()
     assert_same_run(tmp_path / "joined", tmp_path / "own")
@@ -193,8 +176,6 @@ def test_torchruns_processes_are_joined(synthetic, shop, start, popos, tmp_path)
 @pytest.mark.slow
 def test_two_machines_meet(synthetic, shop, start, tmp_path):
     """Two launchers on this one, each with one process."""
-    import socket
-
     with socket.socket() as free:
         free.bind(("localhost", 0))
         endpoint = f"localhost:{free.getsockname()[1]}"
@@ -207,22 +188,23 @@ def test_two_machines_meet(synthetic, shop, start, tmp_path):
     assert len(rows(tmp_path / "run/results.csv")) == 3
 
 
-def test_a_world_that_cannot_be_is_refused_before_any_work(synthetic, shop, popos, tmp_path):
-    def refusal(*flags):
-        result = popos(*shop.train, *flags)
-        assert len(result.errors) == 1
-        return result.code, result.err
-
-    assert refusal("--processes", "4")[0] == 1  # 6 faces a step
-    _, told = refusal("--processes", "4")
-    assert "not divisible by 4" in told and "Take 4" in told
-    for flags in (
-        ["--nnodes", "2"],
-        ["--rdzv-endpoint", "here:1"],
-        ["--nnodes", "2", "--rdzv-endpoint", "h:1"],
-    ):
-        assert refusal(*flags)[0] == 2
-    assert not (tmp_path / "runs").exists()
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        ("--processes 4", 1, ["not divisible by 4", "Take 4"]),  # a step has 6 faces
+        ("--nnodes 2", 2, ["belong together"]),
+        ("--rdzv-endpoint here:1", 2, ["belong together"]),
+        ("--nnodes 2 --rdzv-endpoint h:1", 2, ["--nnodes needs --out or --resume"]),
+        ("--nnodes 2 --rdzv-endpoint h --out r", 2, ["not a rendezvous endpoint: 'h'"]),
+    ],
+)
+def test_processes_that_cannot_be_are_refused_before_any_work(
+    synthetic, shop, popos, tmp_path, flags, code, words
+):
+    result = popos(*shop.train, *flags.split())
+    assert (result.code, len(result.errors)) == (code, 1)
+    assert all(word in result.err for word in words)
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "r").exists()
 
 
 @pytest.mark.slow
@@ -248,8 +230,8 @@ def test_twenty_kills_change_nothing(synthetic, shop, start, popos, tmp_path):
             process.wait(moments.uniform(1.0, 12.0))
         except subprocess.TimeoutExpired:
             kill_group(process)
-        _, told = process.communicate()
-        assert process.returncode in (-signal.SIGKILL, 0), (kill, told)
+        _, log = process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0), (kill, log)
         if not resumed and not (tmp_path / "killed/settings.toml").exists():
             for path in sorted((tmp_path / "killed").glob("*")):  # killed before the run had begun
                 path.unlink()
@@ -265,9 +247,9 @@ def test_twenty_kills_change_nothing(synthetic, shop, start, popos, tmp_path):
 def test_a_refused_resume_leaves_the_run_as_it_was(synthetic, shop, popos, tmp_path):
     run = shutil.copytree(shop.run, tmp_path / "run")
     before = (run / "settings.toml").read_bytes()
-    told = popos("train", "--resume", "run", "--set", "model.resolution=8", "--epochs", "9")
-    assert told.code == 1
-    assert "of another network" in told.errors[0] and "go on from the last" not in told.err
+    log = popos("train", "--resume", "run", "--set", "model.resolution=8", "--epochs", "9")
+    assert log.code == 1
+    assert "of another network" in log.errors[0] and "resume from the last" not in log.err
     assert (run / "settings.toml").read_bytes() == before
     popos("train", "--resume", "run").ok()
 
@@ -286,10 +268,9 @@ def test_a_folder_that_is_taken_is_refused_to_several_processes_too(synthetic, s
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "results.csv").write_text("mine")
-    before = ("--standalone", "--nproc-per-node", "2", "-m", "popos_cli")
-    process = start(*shop.train, "--out", "taken", "--json", module="torch.distributed.run", before=before)
-    out, told = process.communicate(timeout=120)
+    process = start(*shop.train, "--out", "taken", "--json", launcher=TORCHRUN)
+    out, log = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "taken exists already" in json.loads(out)["error"]["message"], told
+    assert "taken exists already" in json.loads(out)["error"]["message"], log
     assert [path.name for path in taken.iterdir()] == ["results.csv"]
     assert (taken / "results.csv").read_text() == "mine"
