@@ -6,6 +6,11 @@ import sys
 
 from .errors import INTERRUPTED
 
+if (
+    "--multiprocessing-fork" in sys.orig_argv
+):  # a worker imports this first: Ctrl-C in its other imports is quiet
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 
 def run() -> None:
     """Run the command line. Ctrl-C prints no traceback, not even while Python still loads or already ends."""

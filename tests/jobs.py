@@ -4,6 +4,7 @@ As a script: python jobs.py JOB [WORKERS [NODES ENDPOINT]] launches a job, pytho
 that torchrun or srun started; either prints a line of JSON.
 """
 
+import popos_cli.__main__  # noqa: F401  # isort: skip  (first, as in the workers of a command)
 import json
 import os
 import signal

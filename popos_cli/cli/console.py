@@ -162,7 +162,9 @@ def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[extra]}"),
     )  # fmt: skip
-    with shown(Progress(*columns, console=stderr, transient=True)) as progress:
+    # Steps may take seconds, and training pauses to validate: an ETA from the last half minute would jump.
+    bar = Progress(*columns, console=stderr, transient=True, speed_estimate_period=600)
+    with shown(bar) as progress:
         yield progress, progress.add_task(printable(description), total=None, extra="")
 
 

@@ -9,17 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
-from rich.text import Text
+from rich.progress import Progress
 
 from ..errors import PoposError, UsageError
 from . import console
@@ -162,7 +152,7 @@ class TrainingBar:
             f"loss {loss:.5f}  {meter.faces_per_second:.1f} faces/s  data wait {100 * meter.wait:.0f} %  "
             f"{meter.memory():.1f} GiB"
         )
-        self.bar.update(self.task, advance=1, description=f"epoch {epoch}", state=state)
+        self.bar.update(self.task, advance=1, description=f"epoch {epoch}", extra=state)
 
     def epoch(self, row: dict[str, float]) -> None:
         waiting = f", data wait {100 * row['data_wait']:.0f} %" if row["data_wait"] > WAITING else ""
@@ -175,25 +165,7 @@ class TrainingBar:
         console.note(message)
 
 
-class _State(ProgressColumn):
-    """The one column that is cut where the terminal is narrow."""
-
-    def render(self, task: Task) -> Text:
-        return Text(task.fields["state"], no_wrap=True, overflow="ellipsis")
-
-
 @contextmanager
 def training_bar() -> Iterator[TrainingBar]:
-    """A bar that is drawn if stderr is a terminal, and removed at the end."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=10, table_column=Column(no_wrap=True)),
-        MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        TextColumn("ETA"),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        _State(),
-    )
-    # Steps may take seconds, and validation counts too: an ETA from the last half minute would jump.
-    bar = Progress(*columns, console=console.stderr, transient=True, speed_estimate_period=600)
-    with console.shown(bar):
-        yield TrainingBar(bar, bar.add_task("training", total=None, state=""))
+    with console.progress_bar("training") as (bar, task):
+        yield TrainingBar(bar, task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from ..data.index import Index
 from ..errors import PoposError
 from ..predict.detect import Detection, Detector, detectors_here
 from ..weights.format import CropInfo, WeightsInfo
+
+if TYPE_CHECKING:
+    from .run import Bar
 
 # A detection is of a face where its box overlaps the square around the face's 68 points by this much.
 FOUND_IOU = 0.3
@@ -77,10 +80,7 @@ def measure_crop(
     return CropInfo(padding=padding, landmarks=_about_landmarks(index), detectors=rules)
 
 
-def measured_crop(
-    index: Index, info: WeightsInfo, note: Callable[[str], None],
-    bar: Callable[[str, int], AbstractContextManager[Callable[[int], None]]],
-) -> CropInfo:  # fmt: skip
+def measured_crop(index: Index, info: WeightsInfo, note: Callable[[str], None], bar: Bar) -> CropInfo:
     """`measure_crop` of this dataset's training faces by the detectors that are here, shown and noted."""
     faces = index.of_split("train" if "train" in index.splits else index.splits[0])
     detectors = detectors_here()

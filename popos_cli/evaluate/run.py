@@ -94,7 +94,7 @@ def write_run(
     write_json(run / "settings.json", settings)
     write_per_face(run / "per_face.csv", evaluated)
     ced = run / "ced.png"
-    with _noted(ced):
+    with noted(ced):
         save_ced(evaluated, ced)
     sheets: list[Path] = []
     names: Counter[str] = Counter()
@@ -104,13 +104,13 @@ def write_run(
         names[name] += 1
         number = f"-{names[name]}" if names[name] > 1 else ""  # of other weights
         sheets.append(run / "worst" / f"{name}{number}.jpg")
-        with _noted(sheets[-1]):
+        with noted(sheets[-1]):
             save_picture(worst_faces(one), sheets[-1])
     write_html(run / "report.html", evaluated, settings, ced, sheets)
 
 
 @contextmanager
-def _noted(picture: Path) -> Iterator[None]:
+def noted(picture: Path) -> Iterator[None]:
     """A picture that cannot be drawn is a note: the figures that it shows are safe."""
     try:
         yield

@@ -9,7 +9,6 @@ import re
 import signal
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import INTERRUPTED, PoposError, UsageError, debugging
-from .world import DEBUG, MEET, ignore_interrupts, joined
+from .world import DEBUG, ignore_interrupts, joined
+
+MEET = 300  # seconds in which all machines of a run must come together
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # pytorch/pytorch#135712
     others = multiprocessing.active_children()
     try:
-        with tempfile.TemporaryDirectory(prefix="popos-workers-") as folder, _signals_for_workers():
+        with tempfile.TemporaryDirectory(prefix="popos-workers-") as folder, _handlers_restored():
             config = LaunchConfig(
                 min_nodes=workers.nodes,
                 max_nodes=workers.nodes,
@@ -101,8 +102,6 @@ def _work(function: Callable[..., Any], gpu: bool, arguments: tuple[Any, ...]) -
     folder, and with `INTERRUPTED` rather than a KeyboardInterrupt, which it would take for success.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's handler waits while torch waits for the others
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         with joined(gpu) as world:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -146,28 +145,13 @@ def _silence_agent() -> None:
 
 
 @contextmanager
-def _signals_for_workers() -> Iterator[None]:
-    """Restore the signal handlers that the agent replaces; and start its workers with SIGINT blocked.
-
-    Else Ctrl-C in their first seconds would show tracebacks of their imports. A process inherits the mask of
-    the thread that starts it, which is this one. An idle thread takes the signal meanwhile; Python still
-    handles it in this one.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    from multiprocessing.resource_tracker import ensure_running
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+def _handlers_restored() -> Iterator[None]:
+    """Restore the signal handlers that the agent replaces."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     handlers = {number: signal.getsignal(number) for number in numbers}
-    over = threading.Event()
-    ensure_running()  # starting it with the first worker would unblock SIGINT
-    threading.Thread(target=over.wait, daemon=True).start()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        over.set()

@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -22,7 +21,6 @@ import torch.distributed as dist
 
 from ..errors import PoposError, debugging
 
-MEET = 300  # seconds in which all machines or tasks of a run must come together
 LOST = 10  # seconds for the agent to find the process that failed, before those that miss it fail too
 # What gloo's and NCCL's plain RuntimeErrors say when the other side has gone.
 GONE = re.compile(r"gloo|NCCL|by peer", re.IGNORECASE)
@@ -102,7 +100,7 @@ def joined(gpu: bool) -> Iterator[World]:
         torch.set_num_threads(max(1, cores // world.local_size))
     try:
         if world.size > 1:
-            _form_group(world, "cpu:gloo,cuda:nccl" if gpu else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
         yield world
     except Stopped:  # all of them stop together
         _leave_group()
@@ -126,48 +124,36 @@ def _lost_peer(world: World, error: Exception) -> PoposError | None:
     first_line = str(error).strip().splitlines()[0]
     words = re.sub(r"\[/\S+\] ", "", first_line).partition(". ")[0]  # without C++ file names
     return PoposError(
-        f"worker {world.rank} of {world.size} lost another: {words}",
-        "That one's own message, perhaps on another machine, says why.",
+        f"worker {world.rank} of {world.size} cannot reach the others: {words}",
+        "One of them has failed, and its own message says why; or MASTER_ADDR and MASTER_PORT (by default a "
+        "port of srun's first node) do not reach the first one.",
     )
 
 
 def _place_in_world() -> World:
-    """This process's place, from the environment."""
+    """This process's place, from the environment. SLURM's variables become torchrun's, which torch reads."""
     launcher = outer_launcher()
-    if launcher == "torchrun":
-        return World(
-            _number("RANK", 0), _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0),
-            _number("LOCAL_WORLD_SIZE", 1),
-        )  # fmt: skip
+    if launcher is None:
+        return ALONE
     if launcher == "slurm":
         tasks, nodes = _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_STEP_NUM_NODES", 1)
-        # The number of tasks on this node, or one more where they do not divide: only cores are shared by it.
-        return World(_number("SLURM_PROCID", 0), tasks, _number("SLURM_LOCALID", 0), -(-tasks // nodes))
-    return ALONE
+        os.environ.setdefault("MASTER_ADDR", first_host(os.environ["SLURM_STEP_NODELIST"]))
+        # Above the ports that Linux gives out by itself (to 60999), of IANA's private range.
+        step = 31 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)
+        os.environ.setdefault("MASTER_PORT", str(61000 + step % 4000))
+        os.environ |= {
+            "RANK": os.environ["SLURM_PROCID"],
+            "WORLD_SIZE": str(tasks),
+            "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+            "LOCAL_WORLD_SIZE": str(-(-tasks // nodes)),  # rounded up: cores are shared by it, no more
+        }
+    return World(
+        _number("RANK", 0), _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1)
+    )
 
 
 def _number(variable: str, default: int) -> int:
     return int(os.environ.get(variable, default))
-
-
-def _form_group(world: World, backend: str) -> None:
-    if outer_launcher() == "torchrun":
-        dist.init_process_group(backend)
-        return
-    host = os.environ.get("MASTER_ADDR") or first_host(os.environ["SLURM_STEP_NODELIST"])
-    # Above the ports that Linux gives out by itself (to 60999), of IANA's private range.
-    step = 31 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)
-    port = _number("MASTER_PORT", 61000 + step % 4000)
-    try:
-        store = dist.TCPStore(  # type: ignore[attr-defined]
-            host, port, world.size, world.main, timedelta(seconds=MEET)
-        )
-        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size)
-    except dist.DistError as error:
-        raise PoposError(
-            f"this srun's {world.size} tasks did not meet at {host}:{port}: {str(error).splitlines()[0]}",
-            "Set MASTER_ADDR and MASTER_PORT to an address on the first node that the others can reach.",
-        ) from None
 
 
 def _leave_group() -> None:

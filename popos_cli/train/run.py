@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from ..core.device import pick_device
 from ..data.flip_check import mirror, mirror_remarks
 from ..data.index import Index, prepared_names, read_index
 from ..data.stamps import check_pictures
-from ..errors import PoposError, UsageError, debugging
+from ..errors import PoposError, UsageError
 from ..evaluate.calibrate import calibrate, pictures
 from ..evaluate.detections import measured_crop
 from ..evaluate.plots import save_training_curves
+from ..evaluate.run import Bar, noted
 from ..home import new_run_folder, remember
 from ..processes.launch import Workers, check_endpoint, launch
 from ..processes.world import ALONE, World, joined, outer_launcher, restarts
@@ -29,15 +31,13 @@ from .autobatch import fitting_batch, with_batch_size
 from .build import build_info, faces_a_step, loader_processes, scaled_rate, training_crops
 from .checkpoint import has_state
 from .load import preset_differences
-from .runlog import Progress, Silent, check_tensorboard, read_rows, write_settings
+from .runlog import Progress, Silent, read_rows, write_settings
 from .settings import AUTO, TrainSettings
 from .trainer import fit
 
 NAMED = 5  # faces that a note names
 
 Note = Callable[[str], None]
-# bar(title, total): a progress bar while the block runs; what it yields is called with the number just done.
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,17 @@ def run_training(
 
 def _check_packages(settings: TrainSettings) -> None:
     """Raises PoposError for a package that training would miss, before there is a run folder."""
-    # A pair of torch and torchvision that does not match must show, too.
-    import torchvision.transforms.v2  # noqa: F401
+    import torchvision.transforms.v2  # noqa: F401  (one that does not match torch must show, too)
 
-    if settings.tensorboard:
-        check_tensorboard()
-    if settings.loss.sinkhorn:
-        try:
-            import geomloss  # noqa: F401
-        except ImportError:
+    for key, value, package, extra in (
+        ("loss.sinkhorn", settings.loss.sinkhorn, "geomloss", "sinkhorn"),
+        ("tensorboard", settings.tensorboard, "tensorboard", "tensorboard"),
+    ):
+        if value and not find_spec(package):
             raise PoposError(
-                f"loss.sinkhorn = {settings.loss.sinkhorn:g} needs the package geomloss",
-                "pip install 'popos-cli[sinkhorn]', or --set loss.sinkhorn=0 to train without.",
-            ) from None
+                f"{key} = {value:g} needs the package {package}",
+                f"pip install 'popos-cli[{extra}]', or --set {key}=0 to train without.",
+            )
 
 
 def _check_joining(options: RunOptions) -> None:
@@ -135,15 +133,14 @@ def _workers(settings: TrainSettings, options: RunOptions) -> Workers | None:
     if gpu and settings.processes > 1:
         raise UsageError("processes are for the CPU: there is one a GPU", "Give --gpus 0 with --processes.")
     count = (settings.gpus or torch.cuda.device_count()) if gpu else settings.processes
-    if (options.nodes > 1) != (options.endpoint is not None):
+    several = options.nodes > 1, options.endpoint is not None
+    if any(several) and not (all(several) and (options.out or options.resume)):
         raise UsageError(
-            "--nnodes and --rdzv-endpoint belong together",
+            "--nnodes, --rdzv-endpoint and --out (or --resume) belong together",
             "On every machine: popos train ... --nnodes 2 --rdzv-endpoint FIRST_MACHINE:29400 --out DIR",
         )
     if options.endpoint:
         check_endpoint(options.endpoint)
-    if options.nodes > 1 and not (options.out or options.resume):
-        raise UsageError("--nnodes needs --out or --resume: a run folder that all machines name alike")
     if count * options.nodes == 1 and not options.max_restarts:
         return None
     return Workers(count, gpu, options.nodes, options.endpoint, options.max_restarts)
@@ -178,7 +175,8 @@ def _run(
     finally:
         if world.main and (rows := read_rows(folder)):
             remember("runs", folder)
-            _draw_curves(rows, folder / "curves.png", note)
+            with noted(folder / "curves.png"):
+                save_training_curves(rows, folder / "curves.png")
 
 
 def _silent(message: str) -> None:
@@ -305,12 +303,3 @@ def _finish(settings: TrainSettings, index: Index, folder: Path, best: float, di
     with display.bar("calibrating the uncertainty", pictures(faces)) as advance:
         calibrate(run.weights, run.weights, faces, device, workers, advance, crop)
     return run
-
-
-def _draw_curves(rows: list[dict[str, float]], picture: Path, note: Note) -> None:
-    try:
-        save_training_curves(rows, picture)
-    except Exception as error:  # the numbers are safe in results.csv
-        if debugging():
-            raise
-        note(f"no {picture}: {error}")

@@ -230,13 +230,3 @@ def read_rows(run: Path) -> list[dict[str, float]]:
     except (ValueError, csv.Error) as error:
         raise PoposError(f"{path}: {error}", "Remove it: training goes on without it.") from None
     return rows
-
-
-def check_tensorboard() -> None:
-    """Raises PoposError where TensorBoard's files cannot be written: before any work."""
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError as error:
-        raise PoposError(
-            f"TensorBoard is not there: {error}", "Install it: pip install 'popos-cli[tensorboard]'"
-        ) from None

@@ -194,7 +194,7 @@ def test_two_machines_meet(synthetic, shop, start, tmp_path):
         ("--processes 4", 1, ["not divisible by 4", "Take 4"]),  # a step has 6 faces
         ("--nnodes 2", 2, ["belong together"]),
         ("--rdzv-endpoint here:1", 2, ["belong together"]),
-        ("--nnodes 2 --rdzv-endpoint h:1", 2, ["--nnodes needs --out or --resume"]),
+        ("--nnodes 2 --rdzv-endpoint h:1", 2, ["belong together"]),
         ("--nnodes 2 --rdzv-endpoint h --out r", 2, ["not a rendezvous endpoint: 'h'"]),
     ],
 )

@@ -65,7 +65,7 @@ def test_three_workers_agree_and_leave_no_trace(tmp_path, monkeypatch, capfd):
 
     def traces():
         handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        return handlers, signal.pthread_sigmask(signal.SIG_BLOCK, ()), list(tmp_path.iterdir())
+        return handlers, list(tmp_path.iterdir())
 
     before = traces()
     found = launch(Workers(3, gpus=False), jobs.agree)
@@ -159,7 +159,7 @@ def test_a_machine_that_lost_another_says_so():
     killed = [re.fullmatch(r"worker 1 of 2 \(pid \d+\) was killed by SIGKILL", one) for one in messages]
     (other,) = (one for one, match in zip(messages, killed, strict=True) if not match)
     # The second where the killed one's machine was that of the endpoint.
-    assert "worker 0 of 2 lost another: Connection closed by peer" in other or "or one has left" in other
+    assert "worker 0 of 2 cannot reach the others: " in other or "or one has left" in other
 
 
 def test_a_rendezvous_that_never_comes_ends_in_one_line(monkeypatch):

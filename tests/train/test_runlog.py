@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 
 from popos_cli.errors import PoposError
 from popos_cli.train import runlog
-from popos_cli.train.runlog import COLUMNS, EVERY, LOSSES, Meter, RunLog, check_tensorboard, read_rows
+from popos_cli.train.runlog import COLUMNS, EVERY, LOSSES, Meter, RunLog, read_rows
 
 STEPS = 120  # of an epoch
 
@@ -199,10 +198,3 @@ def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
     assert [e.step for e in board.Scalars("epoch/val_nme")] == [STEPS, 2 * STEPS, 3 * STEPS]
     value = board.Scalars("epoch/val_nme")[1].value
     assert value == pytest.approx(row(2)["val_nme"])
-
-
-def test_tensorboard_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(PoposError) as caught:
-        check_tensorboard()
-    assert "pip install 'popos-cli[tensorboard]'" in (caught.value.hint or "")
