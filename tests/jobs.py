@@ -60,6 +60,7 @@ def fail_at_first(world):
 def steps(world):
     """Steps of 0.1 s for a minute, until a signal comes that all then heed at the same step."""
     say = sys.stderr.write
+    world.sums(0.0)  # connects them: from now on they need no agent
     with held_interrupts() as pressed:
         say(f"running {os.getpid()}\n")
         for step in range(600):
