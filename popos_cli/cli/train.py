@@ -100,11 +100,11 @@ def train(
             console.write(dump_toml(settings))
         return
     from ..train.run import Display, RunOptions, run_training
-    from .prepare import prepare_remembered
+    from .prepare import progress
 
     options = RunOptions(out, resume, nnodes, rdzv_endpoint, max_restarts)
-    display = Display(console.note, console.bar, training_bar)
-    if run := run_training(settings, options, display, prepare_remembered):
+    display = Display(console.note, console.bar, progress, training_bar)
+    if run := run_training(settings, options, display):
         _report(run, json)
 
 

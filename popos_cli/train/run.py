@@ -24,6 +24,8 @@ from ..evaluate.detections import measured_crop
 from ..evaluate.plots import save_training_curves
 from ..evaluate.run import Bar, noted
 from ..home import new_run_folder, remember
+from ..prepare.dataset import Progress as PreparationProgress
+from ..prepare.dataset import prepare_remembered
 from ..processes.launch import Workers, check_endpoint, launch
 from ..processes.world import ALONE, World, joined, outer_launcher, restarts
 from ..weights.find import initial_state
@@ -42,12 +44,13 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Display:
-    """How a run is shown. `progress` follows the trainer; started processes get it pickled, so it is a
+    """How a run is shown. `training` follows the trainer; started processes get it pickled, so it is a
     function of a module."""
 
     note: Note
     bar: Bar
-    progress: Callable[[], AbstractContextManager[Progress]]
+    preparing: PreparationProgress
+    training: Callable[[], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,12 @@ class TrainedRun:
         return self.folder / "best.safetensors"
 
 
-def run_training(
-    settings: TrainSettings, options: RunOptions, display: Display, prepare: Callable[[str], object]
-) -> TrainedRun | None:
+def run_training(settings: TrainSettings, options: RunOptions, display: Display) -> TrainedRun | None:
     """Train into a new run folder, or resume a run: here, in processes that this starts, or as one of
     torchrun's or SLURM's. Only the first of several processes returns the outcome.
 
-    prepare: called with the name of a dataset that is not prepared, to do so if it can. Raises UsageError or
-    PoposError; after Ctrl-C, KeyboardInterrupt once the state is saved.
+    A benchmark that is not prepared is looked for under the remembered roots, and prepared. Raises UsageError
+    or PoposError; after Ctrl-C, KeyboardInterrupt once the state is saved.
     """
     _check_packages(settings)
     if outer_launcher():
@@ -98,7 +99,9 @@ def run_training(
             return _run(settings, options, display, world, None)
     workers = _workers(settings, options)
     if settings.dataset not in prepared_names() and options.nodes == 1:
-        prepare(settings.dataset)  # if it cannot, read_index says what to do
+        prepare_remembered(
+            settings.dataset, display.note, display.preparing
+        )  # else read_index says what to do
     return _run(settings, options, display, ALONE, workers)
 
 
@@ -164,7 +167,7 @@ def _run(
             write_settings(folder, settings)
         _announce(settings, index, folder, workers.size if workers else world.size, note)
     try:
-        given = (settings, index, initial, folder, display.progress)
+        given = (settings, index, initial, folder, display.training)
         best = launch(workers, train_worker, *given) if workers else train_worker(world, *given)
         return None if best is None else _finish(settings, index, folder, best, display)
     except (KeyboardInterrupt, PoposError) as error:
@@ -278,14 +281,14 @@ def _announce(settings: TrainSettings, index: Index, folder: Path, processes: in
 
 def train_worker(
     world: World, settings: TrainSettings, index: Index, arrays: dict[str, NDArray[Any]], folder: Path,
-    progress: Callable[[], AbstractContextManager[Progress]],
+    training: Callable[[], AbstractContextManager[Progress]],
 ) -> float | None:  # fmt: skip
     """One process's training. The first one shows it, and returns the best validation NME in percent."""
     initial = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if not world.main:
         fit(settings, index, initial, folder, Silent(), world)
         return None
-    with progress() as shown:
+    with training() as shown:
         return fit(settings, index, initial, folder, shown, world)
 
 

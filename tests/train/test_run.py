@@ -15,5 +15,5 @@ from popos_cli.train.settings import LossSettings, TrainSettings
 def test_a_package_that_training_would_miss(settings, words, monkeypatch):
     monkeypatch.setattr(run, "find_spec", lambda name: None)
     with pytest.raises(PoposError, match=words) as caught:
-        run.run_training(TrainSettings(dataset="mine", **settings), run.RunOptions(), None, None)
+        run.run_training(TrainSettings(dataset="mine", **settings), run.RunOptions(), None)
     assert "pip install 'popos-cli[" in caught.value.hint
