@@ -139,7 +139,7 @@ def _report(run: TrainedRun, json: bool) -> None:
 
 
 class TrainingBar:
-    """A live line on stderr, and for each epoch a line that stays (train.runlog.Progress)."""
+    """A live line on stderr, and for each epoch a line that stays (train.runlog.TrainingProgress)."""
 
     def __init__(self, bar: Progress, task: Any) -> None:
         self.bar, self.task = bar, task

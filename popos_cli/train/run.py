@@ -24,18 +24,17 @@ from ..evaluate.detections import measured_crop
 from ..evaluate.plots import save_training_curves
 from ..evaluate.run import Bar, noted
 from ..home import new_run_folder, remember
-from ..prepare.dataset import Progress as PreparationProgress
-from ..prepare.dataset import prepare_remembered
+from ..prepare.dataset import Progress, prepare_remembered
 from ..processes.launch import Workers, check_endpoint, launch
 from ..processes.world import ALONE, World, joined, outer_launcher, restarts
 from ..weights.find import initial_state
 from .autobatch import fitting_batch, with_batch_size
-from .build import build_info, faces_a_step, loader_processes, scaled_rate, training_crops
+from .build import build_info, global_batch_size, loader_processes, scaled_rate, training_crops
 from .checkpoint import has_state
 from .load import preset_differences
-from .runlog import Progress, Silent, read_rows, write_settings
+from .runlog import Silent, TrainingProgress, read_rows, write_settings
 from .settings import AUTO, TrainSettings
-from .trainer import fit
+from .trainer import Trainer
 
 NAMED = 5  # faces that a note names
 
@@ -49,8 +48,8 @@ class Display:
 
     note: Note
     bar: Bar
-    preparing: PreparationProgress
-    training: Callable[[], AbstractContextManager[Progress]]
+    preparing: Progress
+    training: Callable[[], AbstractContextManager[TrainingProgress]]
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _with_number(
         else:
             batch = world.broadcast(fitting_batch(settings, index, size, world))
         settings = with_batch_size(settings, batch)
-    faces_a_step(settings.schedule, len(index.of_split("train")), size)
+    global_batch_size(settings.schedule, len(index.of_split("train")), size)
     return settings
 
 
@@ -260,7 +259,7 @@ def _announce(settings: TrainSettings, index: Index, folder: Path, processes: in
     if settings.augment.flip:
         for line in mirror_remarks(mirror(index), index.scheme):
             note(line)
-    faces = faces_a_step(schedule, len(index.of_split("train")), processes)
+    faces = global_batch_size(schedule, len(index.of_split("train")), processes)
     if processes > 1 or schedule.accumulate > 1:
         note(f"a step: {faces} faces, {processes} processes x {faces // processes}")
     if (rate := scaled_rate(schedule)) != schedule.learning_rate:
@@ -281,15 +280,15 @@ def _announce(settings: TrainSettings, index: Index, folder: Path, processes: in
 
 def train_worker(
     world: World, settings: TrainSettings, index: Index, arrays: dict[str, NDArray[Any]], folder: Path,
-    training: Callable[[], AbstractContextManager[Progress]],
+    training: Callable[[], AbstractContextManager[TrainingProgress]],
 ) -> float | None:  # fmt: skip
     """One process's training. The first one shows it, and returns the best validation NME in percent."""
     initial = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if not world.main:
-        fit(settings, index, initial, folder, Silent(), world)
+        Trainer(settings, index, initial, folder, Silent(), world).fit()
         return None
     with training() as shown:
-        return fit(settings, index, initial, folder, shown, world)
+        return Trainer(settings, index, initial, folder, shown, world).fit()
 
 
 def _finish(settings: TrainSettings, index: Index, folder: Path, best: float, display: Display) -> TrainedRun:
