@@ -16,7 +16,7 @@ from .options import JSON
 
 EXAMPLES = "Examples:  popos doctor   |   popos doctor --json"
 PACKAGES = (
-    "torch", "torchvision", "cv2", "numpy", "pydantic", "pydantic_settings", "typer", "rich", "safetensors",
+    "torch", "torchvision", "cv2", "numpy", "pydantic", "typer", "rich", "safetensors",
     "huggingface_hub", "matplotlib",
 )  # fmt: skip
 

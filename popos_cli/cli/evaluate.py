@@ -132,6 +132,9 @@ def evaluate(
         console.print_json(document)
     elif evaluated:
         _print(document["results"])
+        if written:
+            run = document["results"][0]["run"]
+            console.note(f"report, per-face errors, curves and the worst faces: {run}")
     if failures or not written:
         raise typer.Exit(1)
 
@@ -167,7 +170,6 @@ def _write(
             raise
         console.fail(explained(error), as_json=False)
         return False
-    console.note(f"report, per-face errors, curves and the worst faces: {run}")
     return True
 
 
