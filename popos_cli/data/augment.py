@@ -41,7 +41,7 @@ class Augment(BaseModel):
     scale: float = Field(
         0.1, ge=0, le=0.3,
         description="standard deviation of the side's factor around 1 (Haar's squares: 0.10 at first, "
-        "0.05 at predict's last look)",
+        "0.05 at predict's last pass)",
     )  # fmt: skip
     scale_clip: float = Field(
         2.0, gt=0, le=3, description="where the side's factor is clipped, standard deviations"
@@ -49,7 +49,7 @@ class Augment(BaseModel):
     shift: float = Field(
         0.05, ge=0, le=0.5,
         description="standard deviation along x and y, fraction of the crop's side, clipped at twice that "
-        "(Haar's squares: 0.08 along x and 0.03 along y at first, 0.02 and 0.01 at predict's last look)",
+        "(Haar's squares: 0.08 along x and 0.03 along y at first, 0.02 and 0.01 at predict's last pass)",
     )  # fmt: skip
     flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
     brightness: float = Field(0.4, ge=0, le=1, description="factor drawn from 1 - v to 1 + v")

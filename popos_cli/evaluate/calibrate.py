@@ -1,4 +1,4 @@
-"""What errors a network really makes, on faces it was not trained on, clean and degraded."""
+"""Fit the uncertainty of weights to the errors that the network makes on faces it was not trained on."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..data.loader import ordered_loader
 from ..errors import PoposError
 from ..weights.format import CropInfo, UncertaintyInfo, read_weights, replace_info
 
-# Each face is looked at once as it is, and this many times as a bad photo: turned, dark or bright,
-# of low resolution, partly covered, and badly cropped.
+# Each face is used once as it is, and this many times as a bad photo: turned, dark or bright, of low
+# resolution, partly covered, and badly cropped.
 DEGRADED = 3
 BAD_PHOTO = Augment.only(
     rotation=15, scale=0.12, shift=0.05, flip=0.5, brightness=0.8, contrast=0.5, saturation=0.4, grey=0.1,
@@ -32,7 +32,7 @@ MOST_FACES = 1000
 
 
 def pictures(index: Index) -> int:
-    """How many pictures `calibrate` looks at."""
+    """How many pictures `calibrate` puts through the network."""
     return min(len(index), MOST_FACES) * (1 + DEGRADED)
 
 
@@ -40,12 +40,11 @@ def calibrate(
     source: Path, target: Path, index: Index, device: torch.device, workers: int,
     progress: Callable[[int], None], crop: CropInfo | None = None,
 ) -> UncertaintyInfo:  # fmt: skip
-    """Fit the calibration of a weight file to the index's faces, and write the file with it to
-    `target`, which may be `source`.
+    """Fit the calibration of a weight file to the index's faces, and write the file with it to `target`,
+    which may be `source`.
 
-    The faces must be ones that the network was not trained on. `progress` is told the number of
-    pictures of each batch. crop: goes into the file instead of its own. Raises PoposError where no point
-    of them is labelled.
+    The network must not have been trained on these faces. progress: called with the number of pictures of
+    each batch. crop: replaces the file's own. Raises PoposError where none of their points is labelled.
     """
     if not index.visible.any():
         raise PoposError(f"dataset {index.name!r}: none of its validation faces has a labelled point")

@@ -47,7 +47,7 @@ def refuse_nonfinite_loss(
 def refuse_nonfinite_weights(model: nn.Module, step: int, run: Path) -> None:
     """Raise PoposError where a tensor of the model is not finite."""
     finite = [t.isfinite().all() for t in model.state_dict().values() if t.is_floating_point()]
-    if not torch.stack(finite).all():  # one look at the GPU, not one a tensor
+    if not torch.stack(finite).all():  # waits for the GPU once, not once a tensor
         raise PoposError(
             f"weights are not finite after step {step}, since a gradient was not: they are not kept",
             _hint(run),
