@@ -34,7 +34,7 @@ SIZES = ((1280, 1024), (1600, 1200), (2048, 1536))  # of the drawn photos, width
 
 
 def bench_data(
-    index: Index | None, faces: int, augment: Augment, device: torch.device, note: Callable[[str], None]
+    index: Index | None, faces: int, device: torch.device, note: Callable[[str], None]
 ) -> dict[str, Any]:
     """Times of `faces` of the index's faces, or of faces in drawn photos where it is None.
 
@@ -48,6 +48,7 @@ def bench_data(
     input   device, batch, faces_per_second: bytes to the network's floats, on the training device
     """
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     with scratch_folder("popos-bench-") as folder:
         note("index")
         found: dict[str, Any] = {"index": _bench_index(folder / "index.npz", device)}
@@ -56,7 +57,7 @@ def bench_data(
             index = _draw_photos(folder / "photos", faces)
         chosen = index.select(np.linspace(0, len(index) - 1, min(faces, len(index))).astype(int))
         note("photos")
-        dataset = partial(FaceDataset, chosen, IMAGE_SIZE, PADDING, "center", augment)
+        dataset = partial(FaceDataset, chosen, IMAGE_SIZE, PADDING, "center", Augment())
         paths = [chosen.root / image for image in chosen.image.tolist()]
         found["photos"] = {"megapixels": float(chosen.size.prod(1).mean() / 1e6), **_bench(paths, dataset())}
         note("cached crops")

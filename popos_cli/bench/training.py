@@ -13,8 +13,9 @@ from ..core.inference import to_model_input
 from ..core.losses import heatmap_mse
 from ..data.index import Index
 from ..home import scratch_folder
+from ..train.autobatch import fitting_batch, with_batch_size
 from ..train.runlog import RunLog, Silent
-from ..train.settings import TrainSettings
+from ..train.settings import AUTO, TrainSettings
 from ..train.trainer import Trainer
 from .decoders import wait_for
 
@@ -68,6 +69,8 @@ def bench_training(settings: TrainSettings, index: Index, note: Callable[[int, i
     ratios: trainer over bare, of each pair of turns; ratio: their median; data_wait: share of the trainer's
     time, 0 to 1.
     """
+    if settings.schedule.batch_size == AUTO:
+        settings = with_batch_size(settings, fitting_batch(settings, index, 1))
     with scratch_folder("popos-bench-") as run:
         trainer = Trainer(settings, index, None, run, Silent())
         batches, workers = trainer.batches, trainer.loader.num_workers

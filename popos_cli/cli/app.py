@@ -1,4 +1,4 @@
-"""The app: commands, aliases, and the one table from exceptions to exit codes."""
+"""The app: commands, aliases, and what becomes of exceptions: a message and an exit code."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import INTERRUPTED, PoposError, UsageError, debugging
-from ..failures import explained
+from ..errors import INTERRUPTED, PoposError, UsageError, debugging, explained
 from . import (
     bench,
     calibrate,
@@ -75,17 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code. Tracebacks only under POPOS_DEBUG=1."""
     arguments = sys.argv[1:] if arguments is None else arguments
     console.prepare_streams()
-    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may not be here, and figures go to files
-    if not debugging():  # torch reads it at import: no stack frames of its C++ on the terminal
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files; another backend set here may not be installed
+    if not debugging():  # no stack frames of torch's C++, no warnings of OpenCV about a damaged picture
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # nor what OpenCV thinks of a damaged picture
-    # Of a command that torchrun or srun runs many times, one speaks to the program that reads stdout.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    # Of a command that torchrun or srun runs many times, only the first process prints JSON.
     first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
     try:
         code = _run(arguments, "--json" in arguments and first)
-        console.write("")  # the help is typer's, and may be held back still
+        console.write("")  # flush typer's help
         return code
-    except SystemExit as end:  # standard output takes no more
+    except SystemExit as end:  # stdout cannot be written
         return int(end.code or 0)
 
 
@@ -93,7 +92,7 @@ def _run(arguments: list[str], as_json: bool) -> int:
     """Run one command and report its failure."""
     try:
         code = app(arguments, prog_name="popos", standalone_mode=False)
-        if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
+        if code == INTERRUPTED:  # typer's return value for a KeyboardInterrupt
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
@@ -102,12 +101,13 @@ def _run(arguments: list[str], as_json: bool) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except typer.TyperException as error:  # a wrong flag or value, found by the parser
-        if not error.format_message():  # no arguments at all: typer has printed the help
+        message = error.format_message().replace("Value error, ", "")  # pydantic's, in front of "'x' is not"
+        if not message:  # no arguments at all: typer has printed the help
             return UsageError.exit_code
         command = getattr(getattr(error, "ctx", None), "command_path", "popos")
-        return console.fail(UsageError(error.format_message(), f"See {command} --help."), as_json)
+        return console.fail(UsageError(message, f"See {command} --help."), as_json)
     except Exception as error:
         if debugging():
             raise
-        console.write("")  # ends here where it was the help that stdout did not take
+        console.write("")  # ends here if it was typer's help that could not be written
         return console.fail(explained(error), as_json)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ..core.choices import DECODER_NAMES, RESOLUTIONS, Resolution
 from . import console
-from .options import DEVICE, JSON, one_of
+from .options import DEVICE, JSON, SETTINGS, one_of
 
 EXAMPLES = (
     "Examples:  popos bench decoders --resolution 16 --decoder ml --decoder popos   |   "
@@ -23,9 +24,7 @@ def decoders(
     resolution: Annotated[
         list[int] | None, typer.Option(help="Heatmap size in pixels; repeatable.", show_default="64 to 4")
     ] = None,
-    decoder: Annotated[
-        list[str] | None, typer.Option(help="Reading rule; repeatable.", show_default="all")
-    ] = None,
+    decoder: Annotated[list[str] | None, typer.Option(help="Repeatable.", show_default="all")] = None,
     landmarks: Annotated[int, typer.Option(min=10, max=100_000, help="Landmarks for the errors.")] = 2048,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Fixes landmarks and noise.")] = 0,
@@ -35,12 +34,8 @@ def decoders(
     """Errors of every decoder on synthetic heatmaps with known defects, in crop pixels of a
     256-pixel crop, beside the Cramer-Rao bound; and its time, for a batch of 64 faces of 68 points.
     """
-    from ..core.choices import DECODER_NAMES, RESOLUTIONS
-
-    for name in decoder or []:
-        one_of(name, DECODER_NAMES, "decoder")
-    for size in resolution or []:
-        one_of(str(size), tuple(map(str, RESOLUTIONS)), "resolution")
+    names = [one_of(name, DECODER_NAMES, "decoder") for name in decoder or DECODER_NAMES]
+    sizes = [one_of(size, RESOLUTIONS, "resolution") for size in resolution or RESOLUTIONS]
     import torch
 
     from ..bench.decoders import DEFECTS, bench_decoders
@@ -48,18 +43,16 @@ def decoders(
 
     torch.set_num_threads(threads)
     torch_device = pick_inference_device(device)
-    rows: list[dict[str, Any]] = []
-    sizes, names = resolution or list(RESOLUTIONS), decoder or list(DECODER_NAMES)
-    with console.progress_bar("decoders") as (bar, task):
-        bar.update(task, total=len(sizes) * (len(names) + 1))
+    rows = []
+    with console.bar("decoders", len(sizes) * (len(names) + 1)) as advance:
         for row in bench_decoders(sizes, names, torch_device, landmarks, seed):
             rows.append(row)
-            bar.update(task, advance=1)
+            advance(1)
     if json:
         console.print_json({"decoders": rows, "device": str(torch_device), "threads": threads})
         return
     console.print_table(
-        f"mean error, crop pixels; {torch_device}, {threads} thread{'s' if threads > 1 else ''}",
+        f"mean error, crop pixels; {torch_device}, {_threads(threads)}",
         ["R", "decoder", *DEFECTS, "ms per 1000 faces", "x amax"],
         [
             [
@@ -85,19 +78,14 @@ def data(
     cached crops, beside the bare decoding of the same files; and, apart, a batch's way to the network's
     input on the device.
     """
-    import torch
-
     from ..bench.data import bench_data
     from ..core.device import pick_inference_device
-    from ..data.augment import Augment
     from ..data.index import read_index
 
     torch_device = pick_inference_device(device)
     index = read_index(dataset) if dataset else None
-    torch.set_num_threads(1)
-    augment = Augment()
     with console.progress_bar("data") as (bar, task):
-        found = bench_data(index, faces, augment, torch_device, lambda name: bar.update(task, extra=name))
+        found = bench_data(index, faces, torch_device, lambda name: bar.update(task, extra=name))
     if json:
         console.print_json({"dataset": dataset, "threads": 1, **found})
         return
@@ -125,7 +113,7 @@ def data(
 def training(
     dataset: Annotated[str | None, typer.Option(help="A prepared dataset.")] = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Heatmap size: 64, 32, 16, 8 or 4 pixels.", show_default="64")
+        Resolution | None, typer.Option(help="Heatmap size, pixels.", show_default="64")
     ] = None,
     batch_size: Annotated[
         str | None, typer.Option(help="schedule.batch_size, or auto", show_default="the preset's")
@@ -134,41 +122,35 @@ def training(
         int | None,
         typer.Option(help="0 is the CPU; otherwise one GPU is used.", show_default="a GPU, else the CPU"),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="One setting of training, e.g. workers=1; repeatable."
-        ),
-    ] = None,
+    set_: SETTINGS = None,
     json: JSON = False,
 ) -> None:
-    """Faces a second of a training, beside those of its bare network: forward and backward on one batch
-    in memory. Takes the dataset's crop cache where there is one, and a minute or two; trains nothing
-    that is kept.
+    """Faces per second of a training, beside those of its bare network: forward and backward on one batch
+    in memory. Takes the dataset's crop cache where there is one, and a minute or two; keeps no weights.
     """
     from ..bench.training import bench_training
     from ..data.index import read_index
-    from ..train.autobatch import fitting_batch, with_batch_size
     from ..train.load import load_train_settings
-    from ..train.settings import AUTO
 
     flags = {"gpus": gpus, "model": {"resolution": resolution}, "schedule": {"batch_size": batch_size}}
     settings = load_train_settings(dataset, None, set_ or [], flags)
     index = read_index(settings.dataset)
-    if settings.schedule.batch_size == AUTO:
-        settings = with_batch_size(settings, fitting_batch(settings, index, 1))
-    with console.progress_bar("training") as (bar, task):
-        found = bench_training(settings, index, lambda n, of: bar.update(task, completed=n, total=of))
+    with console.counter("training") as update:
+        found = bench_training(settings, index, update)
     if json:
         console.print_json({"dataset": settings.dataset, **found})
         return
-    columns = ["R", "batch", "workers", "bare faces/s", "trainer faces/s", "ratio", "data wait"]
-    row = [
-        str(found["resolution"]), str(found["batch"]), str(found["workers"]), f"{found['bare']:.1f}",
-        f"{found['trainer']:.1f}", f"{found['ratio']:.3f}", f"{100 * found['data_wait']:.1f} %",
-    ]  # fmt: skip
-    console.print_table(
-        f"{settings.dataset}, {'cached crops' if found['crops'] else 'photos'}; {found['device']}, "
-        f"{found['precision']}, {found['threads']} thread{'s' if found['threads'] > 1 else ''}",
-        columns, [row],
-    )  # fmt: skip
+    cells = {
+        "R": str(found["resolution"]), "batch": str(found["batch"]), "workers": str(found["workers"]),
+        "bare faces/s": f"{found['bare']:.1f}", "trainer faces/s": f"{found['trainer']:.1f}",
+        "ratio": f"{found['ratio']:.3f}", "data wait": f"{100 * found['data_wait']:.1f} %",
+    }  # fmt: skip
+    source = "cached crops" if found["crops"] else "photos"
+    title = (
+        f"{settings.dataset}, {source}; {found['device']}, {found['precision']}, {_threads(found['threads'])}"
+    )
+    console.print_table(title, list(cells), [list(cells.values())])
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"

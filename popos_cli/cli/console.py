@@ -1,6 +1,6 @@
-"""The one sink: results to stdout (a table, or one JSON document), all else to stderr.
+"""All output: results to stdout (a table, or one JSON document), everything else to stderr.
 
-Names of files, datasets and weights come from anywhere. Here, and only here, they are made safe to print:
+Names of files, datasets and weights may contain anything. Here, and only here, they are made safe to print:
 control characters, which a terminal would obey, are escaped.
 """
 
@@ -13,8 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -28,15 +27,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ..errors import PoposError, debugging
-from ..failures import explained
+from ..errors import PoposError
 from ..text import printable
 
 _NUMBER = re.compile(r"-$|[-+±]?[\d.]+(?!\w)")  # "300w" is a name
 
 
 class _Lines(Console):
-    """Prints lines of plain text: a path's brackets and colons are neither markup nor emoji codes."""
+    """A console of plain text: a path's brackets and colons are neither markup nor emoji codes."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
@@ -47,7 +45,7 @@ class _Lines(Console):
         except OSError as error:
             if not self.stderr:
                 _end(error)
-            self.quiet = True  # nobody reads the remarks: the work goes on
+            self.quiet = True  # nobody reads the notes; the work continues
 
     def on_broken_pipe(self) -> None:
         raise  # rich would end the program here
@@ -58,7 +56,7 @@ stderr = _Lines(stderr=True, soft_wrap=True)
 
 
 def prepare_streams() -> None:
-    """Letters that the terminal's encoding lacks are escaped, instead of ending the command."""
+    """Make the streams escape letters that the terminal's encoding lacks, instead of raising."""
     stderr.quiet = False
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -69,7 +67,7 @@ def prepare_streams() -> None:
 
 
 def write(text: str) -> None:
-    """A document to stdout as it is, and all that is still held back. Where nobody takes it: SystemExit."""
+    """Print `text` on stdout as it is, and flush. Raises SystemExit if stdout cannot be written."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -78,8 +76,8 @@ def write(text: str) -> None:
 
 
 def _end(error: OSError) -> NoReturn:
-    """End the command where stdout takes no more; a reader that has gone, as of `popos | head`, wants no
-    message. What Python still holds back goes nowhere: it would complain at its end."""
+    """End the command because stdout cannot be written; without a message if the reader has gone, as after
+    `popos | head`. The rest of stdout's buffer goes to /dev/null: Python would complain when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):
         stderr.print(f"error: cannot write to standard output: {error.strerror or error}", style="red")
@@ -87,12 +85,12 @@ def _end(error: OSError) -> NoReturn:
 
 
 def note(message: str) -> None:
-    """A remark of one line for the person at the terminal."""
+    """Print one line for the person at the terminal, on stderr."""
     stderr.print(message)
 
 
 class _Notes(logging.Handler):
-    """What the rooms below log is for the person at the terminal, too."""
+    """Shows what the rooms below log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         note(f"note: {record.getMessage()}")
@@ -102,18 +100,15 @@ logging.getLogger("popos_cli").handlers = [_Notes()]
 
 
 def print_json(document: Any) -> None:
-    """One JSON document; a NaN in it is a bug and raises ValueError."""
+    """Print one JSON document: in ASCII where stdout cannot take all of its letters, or some are control
+    characters. A NaN in it is a bug and raises ValueError."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-        odd = printable(text) != text
-    except UnicodeEncodeError:
-        odd = True
-    write((json.dumps(document) if odd else text) + "\n")
+    readable = printable(text) == text and (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+    write((text if readable else json.dumps(document)) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
-    """Text columns to the left, numbers (every cell but the first looks like one) to the right."""
+    """Print a table: columns of numbers to the right, others to the left."""
     rows = [[printable(cell) for cell in row] for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for n, column in enumerate(columns):
@@ -130,7 +125,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -
 
 
 def fail(error: PoposError, as_json: bool) -> int:
-    """Report a failure and give the exit code."""
+    """Print a failure; returns the exit code."""
     message = " ".join(error.message.split())
     if as_json:
         print_json({"error": {"message": message, "hint": error.hint}})
@@ -139,17 +134,6 @@ def fail(error: PoposError, as_json: bool) -> int:
         if error.hint:
             stderr.print(f"hint: {error.hint}")
     return error.exit_code
-
-
-@contextmanager
-def noted(picture: Path) -> Iterator[None]:
-    """A picture that cannot be drawn or written is a remark, no failure: what it shows is safe elsewhere."""
-    try:
-        yield
-    except Exception as error:
-        if debugging():
-            raise
-        note(f"no {picture}: {explained(error).message}")
 
 
 @contextmanager
@@ -164,18 +148,21 @@ def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
     )  # fmt: skip
     # Steps may take seconds, and training pauses to validate: an ETA from the last half minute would jump.
     bar = Progress(*columns, console=stderr, transient=True, speed_estimate_period=600)
-    with shown(bar) as progress:
-        yield progress, progress.add_task(printable(description), total=None, extra="")
+    # rich before 14.3 ends a line even for a disabled bar.
+    with bar if stderr.is_terminal else nullcontext(bar):
+        yield bar, bar.add_task(printable(description), total=None, extra="")
 
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar; yields what is called with the number just done."""
+    """A progress bar; yields a function to call with the number just done."""
     with progress_bar(title) as (progress, task):
         progress.update(task, total=total)
         yield lambda count: progress.update(task, advance=count)
 
 
-def shown(progress: Progress) -> AbstractContextManager[Progress]:
-    """Drawn where stderr is a terminal. (A disabled one of rich before 14.3 would end a line elsewhere.)"""
-    return progress if stderr.is_terminal else nullcontext(progress)
+@contextmanager
+def counter(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar whose total may change; yields a function to call with the number done, and of all."""
+    with progress_bar(title) as (progress, task):
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import sys
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import typer
 
 from .. import __version__
+from ..errors import PoposError, import_failure
 from . import console
 from .options import JSON
 
@@ -19,22 +19,30 @@ PACKAGES = (
     "torch", "torchvision", "cv2", "numpy", "pydantic", "typer", "rich", "safetensors",
     "huggingface_hub", "matplotlib",
 )  # fmt: skip
+BROKEN = "does not import"
 
 
 def doctor(json: JSON = False) -> None:
     """Check versions, devices, prepared datasets, weights and caches; exit 1 if something is broken."""
-    packages, problems = _packages()
-    broken = {p["package"] for p in problems}
+    from ..home import home
+
+    versions, problems = _packages()
     report: dict[str, Any] = {
         "popos": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": packages,
-        "devices": [] if "torch" in broken else _devices(),
-        **({} if broken & {"torch", "cv2"} else _datasets_and_weights()),
-        "caches": _caches(),
+        "packages": versions,
+        "devices": [],
+        "caches": {"popos_home": str(home())},
         "problems": problems,
     }
+    works = {name for name, version in versions.items() if version != BROKEN}
+    if "huggingface_hub" in works:
+        report["caches"]["hub"] = importlib.import_module("huggingface_hub.constants").HF_HOME
+    if "torch" in works:
+        report["devices"] = _devices()
+    if works >= {"torch", "cv2"}:
+        report |= {"datasets": _datasets(), "weights": _weights()}
     if json:
         console.print_json(report)
     else:
@@ -44,22 +52,16 @@ def doctor(json: JSON = False) -> None:
 
 
 def _packages() -> tuple[dict[str, str], list[dict[str, str]]]:
-    """Versions of what imports, and what to do about what does not."""
-    from ..failures import explain_import_error
-
+    """Versions of what can be imported, and what to do about what cannot."""
     versions, problems = {}, []
     for name in PACKAGES:
         try:
             module = importlib.import_module(name)
             versions[name] = str(getattr(module, "__version__", getattr(module, "VERSION", "unknown")))
         except Exception as error:  # a broken pair raises RuntimeError, a missing library ImportError
-            told = explain_import_error(error)
-            versions[name] = "does not import"
-            problems.append({
-                "package": name,
-                "message": told.message if told else f"{type(error).__name__}: {error}",
-                "hint": (told.hint if told else None) or "Reinstall it.",
-            })  # fmt: skip
+            failure = import_failure(error) or PoposError(f"{type(error).__name__}: {error}", "Reinstall it.")
+            versions[name] = BROKEN
+            problems.append({"package": name, "message": failure.message, "hint": failure.hint or ""})
     return versions, problems
 
 
@@ -70,43 +72,40 @@ def _devices() -> list[str]:
     return [f"cpu ({torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()})", *gpus]
 
 
-def _datasets_and_weights() -> dict[str, Any]:
+def _datasets() -> list[dict[str, Any]]:
     from ..data.index import prepared_names, read_index
-    from ..errors import PoposError
-    from ..weights.find import weights_here
 
     datasets: list[dict[str, Any]] = []
     for name in prepared_names():
+        facts: dict[str, Any]
         try:
             index = read_index(name)
-            here = bool((index.root / str(index.image[0])).exists())
-            datasets.append({
-                "name": name, "scheme": index.scheme.name, "faces": len(index),
-                "root": str(index.root), "pictures": "there" if here else "missing",
-            })  # fmt: skip
+            there = (index.root / str(index.image[0])).exists()
+            facts = {"scheme": index.scheme.name, "faces": len(index), "root": str(index.root)}
+            facts["pictures"] = "there" if there else "missing"
         except PoposError as error:
-            datasets.append({"name": name, "error": error.message})
+            facts = {"error": error.message}
+        datasets.append({"name": name, **facts})
+    return datasets
+
+
+def _weights() -> list[dict[str, Any]]:
+    from ..weights.find import weights_here
+
     weights: list[dict[str, Any]] = []
     for name, found in weights_here():
+        facts: dict[str, Any]
         if isinstance(found, PoposError):
-            weights.append({"name": name, "error": found.message})
+            facts = {"error": found.message}
         else:
             path, info = found
-            weights.append(
-                {"name": name, "path": str(path), "scheme": info.scheme, "resolution": info.resolution}
-            )
-    return {"datasets": datasets, "weights": weights}
-
-
-def _caches() -> dict[str, str]:
-    from ..home import home
-
-    hub = os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface")
-    return {"popos_home": str(home()), "hub": hub}
+            facts = {"path": str(path), "scheme": info.scheme, "resolution": info.resolution}
+        weights.append({"name": name, **facts})
+    return weights
 
 
 def _print(report: dict[str, Any]) -> None:
-    rows = [["popos", report["popos"]], ["python", report["python"]], ["platform", report["platform"]]]
+    rows = [[name, report[name]] for name in ("popos", "python", "platform")]
     rows += [[name, version] for name, version in report["packages"].items()]
     rows += [["device", device] for device in report["devices"]]
     rows += [[f"cache: {name}", path] for name, path in report["caches"].items()]

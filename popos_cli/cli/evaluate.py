@@ -10,8 +10,7 @@ import typer
 
 from .. import __version__
 from ..core.choices import DECODER_NAMES, DetectorName, Split
-from ..errors import UsageError, debugging
-from ..failures import explained
+from ..errors import UsageError, debugging, explained
 from . import console
 from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
 

@@ -10,7 +10,7 @@ import typer
 from ..core.choices import DecoderName, Resolution
 from ..errors import UsageError
 from . import console
-from .options import JSON
+from .options import JSON, parse_numbers
 
 EXAMPLES = (
     "Examples:  popos import-weights hrnetv2_w18_wflw_256x256-2bf032a6_20210125.pth   |   "
@@ -84,10 +84,7 @@ def _parse_offset(text: str | None) -> tuple[float, float] | None:
     """ "x,y" -> numbers. Raises UsageError."""
     if text is None:
         return None
-    try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--label-offset {text!r}: expected two numbers x,y") from None
-    if not (abs(x) < 1e3 and abs(y) < 1e3):
-        raise UsageError(f"--label-offset {text!r}: must be finite, a few pixels")
+    x, y = parse_numbers("--label-offset", text, "x,y")
+    if max(abs(x), abs(y)) >= 1e3:
+        raise UsageError(f"--label-offset {text!r}: must be a few pixels")
     return x, y

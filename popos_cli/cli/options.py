@@ -1,8 +1,10 @@
-"""Option types that several commands share."""
+"""Option types that several commands share, and checks that the parser does not make."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -13,27 +15,29 @@ JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 DEVICE = Annotated[
     str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="a GPU if there is one")
 ]
+SETTINGS = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. augment.flip=1; repeatable."),
+]
+T = TypeVar("T", str, int)
 FLIP_HELP = "Average heatmaps with those of the mirrored crop: twice the time, better points."
 
 
-def parse_box(text: str) -> tuple[float, float, float, float]:
-    """ "x,y,w,h" -> numbers, w and h above 0. Raises UsageError."""
+def parse_numbers(flag: str, text: str, names: str) -> tuple[float, ...]:
+    """The numbers of an option's value, one for each of the comma-separated `names`. Raises UsageError."""
     try:
-        x, y, w, h = (float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--box {text!r}: expected four numbers x,y,w,h") from None
-    if not (w > 0 and h > 0 and all(abs(v) < 1e9 for v in (x, y, w, h))):
-        raise UsageError(f"--box {text!r}: must be finite, width and height above 0")
-    if max(w, h) <= 2:  # one in 0..1 may reach a little over the border
-        raise UsageError(
-            f"--box {text!r}: must be in pixels", "Multiply a box in 0..1 by the picture's width and height."
-        )
-    return x, y, w, h
+        numbers = ()
+    if len(numbers) != names.count(",") + 1 or not all(map(math.isfinite, numbers)):
+        raise UsageError(f"{flag} {text!r}: expected finite numbers {names}")
+    return numbers
 
 
-def one_of(value: str, known: tuple[str, ...], what: str) -> str:
+def one_of(value: T, known: Sequence[T], what: str) -> T:
     """`value`, or a UsageError that names the known ones and the nearest."""
     if value in known:
         return value
-    hint = f"{did_you_mean(value, known)}Known: {', '.join(known)}."
+    names = [str(name) for name in known]
+    hint = f"{did_you_mean(str(value), names)}Known: {', '.join(names)}."
     raise UsageError(f"unknown {what} {value!r}", hint)

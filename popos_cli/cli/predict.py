@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.choices import DetectorName
+from ..core.choices import SMALLEST_BOX, DetectorName
 from ..errors import PoposWarning, UsageError
 from . import console
-from .options import DEVICE, FLIP_HELP, JSON, parse_box
+from .options import DEVICE, FLIP_HELP, JSON, parse_numbers
 
 if TYPE_CHECKING:
     from ..core.schemes import Scheme
@@ -55,7 +55,7 @@ def predict(
     Coordinates are 0-based pixels of the picture as a person sees it (EXIF orientation applied).
     An unreadable picture is reported, the others are still done, and the exit code is 1.
     """
-    boxes = [parse_box(text) for text in box or []]
+    boxes = [_parse_box(text) for text in box or []]
     if boxes and whole_image:
         raise UsageError("--box and --whole-image exclude each other")
     from ..data.pictures import max_pixels
@@ -72,7 +72,7 @@ def predict(
     predictor = Predictor(weights, device, detector, flip_test)
     _print_remarks(predictor, weights, flip_test, detects=not (boxes or whole_image))
     folder = out if json else out or DEFAULT_OUT
-    head = {"weights": weights, "scheme": predictor.scheme.name}
+    head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
     entries: list[dict[str, Any]] = []
     for entry, faces in predict_files(predictor, paths, head, folder, boxes, whole_image):
         entries.append(entry)
@@ -87,6 +87,17 @@ def predict(
         console.note(f"overlays and JSON: {folder}")
     if failed:
         raise typer.Exit(1)
+
+
+def _parse_box(text: str) -> tuple[float, float, float, float]:
+    """ "x,y,w,h" in pixels -> numbers. Raises UsageError."""
+    x, y, w, h = parse_numbers("--box", text, "x,y,w,h")
+    if min(w, h) <= 0:
+        raise UsageError(f"--box {text!r}: width and height must be above 0")
+    if max(w, h) <= SMALLEST_BOX:
+        hint = "Multiply a box in 0..1 by the picture's width and height."
+        raise UsageError(f"--box {text!r}: must be in pixels", hint)
+    return x, y, w, h
 
 
 def _print_remarks(predictor: Predictor, weights: str, flip_test: bool, detects: bool) -> None:

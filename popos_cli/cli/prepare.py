@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,14 +98,7 @@ def prepare_data(
         normalised=normalised, orientation=orientation, allow_partial=allow_partial, skip_bad=skip_bad,
         cache_crops=cache_crops, crop_format=crop_format, force=force, count=count,
     )  # fmt: skip
-    _report(prepare_dataset(dataset, root, options, console.note, progress), json)
-
-
-@contextmanager
-def progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr; yields what moves it, called with how many are done, and of how many."""
-    with console.progress_bar(description) as (bar, task):
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    _report(prepare_dataset(dataset, root, options, console.note, console.counter), json)
 
 
 def _report(prepared: Prepared, json: bool) -> None:

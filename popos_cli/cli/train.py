@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from ..errors import PoposError, UsageError
 from . import console
-from .options import JSON
+from .options import JSON, SETTINGS
 
 if TYPE_CHECKING:
     from ..train.run import TrainedRun
@@ -56,10 +56,7 @@ def train(
         str | None, typer.Option(help="Fine-tune these: a name, a file or a run folder (model.init).")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. loss.points=0; repeatable."),
-    ] = None,
+    set_: SETTINGS = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/DATASET-R-N")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Resume the run in this folder, with its own settings.")
@@ -100,10 +97,9 @@ def train(
             console.write(dump_toml(settings))
         return
     from ..train.run import Display, RunOptions, run_training
-    from .prepare import progress
 
     options = RunOptions(out, resume, nnodes, rdzv_endpoint, max_restarts)
-    display = Display(console.note, console.bar, progress, training_bar)
+    display = Display(console.note, console.bar, console.counter, training_bar)
     if run := run_training(settings, options, display):
         _report(run, json)
 

@@ -21,3 +21,7 @@ DetectorName = Literal["auto", "haar", "yunet"]
 
 Split = Literal["train", "val", "test", "private"]  # private: 300W's 600 faces of 2014
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+# Pixels that a box around a face exceeds: a box in shares of the picture, 0..1, may reach a little over its
+# border, and no face has two pixels.
+SMALLEST_BOX = 2

@@ -15,8 +15,7 @@ import torch
 
 from ..core.device import pick_device
 from ..data.pictures import save_picture
-from ..errors import debugging
-from ..failures import explained
+from ..errors import debugging, explained
 from ..home import replacing, write_json
 from ..processes.launch import Workers, launch
 from ..processes.world import ALONE, World

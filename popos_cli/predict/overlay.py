@@ -33,8 +33,13 @@ def draw_points(
     for a, b in edges:
         cv2.line(image, fixed(points[a]), fixed(points[b]), EDGE, line, cv2.LINE_AA, SUBPIXEL_BITS)
     for point in points:
-        size = round(radius * (1 << SUBPIXEL_BITS))
-        cv2.circle(image, fixed(point), size, color, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
+        draw_dot(image, point, radius, color)
+
+
+def draw_dot(image: NDArray[np.uint8], point: Floats, radius: float, color: tuple[int, int, int]) -> None:
+    """Draw one dot at a point (2,), in place; pixels, which may be fractions."""
+    size = round(radius * (1 << SUBPIXEL_BITS))
+    cv2.circle(image, fixed(point), size, color, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def draw_box(image: NDArray[np.uint8], box: Floats) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.choices import DetectorName
+from ..core.choices import SMALLEST_BOX, DetectorName
 from ..core.codec import Decoded
 from ..core.crop_rule import SAME
 from ..core.device import pick_inference_device
@@ -35,8 +35,6 @@ from .detect import Detection, load_detector
 
 BATCH = 64  # faces that go through the network at once; more are done in several batches
 LARGEST_BOX = 10  # a box so many times the picture's longer side is a mistake
-# A box given in shares of the picture, 0..1, may reach a little over its border; no face has two pixels.
-NORMALISED = 2
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def checked_boxes(boxes: Any, image: NDArray[np.uint8]) -> Floats:
     size = np.array(image.shape[1::-1])  # width, height
     low, extent = given[:, :2], given[:, 2:]
     inside = (low < size).all(1) & (low + extent > 0).all(1)
-    sane = (extent.max(1) > NORMALISED) & (extent.max(1) <= LARGEST_BOX * size.max())
+    sane = (extent.max(1) > SMALLEST_BOX) & (extent.max(1) <= LARGEST_BOX * size.max())
     good = np.isfinite(given).all(1) & (extent > 0).all(1) & inside & sane
     if not good.all():
         row = int(np.argmin(good))

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.pictures import read_image, save_picture
-from ..errors import PoposError, debugging
-from ..failures import explained
+from ..errors import PoposError, debugging, explained
 from ..home import write_json
 from .overlay import draw_box, draw_points
 from .predictor import Face, Predictor, whole_image_box

@@ -56,11 +56,8 @@ Popos = Callable[..., Result]
 
 @dataclass(frozen=True)
 class Shop:
-    """What the session prepared and trained, to read only.
-
-    home: its POPOS_HOME. pictures: ROOT of the dataset "synthetic". run: the run folder.
-    train: the arguments that it was trained with. log: what training printed.
-    """
+    """What the session prepared and trained, read-only. home: its POPOS_HOME; pictures: ROOT of the dataset
+    "synthetic"; run: the run folder; train: the arguments of training; log: what it printed."""
 
     home: Path
     pictures: Path
@@ -73,8 +70,8 @@ def _clean_environment(patch: pytest.MonkeyPatch, home: Path, folder: Path) -> N
     for name in [name for name in os.environ if name.startswith("POPOS_")]:
         patch.delenv(name)
     patch.setenv("POPOS_HOME", str(home))
-    patch.setenv("HF_HUB_OFFLINE", "1")  # no test asks the network
-    # Nor does a test find what this machine has downloaded: for processes, and for this one.
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    # Hide what this machine has downloaded: from processes, and from this one.
     patch.setenv("HF_HUB_CACHE", str(home / "hub"))
     patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
     patch.setenv("OMP_NUM_THREADS", "1")  # as in this process, see below
@@ -91,8 +88,8 @@ def _call(*arguments: object) -> Result:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from more threads, which spin where others use the cores too;
-    and the order of a sum, which the number of threads sets, decides its last bits."""
+    """Networks this small gain nothing from more threads; and the number of threads sets the order of a sum,
+    and with it the last bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -143,15 +140,12 @@ def environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture
 def popos_process(environment: dict[str, str]) -> Popos:
-    """Runs `python -m popos_cli` as a process of its own: seconds, so only where it matters.
+    """Runs `python -m popos_cli` as a process of its own, which takes seconds. `env` adds variables."""
 
-    `env` adds variables, `stdin` is text to feed in.
-    """
-
-    def run(*arguments: object, env: dict[str, str] | None = None, stdin: str | None = None) -> Result:
+    def run(*arguments: object, env: dict[str, str] | None = None) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "popos_cli", *map(str, arguments)],
-            env={**environment, **(env or {})}, input=stdin, capture_output=True, text=True, timeout=600,
+            env={**environment, **(env or {})}, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         return Result(done.returncode, done.stdout, done.stderr)
 

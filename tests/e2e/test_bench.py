@@ -1,5 +1,7 @@
 """popos bench: errors beside the bound, and times."""
 
+from statistics import median
+
 import pytest
 
 
@@ -15,11 +17,6 @@ def test_decoders(popos):
     assert ml["ms"] > 0 and ml["amax"] > 1
     table = popos("bench", "decoders", *flags).ok().out
     assert "ml" in table and "second mode" in table
-
-
-def test_data_of_a_dataset_that_is_not_there(popos):
-    result = popos("bench", "data", "--dataset", "wflw")
-    assert result.code == 1 and result.errors == ["error: dataset 'wflw' is not prepared"]
 
 
 @pytest.mark.slow
@@ -46,24 +43,11 @@ def test_training(popos, synthetic, home):
     before = sorted(home.rglob("*"))
     flags = ("--dataset", synthetic, "--resolution", "4", "--batch-size", "6", "--gpus", "0")
     found = popos("bench", "training", *flags, "--set", "workers=1", "--json").ok().json
-    assert (found["dataset"], found["device"], found["resolution"], found["batch"]) == (
-        "synthetic",
-        "cpu",
-        4,
-        6,
-    )
-    assert (found["workers"], found["crops"], found["threads"]) == (1, False, 1)
-    assert found["steps"] == 3  # all of an epoch of 18 faces
-    assert sorted(found["ratios"])[len(found["ratios"]) // 2] == found["ratio"]
+    facts = {"dataset": "synthetic", "device": "cpu", "resolution": 4, "batch": 6, "workers": 1, "threads": 1}
+    assert (facts | {"crops": False, "steps": 3}).items() <= found.items()  # all steps of 18 faces
+    assert median(found["ratios"]) == found["ratio"]
     assert found["bare"] > 0 and found["trainer"] > 0 and 0 < found["data_wait"] < 1
     assert sorted(home.rglob("*")) == before
     assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
     table = popos("bench", "training", *flags).ok().out
     assert "trainer faces/s" in table and "synthetic, photos; cpu" in table
-
-
-def test_training_of_a_dataset_that_is_not_there(popos):
-    result = popos("bench", "training", "--dataset", "wflw", "--resolution", "16")
-    assert result.code == 1 and result.errors == ["error: dataset 'wflw' is not prepared"]
-    result = popos("bench", "training")
-    assert result.code == 2 and "dataset" in result.errors[0]

@@ -73,7 +73,8 @@ def test_json_to_the_letter(popos, astronaut, hopper):
     result = popos("predict", astronaut, hopper, "--json").ok()
     assert result.err == ""
     document = result.json
-    assert set(document) == {"images", "weights", "scheme"}
+    assert set(document) == {"images", "weights", "scheme", "groups"}
+    assert document["groups"] == {name: list(indices) for name, indices in SCHEMES["300w"].groups.items()}
     assert (document["weights"], document["scheme"]) == ("default", "300w")
     assert [image["source"] for image in document["images"]] == [str(astronaut), str(hopper)]
     for image, size in zip(document["images"], [(512, 512), (512, 600)], strict=True):

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def shell(environment):
-    """Runs a shell's line in which "popos" is the program: (exit code of popos, stdout, stderr)."""
+    """Runs a line of bash in which "popos" is the program: (exit code of popos, stdout, stderr)."""
 
     def run(line, **variables):
         line = line.replace("popos", f"{sys.executable} -m popos_cli")
@@ -24,14 +24,14 @@ def shell(environment):
 
 
 @pytest.mark.parametrize("command", ["train --help", "--version", "evaluate --threshold x --json"])
-def test_nobody_takes_the_output(shell, command):
+def test_stdout_that_cannot_be_written(shell, command):
     for unbuffered in ("", "1"):
         assert shell(f"popos {command} | true", PYTHONUNBUFFERED=unbuffered) == (1, "", "")
     line = "error: cannot write to standard output: No space left on device\n"
     assert shell(f"popos {command} >/dev/full", PYTHONUNBUFFERED="") == (1, "", line)
 
 
-def test_a_table_that_nobody_takes(shell):
+def test_a_reader_that_stops_within_a_table(shell):
     assert shell("popos download-weights | head -c 5") == (1, "weigh", "")
 
 
@@ -43,7 +43,7 @@ def test_closed_streams(shell):
 @pytest.mark.parametrize("variables", [
     {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 ], ids=["ascii", "C"])  # fmt: skip
-def test_a_terminal_without_our_letters(shell, variables):
+def test_letters_that_the_encoding_lacks_are_escaped(shell, variables):
     code, out, err = shell("popos download-weights Jürgen; popos download-weights Jürgen --json", **variables)
     assert code == 2
     (line, hint) = err.splitlines()
@@ -60,34 +60,30 @@ AT_END = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signa
     [("typer", PRESS, 130), ("sitecustomize", AT_END, 0)],
     ids=["import", "end"],
 )
-def test_ctrl_c_while_python_loads_or_ends(popos_process, environment, tmp_path, module, code, exit_code):
+def test_ctrl_c_while_python_starts_or_exits(popos_process, environment, tmp_path, module, code, exit_code):
     """In the import of a package that the command line needs; and after the command."""
     (tmp_path / f"{module}.py").write_text(code)
     result = popos_process("--version", env={"PYTHONPATH": f"{tmp_path}:{environment['PYTHONPATH']}"})
     assert (result.code, result.err) == (exit_code, "")
 
 
-def test_a_backend_of_matplotlib_that_is_not_here(popos_process, synthetic, tmp_path):
+def test_a_backend_of_matplotlib_that_is_not_installed(popos_process, synthetic, tmp_path):
     popos_process("inspect", synthetic, "--faces", "1", env={"MPLBACKEND": "no such backend"}).ok()
-    run = tmp_path / "runs/inspect-synthetic-1"
-    assert sorted(path.name for path in run.iterdir()) == ["faces.jpg", "histograms.png"]
+    assert (tmp_path / "runs/inspect-synthetic-1/histograms.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("flags", "command"),
+    ("arguments", "command"),
     [
-        (("evaluate", "--nonsense"), "popos evaluate"),
-        (("eval", "--threshold", "x"), "popos eval"),
-        (("bench", "decoders", "--seed", "-1"), "popos bench decoders"),
-        (("bench", "nonsense"), "popos bench"),
-        (("train", "--nnodes", "0"), "popos train"),
-        (("predict",), "popos predict"),
-        (("--nonsense",), "popos"),
-        (("nonsense",), "popos"),
+        ("eval --threshold x", "popos eval"),
+        ("bench decoders --seed -1", "popos bench decoders"),
+        ("bench nonsense", "popos bench"),
+        ("predict", "popos predict"),
+        ("--nonsense", "popos"),
+        ("nonsense", "popos"),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_hint_names_the_command(popos, flags, command):
-    result = popos(*flags)
+def test_a_hint_names_the_command(popos, arguments, command):
+    result = popos(*arguments.split())
     assert result.code == 2
     assert result.err.splitlines()[-1] == f"hint: See {command} --help."

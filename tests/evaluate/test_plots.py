@@ -7,8 +7,8 @@ import pytest
 
 from popos_cli.evaluate import plots
 from popos_cli.evaluate.plots import curve_names, save_ced, save_figure
-from popos_cli.inspect import histograms
-from popos_cli.inspect.histograms import save_histograms
+from popos_cli.inspect import describe
+from popos_cli.inspect.describe import save_histograms
 from popos_cli.train.runlog import COLUMNS
 
 
@@ -81,7 +81,7 @@ def figures(monkeypatch):
         assert cv2.imread(str(path)) is not None
 
     monkeypatch.setattr(plots, "save_figure", save)
-    monkeypatch.setattr(histograms, "save_figure", save)
+    monkeypatch.setattr(describe, "save_figure", save)
     return kept
 
 

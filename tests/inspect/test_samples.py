@@ -10,80 +10,87 @@ from popos_cli.core.geometry import crop_matrix, invert, transform
 from popos_cli.core.schemes import SCHEMES
 from popos_cli.data.augment import PLAIN, Augment
 from popos_cli.data.dataset import FaceDataset
-from popos_cli.inspect.augmented import AUGMENTED, LOOKED_THROUGH, look_at
-from popos_cli.inspect.samples import COLOURS, ZOOM, Crop, caption, colours, draw_faces, eye_corner, spread
+from popos_cli.inspect.samples import (
+    AUGMENTED,
+    COLOURS,
+    SEARCHED,
+    ZOOM,
+    TrainingCrop,
+    caption,
+    colours,
+    draw_faces,
+    eye_corner,
+    make_sample,
+    spread,
+)  # fmt: skip
 
 TILE, CAPTION, LEGEND = 256, 31, 24
 
 
-def datasets(index, augment, seed=0):
-    return FaceDataset(index, TILE, 1.25, "center"), FaceDataset(index, TILE, 1.25, "center", augment, seed)
+def sample(index, face=0, seed=0, **strengths):
+    """A sample of a face, augmented with these strengths alone; and the augmented dataset."""
+    plain = FaceDataset(index, TILE, 1.25, "center")
+    augmented = FaceDataset(index, TILE, 1.25, "center", Augment.only(**strengths), seed)
+    return make_sample(face, plain, augmented), augmented
 
 
 def sides(crop, scheme):
     """Which colours lie in the left half of a crop, and which in the right."""
     left = crop.points[:, 0] < TILE / 2
-    names = np.array([COLOURS.index(colour) for colour in colours(scheme)])
-    return set(names[left]), set(names[~left])
+    numbers = np.array([COLOURS.index(colour) for colour in colours(scheme)])
+    return set(numbers[left]), set(numbers[~left])
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
-def test_a_mirror_changes_the_colours_of_a_pair_and_no_other(scheme):
+def test_a_mirror_swaps_the_colours_of_each_pair_alone(scheme):
     first, second, alone = COLOURS
     own = colours(scheme)
-    other = [own[k] for k in scheme.flip_index]
     swapped = {first: second, second: first, alone: alone}
-    assert other == [swapped[colour] for colour in own]
+    assert [own[k] for k in scheme.flip_index] == [swapped[colour] for colour in own]
     assert own.count(first) == own.count(second) == len(scheme.flip_pairs)
 
 
-def test_colours_keep_their_side_in_a_mirrored_crop(index):
-    sample = look_at(0, *datasets(index, Augment.only(flip=1.0)))
-    assert all(crop.mirrored for crop in sample.augmented) and not sample.plain.mirrored
-    for crop in (sample.plain, *sample.augmented):
+def test_colours_keep_their_side_in_a_mirrored_crop_unless_a_pair_is_missing(index):
+    face, _ = sample(index, flip=1.0)
+    assert all(crop.mirrored for crop in face.augmented) and not face.plain.mirrored
+    for crop in (face.plain, *face.augmented):
         assert sides(crop, index.scheme) == ({0}, {1})
-
-
-def test_a_pair_that_is_missing_breaks_the_colours(index):
     broken = replace(index.scheme, flip_pairs=((0, 1),))
-    sample = look_at(0, *datasets(replace(index, scheme=broken), Augment.only(flip=1.0)))
-    assert sides(sample.plain, broken) == ({0, 2}, {1, 2})
-    crop = sample.augmented[0]
-    # 2 was on the left of the face, and is on the left of its mirror image no more.
-    assert sample.plain.points[2, 0] < TILE / 2 < crop.points[2, 0]
+    face, _ = sample(replace(index, scheme=broken), flip=1.0)
+    assert sides(face.plain, broken) == ({0, 2}, {1, 2})
+    assert face.plain.points[2, 0] < TILE / 2 < face.augmented[0].points[2, 0]  # its number changed sides
 
 
-def test_a_mirrored_crop_is_looked_for(index):
-    plain, augmented = datasets(index, Augment.only(flip=0.03), seed=1)
-    drawn = [np.linalg.det(augmented[epoch, 0]["matrix"][:, :2]) < 0 for epoch in range(LOOKED_THROUGH)]
+def test_a_mirrored_crop_is_searched_for(index):
+    face, augmented = sample(index, seed=1, flip=0.03)
+    drawn = [np.linalg.det(augmented[epoch, 0]["matrix"][:, :2]) < 0 for epoch in range(SEARCHED)]
     assert not any(drawn[:AUGMENTED]) and any(drawn)  # else another seed
-    crops = look_at(0, plain, augmented).augmented
-    assert [crop.epoch for crop in crops] == [0, 1, 2, drawn.index(True)]
-    assert [crop.mirrored for crop in crops] == [False, False, False, True]
-    assert not any(crop.mirrored for crop in look_at(0, *datasets(index, Augment.only())).augmented)
+    assert [crop.epoch for crop in face.augmented] == [0, 1, 2, drawn.index(True)]
+    assert [crop.mirrored for crop in face.augmented] == [False, False, False, True]
+    assert not any(crop.mirrored for crop in sample(index)[0].augmented)
 
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("degrees", [20.0, -35.0])
 def test_the_caption_says_what_the_eye_sees(degrees, flip):
-    """A line of the face that points to the right, mirrored or not, is seen to turn upwards by that angle."""
+    """A line of the face that points to the right, mirrored or not, turns upwards by that angle."""
 
     def crop(rotation, mirrored, side):
         matrix = crop_matrix(np.array([50.0, 60.0]), side, TILE, "center", rotation, mirrored)
         picture = np.zeros((TILE, TILE, 3), np.uint8)
-        return Crop(picture, np.zeros((1, 2)), matrix, np.array(PLAIN), epoch=7)
+        return TrainingCrop(picture, np.zeros((1, 2)), matrix, np.array(PLAIN), epoch=7)
 
-    turned, upright = crop(degrees, flip, 80.0), crop(0, flip, 80.0)
+    turned, upright, plain = crop(degrees, flip, 80.0), crop(0, flip, 80.0), crop(0, False, 100.0)
     line = transform(np.array([[0.0, 0.0], [10.0, 0.0]]), invert(upright.matrix))
     start, end = transform(line, turned.matrix)
     seen = np.rad2deg(np.arctan2(start[1] - end[1], end[0] - start[0]))
     assert seen == pytest.approx(-degrees if flip else degrees)
-    told = f"epoch 7: {'flip ' if flip else ''}{seen:+.0f} deg x1.25"
-    assert caption(turned, crop(0, False, 100.0)) == told
-    odd = replace(turned, look=np.array([1.3, 1, 0, 40, 0, 0], np.float32))
-    assert caption(odd, crop(0, False, 100.0)) == told + "\ngrey 40 px"
-    odd = replace(turned, look=np.array([1, 1, 1, 0, 1.5, 40], np.float32))
-    assert caption(odd, crop(0, False, 100.0)) == told + "\nblur 1.5 JPEG 40"
+    text = f"epoch 7: {'flip ' if flip else ''}{seen:+.0f} deg x1.25"
+    for photometric, line in (
+        (PLAIN, ""), ((1.3, 1, 0, 40, 0, 0), "\ngrey 40 px"), ((1, 1, 1, 0, 1.5, 40), "\nblur 1.5 JPEG 40"),
+    ):  # fmt: skip
+        changed = replace(turned, photometric=np.array(photometric, np.float32))
+        assert caption(changed, plain) == text + line
 
 
 def test_the_cross_lies_on_its_pixel(index, tmp_path):
@@ -97,22 +104,20 @@ def test_the_cross_lies_on_its_pixel(index, tmp_path):
         index.select(np.array([0])), points=points[None], center=np.array([[127.5, 127.5]]),
         side=np.array([TILE / 1.25]), size=np.array([[TILE, TILE]], np.int32),
     )  # fmt: skip
-    page = draw_faces(index, [look_at(0, *datasets(index, Augment.only(flip=1.0)))])
+    page = draw_faces(index, [sample(index, flip=1.0)[0]])
     assert page.shape == (LEGEND + TILE + CAPTION, (2 + AUGMENTED + 2) * TILE, 3)
     for column in (6, 7):  # the crop and its mirror image: landmark 0 is where 0 belongs in both
         tile = page[LEGEND : LEGEND + TILE, column * TILE : (column + 1) * TILE]
-        y, x = np.nonzero((tile == 255).all(-1))
-        assert np.ptp(x) == np.ptp(y) == ZOOM - 1
-        assert (x.min() + x.max()) / 2 == (y.min() + y.max()) / 2
+        white_y, x = np.nonzero((tile == 255).all(-1))
+        assert np.ptp(x) == np.ptp(white_y) == ZOOM - 1
+        assert (x.min() + x.max()) / 2 == (white_y.min() + white_y.max()) / 2
         hairs = (np.abs(tile.astype(int) - COLOURS[0]) < 140).all(-1)  # half a pixel on either side
-        y, x = np.nonzero(hairs[:, : TILE // 2 - 2 * ZOOM])
-        white = np.nonzero((tile == 255).all(-1))[0]
-        assert y.mean() == pytest.approx((white.min() + white.max()) / 2, abs=0.25)
+        y, _ = np.nonzero(hairs[:, : TILE // 2 - 2 * ZOOM])
+        assert y.mean() == pytest.approx((white_y.min() + white_y.max()) / 2, abs=0.25)
 
 
-def test_pictures_have_their_colours(index):
-    """The photo and the crop; those behind them are as training changes them."""
-    page = draw_faces(index, [look_at(0, *datasets(index, Augment.only()))])
+def test_photo_and_crop_have_the_pictures_colours(index):
+    page = draw_faces(index, [sample(index)[0]])
     for column in (0, 1):
         assert page[LEGEND + TILE // 2, column * TILE + TILE // 2 + 30].tolist() == [120, 90, 60]
 
@@ -132,7 +137,7 @@ def test_faces_without_labels_are_drawn(index):
     points, visible = index.points.copy(), index.visible.copy()
     points[2], visible[2] = np.nan, 0
     index = replace(index, points=points, visible=visible)
-    page = draw_faces(index, [look_at(face, *datasets(index, Augment.only(flip=0.5))) for face in (1, 2)])
+    page = draw_faces(index, [sample(index, face, flip=0.5)[0] for face in (1, 2)])
     assert page.shape[0] == LEGEND + 2 * (TILE + CAPTION)
     last = page[LEGEND + TILE + CAPTION :][:TILE, -2 * TILE :]
     assert (last == 255).all()

@@ -3,8 +3,7 @@
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from popos_cli.errors import PoposError
-from popos_cli.failures import explained
+from popos_cli.errors import PoposError, explained
 
 
 class Changed(Dataset):
@@ -16,8 +15,8 @@ class Changed(Dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_hint_is_kept_through_a_loader_process(workers):
+def test_message_and_hint_of_a_loader_process(workers):
     with pytest.raises(PoposError) as caught:
         next(iter(DataLoader(Changed(), num_workers=workers)))
-    told = explained(caught.value)
-    assert (told.message, told.hint) == ("a.png changed: b", "Prepare it again: popos prepare-data")
+    error = explained(caught.value)
+    assert (error.message, error.hint) == ("a.png changed: b", "Prepare it again: popos prepare-data")
