@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .. import __version__
 from ..core.choices import DECODER_NAMES, DetectorName, Split
-from ..errors import UsageError, debugging, explained
+from ..errors import UsageError
 from . import console
 from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
 
@@ -92,7 +91,7 @@ def evaluate(
     from ..core.device import pick_inference_device
     from ..evaluate.choose import choose_jobs
     from ..evaluate.results import Conditions
-    from ..evaluate.run import evaluate_jobs
+    from ..evaluate.run import json_document, run_evaluation
     from ..home import refuse_taken
 
     refuse_taken(out)
@@ -108,33 +107,28 @@ def evaluate(
             console.note(f"{job.label}: no flip test: {scheme.no_mirror}")
         if boxes == "detector" and job.info.rule_from_300w(detector) is None:
             console.note(f"warning: {job.label}: {job.info.crop_is_a_guess}")
-    conditions = Conditions(tuple(decoder or ()), averaging, threshold, boxes, detector, flip_test)
-    evaluated, failures = evaluate_jobs(jobs, conditions, computing, workers, console.bar, shared)
-    for failure in failures:
-        what = [str(failure[key]) for key in ("dataset", "split", "resolution", "weights")]
-        console.stderr.print(f"error: {' '.join(what)}: {failure['message']}", style="red")
-    settings = {
-        "popos": __version__, "datasets": dataset or [], "resolution": resolution, "weights": weights or [],
+    flags = {
+        "datasets": dataset or [], "resolution": resolution, "weights": weights or [],
         "decoders": decoder or [], "split": split, "averaging": averaging, "boxes": boxes,
-        "detector": detector, "threshold": threshold, "flip_test": flip_test, "device": str(computing),
-        "evaluated": [{**job.labels, "file": str(job.path)} for job in jobs],
-        "failed": [f"{f['dataset']} {f['split']}, {f['weights']}: {f['message']}" for f in failures],
+        "detector": detector, "threshold": threshold, "flip_test": flip_test,
     }  # fmt: skip
     sizes = {str(job.info.resolution) for job in jobs}
     name = dataset[0] if dataset and len(set(dataset)) == 1 else "all"
     stem = f"eval-{name}-{resolution or (sizes.pop() if len(sizes) == 1 else 'all')}"
-    document: dict[str, Any] = {"results": [one.result for one in evaluated]}
-    if failures:
-        document["failures"] = failures
-    written = not evaluated or _write(evaluated, document, settings, out, stem)
+    conditions = Conditions(tuple(decoder or ()), averaging, threshold, boxes, detector, flip_test)
+    done = run_evaluation(jobs, conditions, computing, workers, console.bar, shared, out, stem, flags)
+    for failure in done.failures:
+        what = [str(failure[key]) for key in ("dataset", "split", "resolution", "weights")]
+        console.stderr.print(f"error: {' '.join(what)}: {failure['message']}", style="red")
+    if done.unwritten:
+        console.fail(done.unwritten, as_json=False)
     if json:
-        console.print_json(document)
-    elif evaluated:
-        _print(document["results"])
-        if written:
-            run = document["results"][0]["run"]
-            console.note(f"report, per-face errors, curves and the worst faces: {run}")
-    if failures or not written:
+        console.print_json(json_document(done.results, done.failures))
+    elif done.results:
+        _print(done.results)
+        if done.run:
+            console.note(f"report, per-face errors, curves and the worst faces: {done.run}")
+    if done.failures or done.unwritten:
         raise typer.Exit(1)
 
 
@@ -150,26 +144,6 @@ def _processes(device: str | None, gpus: int | None, processes: int | None) -> W
     pick_device(gpus or 0)  # refuses GPUs that are missing
     count = gpus or processes or 1
     return Workers(count, gpus is not None) if count > 1 else None
-
-
-def _write(
-    evaluated: list[Any], document: dict[str, Any], settings: dict[str, Any], out: Path | None, stem: str
-) -> bool:
-    """Write the run folder; False where it cannot be written: the figures are shown all the same."""
-    from ..evaluate.run import write_run
-    from ..home import new_run_folder
-
-    try:
-        run = new_run_folder(out, stem)
-        for one in evaluated:
-            one.result["run"] = str(run)
-        write_run(run, evaluated, document, settings)
-    except Exception as error:
-        if debugging():
-            raise
-        console.fail(explained(error), as_json=False)
-        return False
-    return True
 
 
 def _print(results: Sequence[dict[str, Any]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,10 +13,8 @@ from ..core.geometry import Floats, box_iou, tight_square
 from ..data.index import Index
 from ..errors import PoposError
 from ..predict.detect import Detection, Detector, detectors_here
+from ..progress import Bar
 from ..weights.format import CropInfo, WeightsInfo
-
-if TYPE_CHECKING:
-    from .run import Bar
 
 # A detection is of a face where its box overlaps the square around the face's 68 points by this much.
 FOUND_IOU = 0.3

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
 
 from ..core.metrics import ced
+from ..errors import debugging, explained
 from ..home import replacing
 from ..text import printable, shortened
 from .results import Evaluated, short
+
+_log = logging.getLogger(__name__)
 
 
 def drawn(name: str) -> str:
@@ -27,6 +32,17 @@ def save_figure(figure: Figure, path: Path) -> None:
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
         figure.savefig(temporary, dpi=120, format=path.suffix.removeprefix("."))
+
+
+@contextmanager
+def noted(picture: Path) -> Iterator[None]:
+    """A picture that cannot be drawn is a note: the figures that it shows are safe."""
+    try:
+        yield
+    except Exception as error:
+        if debugging():
+            raise
+        _log.warning("no %s: %s", picture, explained(error).message)
 
 
 def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:

@@ -3,49 +3,85 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from .. import __version__
 from ..core.device import pick_device
 from ..data.pictures import save_picture
-from ..errors import debugging, explained
-from ..home import replacing, write_json
+from ..errors import PoposError, debugging, explained
+from ..home import new_run_folder, replacing, write_json
 from ..processes.launch import Workers, launch
 from ..processes.world import ALONE, World
+from ..progress import Bar
 from .choose import Job
 from .gallery import worst_faces
 from .html import write_html
-from .plots import save_ced
+from .plots import noted, save_ced
 from .results import Conditions, Detected, Evaluated, detect_faces, evaluate_job
-
-# bar(title, total): a progress bar while the block runs; what it yields is called with the number just done.
-# Processes that are started get it pickled, so it is a function of a module.
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 PER_FACE = (
     "nme_percent", "dataset", "split", "weights", "resolution", "decoder", "image", "source", "group",
     "subsets", "mean_score", "mean_uncertainty_px",
 )  # fmt: skip
 
-_log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of an evaluation.
+
+    results, failures: as `popos evaluate --json` has them. run: its folder; None where there is none.
+    unwritten: why it could not be written: the figures are there all the same.
+    """
+
+    results: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+    run: Path | None = None
+    unwritten: PoposError | None = None
 
 
-def evaluate_jobs(
+def run_evaluation(
     jobs: Sequence[Job], conditions: Conditions, device: torch.device, workers: int, bar: Bar,
-    processes: Workers | None = None,
-) -> tuple[list[Evaluated], list[dict[str, Any]]]:  # fmt: skip
-    """The outcome of every job, and the failures of those that have none: of several, the others are done.
+    processes: Workers | None, out: Path | None, stem: str, flags: dict[str, Any],
+) -> Evaluation:  # fmt: skip
+    """Evaluate every job, and write the run folder: `out`, or runs/STEM-N.
 
     workers: loader processes. processes: that share each job's faces; None: this one alone, on `device`.
-    A single job's failure is raised.
+    flags: what the user asked for, for settings.json and the report. Of several jobs, a failed one is among
+    the failures; a single job's failure is raised.
     """
+    evaluated, failures = _evaluate_jobs(jobs, conditions, device, workers, bar, processes)
+    results = [one.result for one in evaluated]
+    if not evaluated:
+        return Evaluation(results, failures)
+    settings = {
+        "popos": __version__, **flags, "device": str(device),
+        "evaluated": [{**job.labels, "file": str(job.path)} for job in jobs],
+        "failed": [f"{f['dataset']} {f['split']}, {f['weights']}: {f['message']}" for f in failures],
+    }  # fmt: skip
+    try:
+        run = new_run_folder(out, stem)
+        for result in results:
+            result["run"] = str(run)
+        write_run(run, evaluated, failures, settings)
+    except Exception as error:
+        if debugging():
+            raise
+        return Evaluation(results, failures, unwritten=explained(error))
+    return Evaluation(results, failures, run)
+
+
+def _evaluate_jobs(
+    jobs: Sequence[Job], conditions: Conditions, device: torch.device, workers: int, bar: Bar,
+    processes: Workers | None,
+) -> tuple[list[Evaluated], list[dict[str, Any]]]:  # fmt: skip
     evaluated: list[Evaluated] = []
     failures: list[dict[str, Any]] = []
     detected: dict[str, Detected] = {}  # by dataset: the detector runs once
@@ -84,12 +120,17 @@ def _evaluate(
         )
 
 
+def json_document(results: list[dict[str, Any]], failures: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `popos evaluate --json` prints, and metrics.json."""
+    return {"results": results} | ({"failures": failures} if failures else {})
+
+
 def write_run(
-    run: Path, evaluated: Sequence[Evaluated], document: dict[str, Any], settings: dict[str, Any]
+    run: Path, evaluated: Sequence[Evaluated], failures: list[dict[str, Any]], settings: dict[str, Any]
 ) -> None:
-    """All files of the run folder; `document` as `--json` prints it. The figures come first, since a picture
-    of them may fail: that is a note, no failure."""
-    write_json(run / "metrics.json", document)
+    """All files of the run folder. The figures come first, since a picture of them may fail: that is a note,
+    no failure."""
+    write_json(run / "metrics.json", json_document([one.result for one in evaluated], failures))
     write_json(run / "settings.json", settings)
     write_per_face(run / "per_face.csv", evaluated)
     ced = run / "ced.png"
@@ -106,17 +147,6 @@ def write_run(
         with noted(sheets[-1]):
             save_picture(worst_faces(one), sheets[-1])
     write_html(run / "report.html", evaluated, settings, ced, sheets)
-
-
-@contextmanager
-def noted(picture: Path) -> Iterator[None]:
-    """A picture that cannot be drawn is a note: the figures that it shows are safe."""
-    try:
-        yield
-    except Exception as error:
-        if debugging():
-            raise
-        _log.warning("no %s: %s", picture, explained(error).message)
 
 
 def write_per_face(path: Path, evaluated: Sequence[Evaluated]) -> None:

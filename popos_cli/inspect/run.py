@@ -9,8 +9,9 @@ from ..core.schemes import Scheme
 from ..data.index import read_index
 from ..data.pictures import save_picture
 from ..data.stamps import check_pictures
-from ..evaluate.run import Bar, noted
+from ..evaluate.plots import noted
 from ..home import new_run_folder, refuse_taken
+from ..progress import Bar
 from ..train.build import augmented_faces, build_info, plain_faces
 from ..train.settings import TrainSettings
 from .describe import describe, save_histograms

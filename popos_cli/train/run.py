@@ -21,12 +21,12 @@ from ..data.stamps import check_pictures
 from ..errors import PoposError, UsageError
 from ..evaluate.calibrate import calibrate, pictures
 from ..evaluate.detections import measured_crop
-from ..evaluate.plots import save_training_curves
-from ..evaluate.run import Bar, noted
+from ..evaluate.plots import noted, save_training_curves
 from ..home import new_run_folder, remember
 from ..prepare.dataset import Progress, prepare_remembered
 from ..processes.launch import Workers, check_endpoint, launch
 from ..processes.world import ALONE, World, joined, outer_launcher, restarts
+from ..progress import Bar
 from ..weights.find import initial_state
 from .autobatch import fitting_batch, with_batch_size
 from .build import build_info, global_batch_size, loader_processes, scaled_rate, training_crops

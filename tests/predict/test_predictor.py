@@ -15,12 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from popos_cli import Codec, Face, load
+from popos_cli.core.codec import Codec
 from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposError
-from popos_cli.predict.predictor import Predictor
+from popos_cli.predict.predictor import Face, Predictor
 from popos_cli.weights.catalog import load_catalog
 from popos_cli.weights.download import find_here
+from popos_cli.weights.find import load
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ("astronaut.jpg", "grace_hopper.jpg")
