@@ -1,8 +1,9 @@
-"""POPOS_HOME: where indexes, our own copies of pixels, and the registry of roots and runs lie.
+"""POPOS_HOME (indexes, copies of pixels, converted weights, the registry of roots and runs), and writing
+files and run folders safely.
 
 Several processes and machines may share it. Every file is written under a temporary name and renamed once it
-is whole, so that no reader meets half a file, with locks or without. Locks only keep two processes from doing
-the same work, or from losing each other's entries.
+is complete, so that no reader meets half a file, with locks or without. Locks only keep two processes from
+doing the same work, or from losing each other's entries.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ _DAY = 24 * 3600  # seconds
 def home() -> Path:
     """$POPOS_HOME, or the platform's folder for user data. Not created here.
 
-    Where that cannot be reached (it is another user's, or this user has no home folder) a path that does not
-    exist and cannot be written, so that whatever needs no home still works.
+    If that cannot be reached (it is another user's, or this user has no home folder), returns a path that
+    does not exist and cannot be written, so that whatever needs no home still works.
     """
     try:
         path = Path(os.environ.get("POPOS_HOME") or platformdirs.user_data_dir("popos")).expanduser()
@@ -150,8 +151,8 @@ def locked(path: Path, patience: float = 10.0) -> Iterator[bool]:
 def clear_leftovers(folder: Path, held: bool = False) -> None:
     """Remove the temporaries that killed processes left in `folder`, once they are a day old.
 
-    held: whether the caller has the lock that everybody who writes there takes; then this machine's are
-    removed at once.
+    held: the caller has the lock that every writer of the folder takes; then those of this machine, which no
+    living process can be writing, are removed at once.
     """
     with suppress(OSError):  # the folder is not there, or cannot be read
         for path in folder.iterdir():
@@ -179,11 +180,11 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_or_set_aside(path: Path, parse: Callable[[str], T], empty: T, held: bool = False) -> T:
-    """What `parse` makes of a small file of ours; `empty` where there is none or it cannot be read.
+    """Parse a small file of ours; `empty` if there is none or it cannot be read.
 
-    A broken one, for which `parse` raises ValueError, is renamed, with a note, so that it spoils no command;
-    so is a folder in its place. held: the caller has the lock of `path` and is about to replace it; then
-    PoposError for a file that is there but cannot be read.
+    One for which `parse` raises ValueError is renamed to *.broken, with a note, and so is a folder in its
+    place. held: the caller has the lock of `path` and is about to replace it; then a file that is there but
+    cannot be read raises PoposError.
     """
     try:
         return parse(path.read_text(encoding="utf-8"))
@@ -238,7 +239,7 @@ def remembered(kind: str) -> list[Path]:
 
 
 def refuse_taken(out: Path | None) -> None:
-    """Raises PoposError where `new_run_folder` would: before hours of work, not after."""
+    """Raises PoposError if `new_run_folder` would: called early, before hours of work."""
     if out is None:
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -250,14 +251,17 @@ def refuse_taken(out: Path | None) -> None:
 def new_run_folder(out: Path | None, stem: str) -> Path:
     """Create `out`, or ./runs/<stem>-<n> with the first free n. Raises PoposError if it is taken."""
     refuse_taken(out)
-    for path in [out] if out else (Path("runs") / f"{stem}-{n}" for n in range(1, 100_000)):
+    number = 1
+    while True:
+        path = out or Path("runs") / f"{stem}-{number}"
         try:
-            path.mkdir(parents=True, exist_ok=path == out)
+            path.mkdir(parents=True, exist_ok=out is not None)
             return path
-        except FileExistsError:  # also where another process was quicker
-            continue
+        except FileExistsError:
+            if out:
+                raise PoposError(f"{out} exists already", "Choose another folder with --out.") from None
+            number += 1
         except OSError as error:
             raise PoposError(
                 f"cannot create {path}: {error.strerror or error}", "Choose another place with --out."
             ) from None
-    raise PoposError(f"{path} exists already", "Choose another folder with --out.")

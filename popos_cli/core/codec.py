@@ -1,4 +1,4 @@
-"""Codec: landmarks <-> heatmaps. One object for training, evaluation, prediction and export."""
+"""Codec: landmarks <-> heatmaps. One object for training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from .decoders import DECODERS
 from .decoders.gaussian_fit import Fit, assess_points, locate_and_assess, maximum_likelihood
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
-# Heatmap pixels. Below, a Gaussian falls between the pixels; above, a map of 64 pixels is flat in float32.
+# Range of sigma, heatmap pixels: a narrower Gaussian may miss all pixels, a wider one is flat in float32.
 SIGMAS = (0.1, 256.0)
 
 
 @dataclass(frozen=True)
 class Decoded(Generic[Array]):
     """points (N, K, 2), x then y in crop pixels; scores (N, K) in 0..1; uncertainty (N, K) in crop pixels.
+    (`core.inference.decode_to_image` has points and uncertainty in picture pixels.)
 
-    A score is the peak height of the Gaussian that fits the map best, clipped to 0..1, times the share of the
-    map's variation that it explains: 1 for a clean map, 0 for one that is flat, has no positive value, or has
-    a NaN or +infinity. The uncertainty is the expected RMS Euclidean error sqrt(var_x + var_y), finite, at
-    most the crop's diagonal, and equal to it where the score must be 0 for want of a peak or of finite
-    values. It comes from the codec's `calibration`; without one from the covariance of that fit, which is
-    right only for white noise on the heatmaps.
+    A score is the peak height of the Gaussian that fits the map best, clipped to 0..1, times R^2 of the fit:
+    1 for a clean map, 0 for one that is flat, has no positive value, or has a NaN or +infinity. The
+    uncertainty is the expected RMS Euclidean error sqrt(var_x + var_y): finite, and at most the crop's
+    diagonal, which it equals where a map has no peak or is not finite. It comes from the codec's
+    `calibration`; without one from the covariance of the fit, which is right only for white noise on the
+    heatmaps.
     """
 
     points: Array
@@ -97,7 +98,7 @@ class Codec:
             object.__setattr__(self, name, value)
 
     def with_decoder(self, decoder: str) -> Codec:
-        """The same codec with another decoder, for which its calibration does not hold."""
+        """The same codec with another decoder; without calibration, which is fitted for one decoder."""
         if decoder == self.decoder:
             return self
         return replace(self, decoder=decoder, calibration=None)  # type: ignore[arg-type]
@@ -124,8 +125,8 @@ class Codec:
         return (points_heatmap + 0.5) * stride - (0.5 if self.alignment == "center" else -0.5)
 
     def within_reach(self, points: Tensor) -> Tensor:
-        """Mask (N, K): finite points at most 3 sigma outside the map. Others leave no target to learn
-        from."""
+        """Mask (N, K): finite points at most 3 sigma outside the map. The heatmap of any other point is
+        all zero, and no target to train on."""
         p = self.to_heatmap(points)
         last = torch.tensor([self.width - 1, self.height - 1], dtype=p.dtype, device=p.device)
         reach = 3 * self.sigma
@@ -199,7 +200,7 @@ class Codec:
         return shape[0], shape[1]
 
     def _fit(self, maps: Tensor) -> tuple[Tensor, Fit]:
-        """Points (M, 2) in hm px by this codec's decoder, and the Gaussian's fit there."""
+        """Points (M, 2) in heatmap pixels by this codec's decoder, and the Gaussian's fit there."""
         if self.decoder == "ml":
             return locate_and_assess(maps, self.sigma)
         finite = maps if maps.dtype == torch.float64 else maps.float()

@@ -1,7 +1,7 @@
 """Training losses. Each is a mean over landmarks, so that its size does not depend on batch or resolution.
 
-share (N, K) is each landmark's weight in that mean: 0 for those that do not count; it adds up to 1 over a
-whole batch, which may lie on several devices and be computed in parts.
+share (N, K) is each landmark's weight in that mean: 0 for those that do not count. It adds up to 1 over a
+whole batch, which may be computed in parts, and to the number of processes over a batch that these share.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Network and decoders over a loader's faces: heatmaps once, then every decoder, back in image pixels."""
+"""Run the network once over labelled faces, decode with every decoder, and compute each face's NME."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ def measure(
     flip_index: torch.Tensor | None, label_offset: tuple[float, float] = (0.0, 0.0),
     dtype: torch.dtype | None = None, progress: Callable[[int], None] | None = None, world: World = ALONE,
 ) -> dict[str, Measured]:  # fmt: skip
-    """Every codec's outcome by its name; the network runs once (twice a face with the flip test).
+    """The outcome of every codec, by the names in `codecs`, which must have one alignment; the network runs
+    once (twice a face with the flip test).
 
-    `loader` gives this process's share of the faces; every process returns all of them. progress: called
-    with the number of faces of each of this process's batches.
+    loader: gives this process's share of the faces; every process returns all of them. flip_index: the flip
+    test's order of landmarks, None for no flip test. label_offset: source pixels, subtracted from points.
+    dtype: of autocast, None for float32. progress: called with the number of faces of each batch.
     """
     model.eval()
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in codecs}
@@ -89,7 +91,8 @@ def evaluate_weights(
     model = weights.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     flip_index = mirror_index(weights.scheme, flip_test, device)
     around = info.around_landmarks()
-    for _ in range(PASSES - 1 if squares is not None else 0):
+    passes = 1 if squares is None else PASSES
+    for _ in range(passes - 1):
         assert squares is not None
         loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
         first = measure(model, {"own": codec}, loader, device, None, info.label_offset, world=world)["own"]

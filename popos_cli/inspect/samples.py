@@ -63,8 +63,9 @@ def spread(faces: int, count: int, seed: int) -> list[int]:
 
 
 def make_sample(face: int, plain: FaceDataset, augmented: FaceDataset) -> Sample:
-    """Row `face` of both, which are of one index, augmented as in the first epochs. Where none of these
-    crops is mirrored, the last is the first later one that is, unless the settings mirror nothing."""
+    """Row `face` of both, which are of one index, augmented as in the first epochs (counted from 0). If none
+    of these crops is mirrored, the last one is replaced by the first mirrored crop of the first SEARCHED
+    epochs, if there is one."""
     crops = [_crop(augmented[epoch, face], epoch) for epoch in range(AUGMENTED)]
     mirrors = augmented.augment is not None and augmented.augment.flip > 0
     if mirrors and not any(crop.mirrored for crop in crops):
@@ -144,7 +145,7 @@ def eye_corner(scheme: Scheme, points: Sequence[Floats]) -> int:
 
 
 def _photo(index: Index, sample: Sample) -> Picture:
-    """The stored picture around what the network sees, which is framed; labels straight from the index."""
+    """The source picture around the crop, with the crop framed, and the labels straight from the index."""
     size = sample.plain.image.shape[0]
     margin = (size - 1) / 2 * (1 - 1 / WIDER)
     smaller = np.array([[1 / WIDER, 0, margin], [0, 1 / WIDER, margin]])

@@ -93,8 +93,9 @@ def checked_boxes(boxes: Any, image: NDArray[np.uint8]) -> Floats:
         row = int(np.argmin(good))
         values = ", ".join(f"{value:g}" for value in given[row])
         raise ValueError(
-            f"box {row + 1} ({values}) is around no face: it must be in pixels, not in 0..1, overlap the "
-            f"picture of {size[0]} x {size[1]} pixels, and be at most {LARGEST_BOX} times as large"
+            f"box {row + 1} ({values}) is around no face: it must have a finite place and a positive size, "
+            f"in pixels and not in 0..1, overlap the picture of {size[0]} x {size[1]} pixels, and be at most "
+            f"{LARGEST_BOX} times as large"
         )
     return given
 
@@ -102,8 +103,8 @@ def checked_boxes(boxes: Any, image: NDArray[np.uint8]) -> Floats:
 class Predictor:
     """Finds faces and their landmarks.
 
-    Threads may share one: calls at the same time give to the bit what they give one after another (only
-    the detector takes one call at a time). It can be pickled, weights included, for other processes.
+    Safe to share between threads: results are bit-identical to those of calls one after another (the
+    detector alone takes one call at a time). It can be pickled, weights included, for other processes.
 
     weights: anything that `find_weights` takes. device: None for a GPU where there is one, else the CPU.
     detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded. flip_test: average the
@@ -186,7 +187,8 @@ class Predictor:
     def _pass(
         self, pictures: list[NDArray[np.uint8]], centers: Floats, sides: Floats, flip_index: Tensor | None
     ) -> Decoded[NDArray[Any]]:
-        """One batch through the network: the points around squares (N,) of N pictures, in their pixels."""
+        """One pass of the network over one square (centers (N, 2), sides (N,)) of each of N pictures:
+        landmarks in the pictures' pixels."""
         size, alignment, padding = self.codec.image_width, self.codec.alignment, self.info.crop.padding
         squares = zip(centers, sides * padding, strict=True)
         matrices = np.stack([crop_matrix(center, side, size, alignment) for center, side in squares])

@@ -1,6 +1,6 @@
-"""This process among several that work as one, whoever started them: `launch`, torchrun or srun.
+"""Several processes that work as one, started by `launch`, torchrun or srun: rank, size, sums, broadcasts.
 
-And Ctrl-C at a moment of its choosing: an optimiser's step must not be left half done.
+Also Ctrl-C that takes effect between two steps, so that no optimiser step is left half done.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from ..errors import PoposError, debugging
 
-LOST = 10  # seconds for the agent to find the process that failed, before those that miss it fail too
+PEER_FAILURE_DELAY = 10  # seconds; lets the agent report the process that failed first
 # What gloo's and NCCL's plain RuntimeErrors say when the other side has gone.
 GONE = re.compile(r"gloo|NCCL|by peer", re.IGNORECASE)
 DEBUG = "Run again with POPOS_DEBUG=1 for the full report."
@@ -29,7 +29,7 @@ DEBUG = "Run again with POPOS_DEBUG=1 for the full report."
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size` that do the same; with a size of 1 the methods do nothing.
+    """This process among `size` that do the same. With a size of 1 the methods return what they are given.
 
     Objects and numbers travel over gloo, from CPU memory. Every process must make the same calls.
     """
@@ -84,7 +84,7 @@ def outer_launcher() -> Literal["torchrun", "slurm"] | None:
 
 @contextmanager
 def joined(gpu: bool) -> Iterator[World]:
-    """Be one of the processes that `launch`, torchrun or srun has started; alone if none has.
+    """Join the process group of `launch`, torchrun or srun; a world of one process if none started us.
 
     gpu: compute on the GPU of this process's local rank, or the only one that it sees; on the CPU if there
     is none. Threads share the cores, unless OMP_NUM_THREADS is set (torchrun sets it to 1). Raises
@@ -105,9 +105,9 @@ def joined(gpu: bool) -> Iterator[World]:
     except Stopped:  # all of them stop together
         _leave_group()
         raise
-    except Exception as error:  # the group stays: NCCL would wait there for the others
+    except Exception as error:  # the group is not destroyed: NCCL would wait for the others
         if lost := _lost_peer(world, error):
-            time.sleep(LOST)
+            time.sleep(PEER_FAILURE_DELAY)
             report_failure(lost)
             raise lost from error
         report_failure(error)
@@ -191,25 +191,26 @@ def report_failure(error: Exception) -> None:
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C was pressed earlier, and nothing is half done now."""
+    """Ctrl-C was pressed during a step, which is complete now."""
 
 
 @contextmanager
 def held_interrupts() -> Iterator[Callable[[], bool]]:
-    """Within the block Ctrl-C and SIGTERM (a cluster's warning) wait; the yielded function says
+    """Within the block Ctrl-C and SIGTERM (a cluster's warning) are held back; the yielded function says
     whether one came.
 
-    The second does not wait: it is a plain KeyboardInterrupt, wherever the program is. In a worker of
-    torch's elastic agent that is the third, as the agent repeats the terminal's first; and SIGTERM ends
-    it at once, which is what the agent does to a worker whose peer has failed.
+    A second one raises KeyboardInterrupt at once. Under torch's elastic agent each Ctrl-C arrives twice, from
+    the terminal and from the agent, so that it is the third one that does; SIGTERM then ends the process, as
+    the agent wants of a worker whose peer has failed.
     """
     came = 0
     under_agent = "TORCHELASTIC_RUN_ID" in os.environ
+    most = 2 if under_agent else 1
 
     def hold(number: int, frame: Any) -> None:
         nonlocal came
         came += 1
-        if came > 1 + under_agent:
+        if came > most:
             raise KeyboardInterrupt
 
     numbers = (signal.SIGINT,) if under_agent else (signal.SIGINT, signal.SIGTERM)

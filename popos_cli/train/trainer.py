@@ -40,8 +40,8 @@ from .objective import PARTS, objective
 from .runlog import LOSSES, Meter, RunLog, Silent, TrainingProgress, write_settings
 from .settings import TrainSettings
 
-NO_LANDMARKS = ("auto", "scratch", IMAGENET)  # values of model.init whose weights find no landmarks yet
-COUNTERS = ("step", "epoch", "seen", "losses", "best", "best_epoch")  # of a checkpoint
+UNTRAINED = ("auto", "scratch", IMAGENET)  # values of model.init whose weights find no landmarks yet
+SAVED = ("step", "epoch", "seen", "losses", "best", "best_epoch")  # fields that a checkpoint keeps
 
 
 class Trainer:
@@ -99,7 +99,7 @@ class Trainer:
         self.losses: list[list[float]] = []  # parts of the loss, as in PARTS, of each step of this epoch
         self.best = math.inf  # validation NME in percent, after epoch `best_epoch`
         self.best_epoch = 0
-        self.pressed: Callable[[], bool] = lambda: False  # whether Ctrl-C has been pressed
+        self.interrupted: Callable[[], bool] = lambda: False  # whether Ctrl-C was pressed
         self.log: RunLog | Silent = Silent()
 
     @property
@@ -108,17 +108,17 @@ class Trainer:
         return int(self.average.n_averaged)
 
     @property
-    def place(self) -> float:
-        """Place in the schedule, in epochs, which another batch size does not change as it does a number of
-        steps. Skipped steps do not count."""
+    def epochs_done(self) -> float:
+        """Epochs done, with fractions: the schedule follows these and not steps, so that a resumed run may
+        have another batch size. Skipped steps do not count."""
         skipped = (self.step - self.moved) / self.batches.steps
         return self.epoch + self.seen / (self.batches.steps * self.batches.batch_size) - skipped
 
     @property
     def rate(self) -> float:
-        """The learning rate at this place."""
+        """The learning rate of the next step."""
         schedule = self.settings.schedule
-        return scaled_rate(schedule) * rate_factor(schedule, self.batches.steps, self.place, self.moved)
+        return scaled_rate(schedule) * rate_factor(schedule, self.batches.steps, self.epochs_done, self.moved)
 
     @property
     def total_steps(self) -> int:
@@ -141,19 +141,19 @@ class Trainer:
         """
         settings, run, main = self.settings, self.run, self.world.main
         with (
-            held_interrupts() as self.pressed,
+            held_interrupts() as self.interrupted,
             only_writer(run) if main else nullcontext(),
             loader_failures(),
         ):
             self.resume()
             if main:  # a run that refuses to resume keeps its settings
                 write_settings(run, settings)
-                # Before the first step nothing is done, not even epoch 0.
+                # Epoch 0 is the row of the starting weights: before the first step it is written anew.
                 done = self.epoch if self.step else -1
                 self.log = RunLog(run, self.step, done, settings.tensorboard)
             self.progress.start(self.total_steps, self.step)
             try:
-                if not self.step and settings.model.init not in NO_LANDMARKS:
+                if not self.step and settings.model.init not in UNTRAINED:
                     nme = self.validate()
                     self.log.epoch({"epoch": 0.0, "val_nme": nme})
                     self.progress.note(f"epoch 0: the starting weights have a validation NME of {nme:.3f} %")
@@ -178,10 +178,10 @@ class Trainer:
         for batch in meter.batches(self.loader):
             counted = self.codec.within_reach(batch["points"])
             # All processes stop at the same step, and share one mean over the landmarks of the whole batch.
-            total, stop = world.sums(float(counted.sum()), float(self.pressed()))
+            total, stop = world.sums(float(counted.sum()), float(self.interrupted()))
             if stop:
                 raise Stopped
-            share = counted * (world.size / max(total, 1))  # the processes' gradients are averaged
+            share = counted * (world.size / max(total, 1))
             losses = [loss / world.size for loss in world.sums(*self.train_step(batch, share))]
             self.step += 1
             self.seen += self.batches.batch_size
@@ -197,10 +197,11 @@ class Trainer:
     def train_step(self, batch: dict[str, Tensor], share: Tensor) -> list[float]:
         """Forward, backward and one step of the optimiser. Returns the parts of the loss, as in `PARTS`.
 
-        batch: this process's faces, as the loader gives them. share: (N, K), see `core.losses`.
+        batch: this process's faces, as the loader gives them. share (N, K): weight of each landmark in the
+        loss (`core.losses`), times the number of processes, since DDP averages their gradients.
         """
         schedule, loss, model = self.settings.schedule, self.settings.loss, self.model
-        ramp = min(self.place / loss.ramp, 1.0) if loss.ramp else 1.0
+        ramp = min(self.epochs_done / loss.ramp, 1.0) if loss.ramp else 1.0
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         images = to_model_input(batch["image"], self.device)
@@ -232,25 +233,25 @@ class Trainer:
         return losses
 
     def validate(self) -> float:
-        """Mean NME in percent of the averaged weights over the validation faces, without the flip test.
+        """Mean NME in percent of the averaged weights over the validation faces that can be measured, without
+        the flip test: NaN if there are none, infinite if a prediction is.
 
-        NaN or infinite where no face, or not every one, can be measured. Raises Stopped between two batches;
-        with several processes at the end, since none may leave alone.
+        Raises Stopped between two batches; with several processes at the end, since none may leave alone.
         """
 
-        def stop(faces: int) -> None:
-            if self.pressed() and self.world.size == 1:
+        def stop_if_interrupted(faces: int) -> None:
+            if self.interrupted() and self.world.size == 1:
                 raise Stopped
 
-        if self.world.size > 1:  # each process's batch norms have seen other faces: the first one's count
+        if self.world.size > 1:  # batch norm statistics differ by process: all take the first one's
             buffers = list(self.average.module.buffers())
             for own, first in zip(buffers, self.world.broadcast([b.cpu() for b in buffers]), strict=True):
                 own.copy_(first)
         found = measure(
             self.average.module, {"own": self.codec}, self.validation, self.device, None,
-            self.info.label_offset, self.dtype, stop, self.world,
+            self.info.label_offset, self.dtype, stop_if_interrupted, self.world,
         )  # fmt: skip
-        if any(self.world.sums(float(self.pressed()))):
+        if any(self.world.sums(float(self.interrupted()))):
             raise Stopped
         return float(np.nanmean(found["own"].error) * 100)
 
@@ -288,7 +289,7 @@ class Trainer:
             return
         refuse_nonfinite_weights(self.model, self.step, self.run)
         state = {name: part.state_dict() for name, part in self._stateful().items()}
-        state |= {name: getattr(self, name) for name in COUNTERS}
+        state |= {name: getattr(self, name) for name in SAVED}
         save_state(self.run, {"dataset": self.fingerprint, **state})
 
     def resume(self) -> None:
@@ -334,7 +335,7 @@ class Trainer:
                 part.load_state_dict(state[name])
         for group, settings in zip(self.optimiser.param_groups, own, strict=True):
             group.update(settings)
-        for name in COUNTERS:
+        for name in SAVED:
             setattr(self, name, state[name])
 
     def _stateful(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_a_step_whose_gradient_overflows_moves_nothing(index, run):
         training.seen += 3
         models = (training.model, training.average.module)
         weights = [torch.cat([p.detach().flatten() for p in model.parameters()]) for model in models]
-        return weights, training.rate, training.place
+        return weights, training.rate, training.epochs_done
 
     first, skipped, again = step(2.0**16), step(2.0**100), step(2.0**4)
     assert all(map(torch.equal, first[0], skipped[0])) and first[1:] == skipped[1:]
