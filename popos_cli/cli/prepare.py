@@ -12,7 +12,7 @@ from . import console
 from .options import JSON
 
 if TYPE_CHECKING:
-    from ..prepare.dataset import Prepared
+    from ..prepare.run import Prepared
 
 EXAMPLES = (
     r"Examples:  popos prepare-data 300w /data   |   popos prepare-data wflw /data --cache-crops   |   "
@@ -91,7 +91,7 @@ def prepare_data(
     A bad row (missing or unreadable picture, wrong count, NaN, a face without size) is named with file
     and line, and nothing is written unless --skip-bad.
     """
-    from ..prepare.dataset import prepare_dataset
+    from ..prepare.run import prepare_dataset
 
     options = PrepareOptions(
         name=name, scheme=scheme, split_by=split_by, val_fraction=val_fraction, seed=seed, base=base,

@@ -25,3 +25,6 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 # Pixels that a box around a face exceeds: a box in shares of the picture, 0..1, may reach a little over its
 # border, and no face has two pixels.
 SMALLEST_BOX = 2
+
+BENCHMARK_NAMES = ("300w", "wflw", "cofw", "aflw", "coco-face")
+IMPORTERS = (*BENCHMARK_NAMES, "custom", "synthetic")  # what `popos prepare-data` reads; "custom": own labels

@@ -16,17 +16,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.choices import SPLITS
+from ..core.choices import IMPORTERS, SPLITS
 from ..core.geometry import Floats
-from ..core.schemes import SCHEMES, Scheme
+from ..core.schemes import Scheme
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import clear_leftovers, datasets_folder, locked, replacing
 from .pictures import read_bgr
 from .stamps import is_changed
 
 FORMAT = 1
-REACH = 3  # a point that lies more picture sizes than this outside its picture is a mistake
-_IMPORTERS = (*SCHEMES, "coco-face", "synthetic")
 # The arrays of the file, and their shape after the first axis: K landmarks, S subsets.
 _COLUMNS: dict[str, tuple[str | int, ...]] = {
     "image": (), "size": (2,), "points": ("K", 2), "visible": ("K",), "center": (2,), "side": (),
@@ -161,11 +159,6 @@ class Index:
         distance: Floats = np.linalg.norm(self.points[:, a] - self.points[:, b], axis=-1)
         return distance
 
-    def far_out(self) -> NDArray[np.bool_]:
-        """(F,): faces with a point that lies more than REACH picture sizes outside its picture."""
-        margin = REACH * self.size.max(1)[:, None, None]
-        return np.asarray(outside(self.points, self.size[:, None], margin).any(1))
-
     def outside(self) -> NDArray[np.bool_]:
         """(F, K): labelled points outside their picture; kept, since networks learn them too."""
         return outside(self.points, self.size[:, None])
@@ -213,7 +206,7 @@ def read_index(name: str) -> Index:
         known = f" Prepared: {', '.join(prepared)}." if prepared else ""
         near = did_you_mean(name, prepared)
         meant = f"{near}Or run" if near else "Run"
-        importer = f"{name} ROOT" if name in _IMPORTERS else f"custom ROOT --name {name}"
+        importer = f"{name} ROOT" if name in IMPORTERS else f"custom ROOT --name {name}"
         raise PoposError(
             f"dataset {name!r} is not prepared", f"{meant}: popos prepare-data {importer}.{known}"
         )

@@ -10,7 +10,7 @@ from math import log2
 from typing import Any
 
 from ..data.index import Index
-from ..prepare.protocol import BENCHMARKS
+from ..prepare.benchmarks import BENCHMARKS
 
 # The decoders that continue KeyPosS: its figures are those to compare them with.
 MULTILATERATION = ("gauss-newton", "popos", "ml")

@@ -19,6 +19,7 @@ from ..errors import PoposError
 from .archives import Archive
 from .labels import Bad, Label, Labels, box_square, checked
 from .parsing import shown, to_numbers
+from .protocol import Benchmark
 from .tree import Tree
 
 # Split -> COCO's word for it.
@@ -42,13 +43,6 @@ def _folder(tree: Tree, word: str) -> Path | None:
 def _unneeded(word: str) -> Callable[[Tree], bool]:
     """Whether the pictures are there, or their labels are not: 19 GB are not unpacked for nothing."""
     return lambda tree: bool(_folder(tree, word)) or not _json(tree, word)
-
-
-ARCHIVES = tuple(Archive(rf"{word}2017\.zip", _unneeded(word)) for word in _SPLITS.values())
-WANTED = (
-    "Looked for coco_wholebody_train_v1.0.json and coco_wholebody_val_v1.0.json "
-    "(github.com/jin-s13/COCO-WholeBody) and the folders train2017 and val2017 (cocodataset.org)."
-)
 
 
 def read_raw(tree: Tree) -> Labels | None:
@@ -108,7 +102,7 @@ def _read_faces(path: Path, split: str) -> tuple[list[Label | Bad], int]:
             faces += [face] if face else []
     if not people:
         what = "face_kpts in its annotations" if number else "annotations"
-        raise PoposError(f"{path}: it has no {what}, so it is not COCO-WholeBody's", WANTED)
+        raise PoposError(f"{path}: it has no {what}, so it is not COCO-WholeBody's", _AGAIN)
     return faces, people
 
 
@@ -152,3 +146,16 @@ def _read_pictures(path: Path) -> dict[int, tuple[str, tuple[int, int] | None]]:
             size = (w, h) if isinstance(w, int) and isinstance(h, int) else None
             pictures[number] = PurePosixPath(name).name, size  # the pictures lie flat in their folder
     return pictures
+
+
+BENCHMARK = Benchmark(
+    name="coco-face",
+    scheme=W300,
+    splits={"train": None, "test": None},
+    archives=tuple(Archive(rf"{word}2017\.zip", _unneeded(word)) for word in _SPLITS.values()),
+    wanted=(
+        "Looked for coco_wholebody_train_v1.0.json and coco_wholebody_val_v1.0.json "
+        "(github.com/jin-s13/COCO-WholeBody) and the folders train2017 and val2017 (cocodataset.org)."
+    ),
+    read_raw=read_raw,
+)

@@ -22,6 +22,7 @@ from ..errors import PoposError
 from ..home import extracted_folder
 from .archives import Archive, extract_once
 from .labels import Bad, Label, Labels, box_square, checked
+from .protocol import Benchmark
 from .tree import Tree
 
 # Split -> ending of the names in its file.
@@ -31,13 +32,6 @@ _AGAIN = "Download COFW_color.zip (data.caltech.edu/records/20099) again."
 
 def _has_labels(tree: Tree) -> bool:
     return all(any(tree.files(rf"COFW_{split}(_color)?\.mat")) for split in _SPLITS)
-
-
-ARCHIVES = (Archive(r"COFW_color\.zip", _has_labels), Archive(r"COFW\.zip", _has_labels))
-WANTED = (
-    "Looked for COFW_train_color.mat and COFW_test_color.mat (COFW_color.zip, "
-    "data.caltech.edu/records/20099), or mmpose's cofw_train.json and cofw_test.json."
-)
 
 
 def read_raw(tree: Tree) -> Labels | None:
@@ -136,4 +130,17 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
         # torn, a null reference, a group in the place of an array, or a name that is not there
         except (OSError, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
-            raise PoposError(f"{path}: not COFW's, or torn: {error}", WANTED) from None
+            raise PoposError(f"{path}: not COFW's, or torn: {error}", _AGAIN) from None
+
+
+BENCHMARK = Benchmark(
+    name="cofw",
+    scheme=COFW,
+    splits={"train": 1345, "test": 507},
+    archives=(Archive(r"COFW_color\.zip", _has_labels), Archive(r"COFW\.zip", _has_labels)),
+    wanted=(
+        "Looked for COFW_train_color.mat and COFW_test_color.mat (COFW_color.zip, "
+        "data.caltech.edu/records/20099), or mmpose's cofw_train.json and cofw_test.json."
+    ),
+    read_raw=read_raw,
+)

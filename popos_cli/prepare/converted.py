@@ -7,25 +7,23 @@ faces of the test file under other ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..core.geometry import Floats
 from ..errors import PoposError
+from .coco import Annotation, bbox, read_coco
 from .labels import Bad, Label, Labels, Square, box_square, checked
-from .parsing import read_coco, read_text, shown, to_floats, to_numbers
+from .parsing import read_text, shown, to_floats, to_numbers
 from .protocol import Benchmark
 from .tree import Pictures, Tree, find_pictures, is_inside
 
 # 300W's splits and subsets as its label files call them; other benchmarks' are called as here.
 _W300_SPLITS = {"train": "train", "test": "valid", "private": "test"}
 _W300_SUBSETS = {"common": "valid_common", "challenging": "valid_challenge"}
-_Outcomes = list[Label | Bad]  # `Label.image` is the name in the file, `split` is not known yet
 
 
 def read_converted(benchmark: Benchmark, kind: str, tree: Tree) -> Labels | None:
@@ -33,7 +31,7 @@ def read_converted(benchmark: Benchmark, kind: str, tree: Tree) -> Labels | None
 
     Raises PoposError.
     """
-    name = benchmark.name
+    name, base = benchmark.name, _base(benchmark.name)
     if (name, kind) == ("cofw", "hrnet"):  # HRNet reads the .mat
         return None
     ending, read = ("json", _read_json) if kind == "mmpose" else ("csv", _read_csv)
@@ -47,7 +45,7 @@ def read_converted(benchmark: Benchmark, kind: str, tree: Tree) -> Labels | None
             paths[word] = path
     if not any(word in paths for word in splits.values()):
         return None
-    rows = {word: Labels.of(kind, _base(benchmark), read(path, benchmark)) for word, path in paths.items()}
+    rows = {word: Labels.of(kind, base, read(path, benchmark)) for word, path in paths.items()}
     members = {s: set(map(_key, rows[word].faces)) for s, word in subsets.items() if word in rows}
     faces: list[Label] = []
     for split, word in splits.items():
@@ -57,7 +55,7 @@ def read_converted(benchmark: Benchmark, kind: str, tree: Tree) -> Labels | None
                 listed = tuple(s for s, keys in members.items() if split == "test" and _key(face) in keys)
                 found.append(replace(face, split=split, subsets=listed))
             faces += _with_pictures(benchmark, tree, paths[word], found)
-    return Labels(kind, _base(benchmark), faces, [bad for labels in rows.values() for bad in labels.bad])
+    return Labels(kind, base, faces, [bad for labels in rows.values() for bad in labels.bad])
 
 
 def _key(face: Label) -> tuple[Path, bytes]:
@@ -92,76 +90,54 @@ def _part(benchmark: Benchmark, face: Label) -> str:
     return next((p for p in benchmark.parts.get(face.split, ()) if folder.endswith(f"/{p.lower()}")), "")
 
 
-def _base(benchmark: Benchmark) -> int:
-    return 1 if benchmark.name == "300w" else 0
+def _base(name: str) -> int:
+    return 1 if name == "300w" else 0
 
 
-def _read_json(path: Path, benchmark: Benchmark) -> _Outcomes:
-    coco = read_coco(path)
-    outcomes = []
-    for number, annotation in enumerate(coco.annotations):
-        source = f"{path.name}#{shown(annotation.get('id', number))}"
-        outcome = _from_annotation(source, annotation, coco.files, benchmark)
-        outcomes += [outcome] if outcome else []
-    return outcomes
+def _read_json(path: Path, benchmark: Benchmark) -> list[Label | Bad]:
+    faces = read_coco(path).faces(benchmark.scheme.landmarks)
+    return [
+        face if isinstance(face, Bad) else _from_annotation(face, annotation, benchmark.name)
+        for annotation, face in faces
+    ]
 
 
-def _from_annotation(
-    source: str, annotation: Mapping[str, Any], names: Mapping[Any, str], benchmark: Benchmark
-) -> Label | Bad | None:
-    """None for what mmpose skips: a crowd, or keypoints of which none is above 0."""
-    wanted = 3 * benchmark.scheme.landmarks
-    values = annotation.get("keypoints")
-    if annotation.get("iscrowd"):
-        return None
-    if not isinstance(values, list) or len(values) != wanted:
-        what = f"{len(values)} keypoint values" if isinstance(values, list) else "no list of keypoints"
-        return Bad(source, f"{what} instead of {wanted}")
-    table = to_numbers(values, finite=True)
-    if table is None or table.shape != (wanted,):
-        return Bad(source, "a keypoint is no finite number")
-    if table.max() == 0:
-        return None
-    image = annotation.get("image_id")
-    name = names.get(image) if isinstance(image, (int, str)) else None
-    if name is None:
-        return Bad(source, f"image_id {shown(image)} is not among the images")
-    if not is_inside(name):
-        return Bad(source, f"{shown(name)} is not the name of a picture")
-    table = table.reshape(-1, 3)
-    labelled = table[:, 2] > 0
-    visible = np.where(labelled, 2, 0).astype(np.uint8)
-    square, rect = None, None
+def _from_annotation(face: Label, annotation: Annotation, name: str) -> Label | Bad:
+    if not is_inside(face.group):
+        return Bad(face.source, f"{shown(face.group)} is not the name of a picture")
+    square, rect, visible = None, None, face.visible
     try:
-        if benchmark.name == "cofw":
-            visible[table[:, 2] == 1] = 1  # the other benchmarks' 1 says that a point is labelled
-            square, rect = _cofw_box(annotation)
-        elif benchmark.name == "aflw":
+        if name == "cofw":
+            rect = _cofw_box(annotation)
+            square = box_square(rect)
+        elif name == "aflw":
             square = _aflw_box(annotation)
-    except ValueError as error:
-        return Bad(source, str(error))
-    points = np.where(labelled[:, None], table[:, :2] - _base(benchmark), np.nan)
-    return checked(Label(Path(name), points, visible, "", source, square=square, rect=rect))
+    except PoposError as error:
+        return Bad(face.source, error.message)
+    if name != "cofw":  # the others' 1 says that a point is labelled
+        visible = np.where(visible > 0, 2, 0).astype(np.uint8)
+    points = face.points - _base(name)
+    return checked(Label(face.image, points, visible, face.source, square=square, rect=rect))
 
 
-def _cofw_box(annotation: Mapping[str, Any]) -> tuple[Square, Floats]:
-    """In the frame of the points: mmpose moved these from base 1 to 0, but not the box. Raises ValueError."""
-    box = to_numbers(annotation.get("bbox"), finite=True)
-    if box is None or box.shape != (4,):
-        raise ValueError("its bbox is not four numbers")
-    rect = box - (1, 1, 0, 0)
-    return box_square(rect), rect
+def _cofw_box(annotation: Annotation) -> Floats:
+    """x, y, w, h in the frame of the points: mmpose moved these from base 1 to 0, but not the box. Raises
+    PoposError."""
+    box = bbox(annotation)
+    if box is None:
+        raise PoposError("it has no bbox")
+    return box - (1, 1, 0, 0)
 
 
-def _aflw_box(annotation: Mapping[str, Any]) -> Square:
-    """Centre and side of AFLW's own box; `bbox` is another one, around the points. Raises ValueError."""
-    center, side = (to_numbers(annotation.get(key), finite=True) for key in ("center", "box_size"))
+def _aflw_box(annotation: Annotation) -> Square:
+    """Centre and side of AFLW's own box; `bbox` is another one, around the points. Raises PoposError."""
+    center, side = (to_numbers(annotation.get(key)) for key in ("center", "box_size"))
     if center is None or center.shape != (2,) or side is None or side.shape:
-        raise ValueError("its center is not two numbers, or its box_size is not one")
+        raise PoposError("its center is not two numbers, or its box_size is not one")
     return center, float(side)
 
 
-def _read_csv(path: Path, benchmark: Benchmark) -> _Outcomes:
+def _read_csv(path: Path, benchmark: Benchmark) -> list[Label | Bad]:
     """By position: header texts vary. AFLW has a column more, the side of its box."""
     landmarks, boxed = benchmark.scheme.landmarks, benchmark.name == "aflw"
     head = ("image_name", "scale", *(["box_size"] if boxed else []), "center_w", "center_h")
@@ -184,9 +160,9 @@ def _read_csv(path: Path, benchmark: Benchmark) -> _Outcomes:
             return Bad(source, str(error))
         if not is_inside(name):
             return Bad(source, f"{shown(name)} is not the name of a picture")
-        points = values[len(head) - 1 :].reshape(-1, 2) - _base(benchmark)
+        points = values[len(head) - 1 :].reshape(-1, 2) - _base(benchmark.name)
         square = (values[2:4], float(values[1])) if boxed else None
-        return checked(Label(Path(name), points, visible, "", source, square=square))
+        return checked(Label(Path(name), points, visible, source, square=square))
 
     numbered = enumerate(lines, start=2)
     return [read_line(line, f"{path.name}:{number}") for number, line in numbered if line.strip()]

@@ -1,168 +1,201 @@
-"""Somebody's own faces -> index: from a CSV, a folder of .pts files, or a COCO-keypoints JSON."""
+"""Somebody's own labels in a CSV, a COCO-keypoints JSON or .pts files, and what their faces are cropped to.
+
+Labels keep the frame of their file until the picture's size is known: `_on_picture` takes them to its pixels.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 import numpy as np
 
 from ..core.crop_rule import median_rule
 from ..core.geometry import Floats, tight_square
 from ..core.schemes import Scheme
-from ..data.index import Index
-from ..data.pictures import read_with_orientation
-from ..data.threads import Advance, in_threads
+from ..data.pictures import SUFFIXES
 from ..errors import PoposError
-from .label_files import OwnLabels, read_labels
-from .labels import Bad, OwnLabel, Square, flaw, out_of_reach
+from .assemble import Source
+from .coco import bbox, read_coco
+from .custom_csv import read_csv
+from .labels import Bad, Face, Label, Labels, Size, Square, box_square, checked
+from .landmark_names import in_scheme_order, wrong_count
 from .options import PrepareOptions
-from .parsing import shown
-from .remarks import remarks_on
-from .splits import join_groups, person_of, person_pattern, split_groups
+from .parsing import read_pts, shown
+from .remarks import remarks_on_own
+from .splits import person_of, person_pattern
+from .tree import Tree
 
-VALIDATION = 0.1  # share of the people
 SMALLEST = 2  # pixels: a smaller face is a mistake, and all labels in 0..1 span less
 
 
 @dataclass(frozen=True)
-class OwnFace:
-    """A label whose picture was found: points (K, 2), 0-based pixels of the picture as it is read; size: its
-    width and height; square: what is cropped; box: the label's bbox as a square, None where it is of no use;
-    orientation: of EXIF, 1 for a picture that it does not turn."""
+class LabelFiles:
+    """What ROOT holds. rows: labels and bad rows in file order. folders: where image paths may start, the
+    first that fits counts. base: coordinate of the first pixel's centre. scheme: with the file's names where
+    it had none."""
 
-    label: OwnLabel
-    person: str
-    path: Path
-    size: tuple[int, int]
-    points: Floats
-    square: Square
-    box: Square | None
-    orientation: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of its points are labelled."""
-        return bool(self.label.visible.all())
+    rows: list[Label | Bad]
+    folders: list[Path]
+    base: int
+    scheme: Scheme
+    remarks: list[str] = field(default_factory=list)
 
 
-def prepare_custom(
-    root: Path, scheme: Scheme, name: str, options: PrepareOptions, advance: Advance | None = None
-) -> tuple[Index | None, list[Bad], list[str]]:
-    """Read labels and pictures below `root`; the index of the good faces, the bad labels, and remarks.
+def find_own(root: Path, scheme: Scheme, options: PrepareOptions) -> Source:
+    """The labels below ROOT whose picture is there, with the person of each.
 
-    `advance` counts labels. The index is None where too few faces are good. Raises PoposError; UsageError for
-    a --split-by without group 1.
+    The scheme takes its landmarks' names from the label file where it has none. Raises PoposError; UsageError
+    for a --split-by without group 1.
     """
     pattern = person_pattern(options.split_by)
-    labels = read_labels(root, scheme)
-    base = labels.base if options.base is None else options.base
+    files = _read_label_files(root, scheme)
+    base = files.base if options.base is None else options.base
     if options.normalised:
         base = options.base or 0
     else:
-        _refuse_normalised(root, labels)
+        _refuse_normalised(root, files.rows)
 
-    def check(row: OwnLabel | Bad) -> OwnFace | Bad:
+    def found(row: Label | Bad) -> Label | Bad:
         if isinstance(row, Bad):
             return row
         try:
-            return _face(row, person_of(row.image, pattern), labels.folders, base, options)
+            person, path = person_of(row.group, pattern), _find_picture(row.group, files.folders)
         except PoposError as error:
             return Bad(row.source, error.message)
+        missing = np.flatnonzero((row.points == -1).all(1))
+        if len(missing) and not options.normalised:
+            why = "a missing point is left empty (CSV), nan (.pts), or has v = 0 (COCO)"
+            return Bad(row.source, f"landmark {missing[0]} at -1, -1: {why}")
+        return checked(replace(row, image=path, group=person))
 
-    checked = in_threads(check, labels.rows, advance)
-    bad = [row for row in checked if isinstance(row, Bad)]
-    faces = _cropped_alike([row for row in checked if isinstance(row, OwnFace)])
-    remarks = [*labels.remarks, *remarks_on(faces, labels.scheme, options.orientation)]
-    groups = join_groups([face.person for face in faces], [face.path for face in faces])
-    if not faces or (bad and len(set(groups)) < 2):  # the bad labels are what is wrong, not the split
-        return None, bad, remarks
-    validation = split_groups(groups, options.val_fraction or VALIDATION, options.seed)
-    notes = {
-        "importer": "custom",
-        "labels": str(root.resolve()),
-        "coordinate_base": base,
-        "split_by": options.split_by,
-        "skipped": len(bad),
-        "orientation": options.orientation,
-    }
-    splits = ["val" if group in validation else "train" for group in groups]
-    return _to_index(name, labels, faces, groups, splits, notes), bad, remarks
+    labels = Labels.of("custom", base, map(found, files.rows), remarks=files.remarks)
+    return Source(
+        labels, files.scheme,
+        on_picture=partial(_on_picture, base=base, normalised=options.normalised),
+        finish=_crop_alike,
+        remark_on=partial(remarks_on_own, scheme=files.scheme),
+        root=files.folders[0],
+        notes={"labels": str(root.resolve()), "split_by": options.split_by},
+    )  # fmt: skip
 
 
-def _to_index(
-    name: str,
-    labels: OwnLabels,
-    faces: list[OwnFace],
-    groups: list[str],
-    splits: list[str],
-    notes: dict[str, Any],
-) -> Index:
-    root = labels.folders[0]
-    return Index(
-        name=name,
-        scheme=labels.scheme,
-        root=root,
-        image=np.array([_below(face.path, root) for face in faces]),
-        size=np.array([face.size for face in faces], np.int32),
-        points=np.stack([face.points for face in faces]),
-        visible=np.stack([face.label.visible for face in faces]),
-        center=np.stack([face.square[0] for face in faces]),
-        side=np.array([face.square[1] for face in faces]),
-        split=np.array(splits),
-        group=np.array(groups),
-        source=np.array([face.label.source for face in faces]),
-        notes=notes,
-    )
+def _read_label_files(root: Path, scheme: Scheme) -> LabelFiles:
+    """Find what kind of labels ROOT holds and read them. Raises PoposError."""
+    if not root.exists():
+        raise PoposError(f"{root}: no such file or folder")
+    if root.is_file():
+        file = root.parent.resolve() / root.name  # a link keeps its name, and its neighbours
+    else:
+        root = root.resolve()
+        tree = Tree.below(root, depth=None)
+        # Hidden files belong to editors and office programs.
+        here = [root / name for name in tree.listing[root] if not name.startswith((".", "~"))]
+        csvs, jsons = ([p for p in here if p.suffix.lower() == ending] for ending in (".csv", ".json"))
+        candidates = csvs or jsons
+        if len(candidates) > 1:
+            names = ", ".join(p.name for p in candidates[:5])
+            raise PoposError(
+                f"{root}: {len(candidates)} label files ({names}), but one is expected",
+                "Name the file itself instead of the folder.",
+            )
+        if not candidates:
+            return _read_pts_files(root, tree, scheme)
+        file = candidates[0]
+    read = {".csv": read_csv, ".json": _read_coco}.get(file.suffix.lower())
+    if read is None:
+        raise PoposError(
+            f"{file}: not a label file that popos knows",
+            "Give a .csv, a COCO-keypoints .json, or a folder of pictures with .pts files.",
+        )
+    places = dict.fromkeys((file.parent, file.resolve().parent))
+    rows, scheme, remarks = read(file, scheme)
+    return LabelFiles(rows, [folder / sub for folder in places for sub in ("", "images")], 0, scheme, remarks)
 
 
-def _refuse_normalised(root: Path, labels: OwnLabels) -> None:
+def _read_coco(path: Path, scheme: Scheme) -> tuple[list[Label | Bad], Scheme, list[str]]:
+    """The faces; the scheme, named by the file's `categories` where it had no names; and remarks."""
+    coco = read_coco(path)
+    values = [annotation.get("keypoints") for annotation in coco.annotations]
+    lengths = {len(one) for one in values if isinstance(one, list) and one}
+    if len(lengths) == 1 and (length := lengths.pop()) % 3 == 0 and length != 3 * scheme.landmarks:
+        raise wrong_count(f"{path}: faces of", length // 3, scheme)
+    named = [names for names in coco.keypoint_names if len(names) == scheme.landmarks]
+    order = list(range(scheme.landmarks))
+    if len(named) == 1:  # of several categories each would need its own
+        order, scheme = in_scheme_order(named[0], scheme, str(path))
+    rows: list[Label | Bad] = []
+    for annotation, face in coco.faces(scheme.landmarks):
+        if isinstance(face, Label):
+            try:
+                box = bbox(annotation)
+                face = replace(face, points=face.points[order], visible=face.visible[order], box=box)
+            except PoposError as error:
+                face = Bad(face.source, error.message)
+        rows.append(face)
+    unlabelled = len([one for one in values if one and isinstance(one, list)]) - len(rows)
+    remark = f"annotations passed by, as crowds or without a labelled point (v above 0): {unlabelled}"
+    return rows, scheme, [remark] if unlabelled > 0 else []
+
+
+def _read_pts_files(root: Path, tree: Tree, scheme: Scheme) -> LabelFiles:
+    """Pictures below `root` with a .pts file beside them; 1-based, as iBUG's tools write them."""
+    every = sorted(folder / name for folder, names in tree.listing.items() for name in names)
+    files = [path for path in every if path.suffix.lower() == ".pts"]
+    if not files:
+        raise PoposError(
+            f"{root}: found no .csv, no .json and no .pts file",
+            "ROOT is a CSV, a COCO-keypoints JSON, a folder with one of them, or a folder of "
+            "pictures with .pts files.",
+        )
+    pictures: dict[Path, list[Path]] = {}
+    for path in every:
+        if path.suffix.lower() in SUFFIXES:
+            pictures.setdefault(path.with_suffix(""), []).append(path)
+    rows: list[Label | Bad] = []
+    counts: Counter[int] = Counter()
+    for file in files:
+        source = str(file.relative_to(root))
+        try:
+            points = read_pts(file, missing=True)
+            counts[len(points)] += 1
+            if len(points) != scheme.landmarks:
+                raise ValueError(f"{len(points)} points instead of {scheme.landmarks}")
+            image = _picture_of(file, pictures).relative_to(root)
+        except ValueError as error:
+            rows.append(Bad(source, str(error)))
+            continue
+        visible = np.where(np.isnan(points).all(1), 0, 2).astype(np.uint8)
+        rows.append(Label(image, points, visible, source, group=str(image)))
+    if len(counts) == 1 and scheme.landmarks not in counts:
+        raise wrong_count(f"{root}: .pts files of", next(iter(counts)), scheme)
+    return LabelFiles(rows, [root], 1, scheme)
+
+
+def _picture_of(file: Path, pictures: dict[Path, list[Path]]) -> Path:
+    """The picture beside a .pts file. Raises ValueError where there is none, or more than one."""
+    beside = pictures.get(file.with_suffix(""), [])
+    if len(beside) > 1:
+        raise ValueError(f"{len(beside)} pictures beside it: {', '.join(p.name for p in beside)}")
+    if not beside:
+        raise ValueError(f"no picture {file.stem} with one of {' '.join(sorted(SUFFIXES))} beside it")
+    return beside[0]
+
+
+def _refuse_normalised(root: Path, rows: Sequence[Label | Bad]) -> None:
     """Raises PoposError where all labels lie in 0..1 or close by."""
-    rows = [row.points for row in labels.rows if isinstance(row, OwnLabel) and row.visible.any()]
-    values = np.concatenate(rows) if rows else np.array([SMALLEST])
+    points = [row.points for row in rows if isinstance(row, Label) and row.visible.any()]
+    values = np.concatenate(points) if points else np.array([SMALLEST])
     low, high = np.nanmin(values), np.nanmax(values)
     if -1 < low < high < SMALLEST:
         raise PoposError(
             f"{root}: all coordinates lie between {low:.3g} and {high:.3g}, but popos expects pixels",
             "Where they are shares of the picture's width and height, add --normalised.",
         )
-
-
-def _face(
-    label: OwnLabel, person: str, folders: Sequence[Path], base: int, options: PrepareOptions
-) -> OwnFace:
-    """The label with its picture; base: coordinate of the first pixel's centre. Raises PoposError with what
-    is wrong with it."""
-    path = _find_picture(label.image, folders)
-    picture, orientation = read_with_orientation(path, options.orientation == "upright")
-    height, width = picture.shape[:2]
-    size = (width, height)
-    # Width and height the other way round is a turned picture, or a slip of the program that wrote them.
-    if not options.normalised and label.size and label.size not in (size, size[::-1]):
-        raise PoposError(
-            f"made on a picture of {label.size[0]} x {label.size[1]} pixels (width, height in images), but "
-            f"{path} has {width} x {height}"
-        )
-    missing = np.flatnonzero((label.points == -1).all(1))
-    if len(missing) and not options.normalised:
-        why = "a missing point is left empty (CSV), nan (.pts), or has v = 0 (COCO)"
-        raise PoposError(f"landmark {missing[0]} at -1, -1: {why}")
-    unit = np.array(size if options.normalised else (1, 1))
-    points = label.points * unit - base
-    box = None if label.box is None else _box_square(label.box * [*unit, *unit], base)
-    boxed = bool(box) and not label.visible.all()
-    if wrong := flaw(points, label.visible, boxed):
-        raise PoposError(wrong)
-    if label.box is not None and box and boxed and _lies_beside(box, points):
-        wrong = f"its bbox {', '.join(f'{v:g}' for v in label.box)} (x, y, w, h) holds none of its points"
-        raise PoposError(f"{wrong}: it seems to be in 0..1" if label.box.max() < SMALLEST else wrong)
-    square = box if box and boxed else _tight_square(points)
-    if wrong := out_of_reach(points, label.visible, square, size):
-        raise PoposError(wrong)
-    return OwnFace(label, person, path, size, points, square, box, orientation)
 
 
 def _find_picture(image: str, folders: Sequence[Path]) -> Path:
@@ -174,6 +207,27 @@ def _find_picture(image: str, folders: Sequence[Path]) -> Path:
     raise PoposError(f"image {shown(image)} not found below {folders[0]}")
 
 
+def _on_picture(label: Label, size: Size, base: int, normalised: bool) -> tuple[Label, Square]:
+    """The label in 0-based pixels of its picture, and the square to crop: its box's where it is labelled in
+    part. base: coordinate of the first pixel's centre. Raises PoposError with what is wrong with it."""
+    # Width and height the other way round is a turned picture, or a slip of the program that wrote them.
+    if not normalised and label.size and label.size not in (size, size[::-1]):
+        raise PoposError(
+            f"made on a picture of {label.size[0]} x {label.size[1]} pixels (width, height in images), but "
+            f"{label.image} has {size[0]} x {size[1]}"
+        )
+    unit = np.array(size if normalised else (1, 1))
+    points, box = label.points * unit - base, label.box
+    if label.box is not None:
+        box = label.box * [*unit, *unit] - [base, base, 0, 0]
+        if not label.whole and _lies_beside(box, points):
+            given = ", ".join(f"{value:g}" for value in label.box)
+            wrong = f"its bbox {given} (x, y, w, h) holds none of its points"
+            raise PoposError(f"{wrong}: it seems to be in 0..1" if label.box.max() < SMALLEST else wrong)
+    square = _tight_square(points) if box is None or label.whole else box_square(box)
+    return replace(label, points=points, box=box), square
+
+
 def _tight_square(points: Floats) -> Square:
     """Around the points. Raises PoposError where they span nothing."""
     span = float(np.ptp(points[~np.isnan(points).any(1)], axis=0).max())
@@ -182,43 +236,36 @@ def _tight_square(points: Floats) -> Square:
     return tight_square(points)
 
 
-def _box_square(box: Floats, base: int) -> Square:
-    """Around a box x, y, w, h in pixels, the first of which has its centre at `base`."""
-    return box[:2] + box[2:] / 2 - base, float(box[2:].max())
+def _lies_beside(box: Floats, points: Floats) -> bool:
+    """Whether a box holds none of the labelled points, even as a square."""
+    center, side = box_square(box)
+    return not (np.abs(points - center) <= side / 2 + 1).all(1).any()
 
 
-def _lies_beside(box: Square, points: Floats) -> bool:
-    """Whether a box holds none of the labelled points."""
-    return not (np.abs(points - box[0]) <= box[1] / 2 + 1).all(1).any()
-
-
-def _cropped_alike(faces: list[OwnFace]) -> list[OwnFace]:
+def _crop_alike(faces: list[Face]) -> list[Face]:
     """The faces, those labelled in part cropped as the others.
 
     What a file calls a bbox may be a detector's box or a person's. Fully labelled faces show where the square
     of the landmarks lies in it; where they show no rule, boxes are not used.
     """
-    known = [face for face in faces if face.whole and face.box and not _lies_beside(face.box, face.points)]
+    boxed = [(face, face.label.box) for face in faces if face.label.whole and face.label.box is not None]
+    known = [(face.square, box_square(b)) for face, b in boxed if not _lies_beside(b, face.label.points)]
     if not known:
         return faces
     try:
-        rule = median_rule([face.square for face in known], [face.box for face in known if face.box])
+        rule = median_rule([square for square, _ in known], [box for _, box in known])
     except ValueError:
         rule = None
 
-    def crop(face: OwnFace) -> OwnFace:
-        if face.whole or not face.box:
+    def crop(face: Face) -> Face:
+        box = face.label.box
+        if face.label.whole or box is None:
             return face
         if rule:
-            return replace(face, square=rule.square(*face.box))
+            return replace(face, square=rule.square(*box_square(box)))
         try:
-            return replace(face, square=_tight_square(face.points), box=None)
+            return replace(face, square=_tight_square(face.label.points), label=replace(face.label, box=None))
         except PoposError:  # a single point: its box is better than nothing
             return face
 
     return [crop(face) for face in faces]
-
-
-def _below(path: Path, root: Path) -> str:
-    """`path` from `root` on; a label file may also name pictures elsewhere, by their full path."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

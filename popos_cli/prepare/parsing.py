@@ -1,10 +1,8 @@
-"""Reading label files, whatever a stranger wrote into them: text, numbers, COCO JSON, .pts."""
+"""Text, numbers and .pts files, whatever a stranger wrote into them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +46,12 @@ def is_number(text: str) -> bool:
     return True
 
 
-def to_numbers(values: Any, finite: bool = False) -> Floats | None:
-    """float64 of any shape, NaN for null; None where something is not a number, or not a finite one."""
+def to_numbers(values: Any) -> Floats | None:
+    """float64 of any shape, NaN for null; None where something is not a number."""
     try:
-        numbers = np.array(values, np.float64)
+        return np.array(values, np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):  # 10**400 overflows
         return None
-    return None if finite and not np.isfinite(numbers).all() else numbers
 
 
 def to_floats(cells: Sequence[str], first: int = 1, missing: bool = False) -> Floats:
@@ -99,52 +96,3 @@ def read_pts(path: Path, landmarks: int | None = None, missing: bool = False) ->
     if landmarks is not None and len(points) != landmarks:
         raise ValueError(f"{len(points)} points instead of {landmarks}")
     return np.array(points).reshape(-1, 2)
-
-
-@dataclass(frozen=True)
-class Coco:
-    """A COCO-keypoints JSON: the pictures' file names by their id, and (width, height) of those for which
-    it has them; the annotations; the different lists of names that its categories give to keypoints."""
-
-    files: dict[Any, str]
-    sizes: dict[Any, tuple[int, int]]
-    annotations: list[dict[str, Any]]
-    keypoint_names: list[tuple[str, ...]]
-
-
-def read_coco(path: Path) -> Coco:
-    """Raises PoposError."""
-    try:
-        data = json.loads(read_text(path))
-        if not isinstance(data, dict):
-            raise TypeError("its top level is no object")
-        files: dict[Any, str] = {}
-        sizes: dict[Any, tuple[int, int]] = {}
-        for image in data["images"]:
-            name = str(image["file_name"])
-            if files.setdefault(image["id"], name) != name:
-                raise TypeError(f"two images have the id {shown(image['id'])}")
-            width, height = image.get("width"), image.get("height")
-            if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
-                sizes[image["id"]] = width, height
-        annotations: list[dict[str, Any]] = list(data["annotations"])
-        if not all(isinstance(annotation, dict) for annotation in annotations):
-            raise TypeError("an annotation is no object")
-    except (ValueError, RecursionError) as error:  # also an integer of more than 4300 digits
-        line, what = "", str(error)
-        if isinstance(error, json.JSONDecodeError):
-            line, what = f":{error.lineno}", error.msg
-        raise PoposError(f"{path}{line}: not JSON: {what}") from None
-    except (KeyError, TypeError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise PoposError(
-            f"{path}: not COCO keypoints: {what}",
-            "Expected images (id, file_name) and annotations (image_id, keypoints).",
-        ) from None
-    categories = [one for one in _as_list(data.get("categories")) if isinstance(one, dict)]
-    names = [tuple(map(str, _as_list(one.get("keypoints")))) for one in categories]
-    return Coco(files, sizes, annotations, list(dict.fromkeys(filter(None, names))))
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

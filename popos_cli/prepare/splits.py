@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ..data.index import Index
 from ..data.stamps import stamp_of
 from ..data.threads import in_threads
 from ..errors import PoposError, UsageError
+
+# AFW and HELEN give each face of a photo a file of its own: 134212_1.jpg, 134212_2.jpg.
+_FACE_OF_PHOTO = re.compile(r"(^|/)(\d+)_\d+(?=\.\w+$)")
 
 
 def person_pattern(split_by: str | None) -> re.Pattern[str] | None:
@@ -33,6 +38,31 @@ def person_of(image: str, pattern: re.Pattern[str] | None) -> str:
     if not (match and match[1]):
         raise PoposError(f"--split-by finds no person in {image!r}")
     return match[1]
+
+
+def hold_back_people(index: Index, fraction: float, seed: int | None) -> Index:
+    """Own data with a share of the people (groups) as split "val", the others as "train".
+
+    People who have a picture in common become one, named as the first. Raises PoposError for one alone.
+    """
+    groups = join_groups(index.group.tolist(), [index.root / image for image in index.image.tolist()])
+    held = choose(groups, fraction, seed)
+    splits = ["val" if group in held else "train" for group in groups]
+    return replace(index, group=np.array(groups), split=np.array(splits))
+
+
+def hold_back_photos(index: Index, fraction: float, seed: int | None) -> Index:
+    """A benchmark with a share of its training photos as split "val", all faces of a photo together.
+
+    With fraction 0, and where a part of a benchmark has none to spare, nothing changes.
+    """
+    splits = index.split.copy()
+    photos = [_FACE_OF_PHOTO.sub(r"\1\2", image) for image in index.image.tolist()]
+    train = [photo for photo, split in zip(photos, splits, strict=True) if split == "train"]
+    if fraction and len(set(train)) > 1:
+        held = choose(train, fraction, seed)
+        splits[[s == "train" and p in held for p, s in zip(photos, splits, strict=True)]] = "val"
+    return replace(index, split=splits)
 
 
 def join_groups(groups: Sequence[str], pictures: Sequence[Path]) -> list[str]:
@@ -60,7 +90,7 @@ def _joined(groups: Sequence[str], pictures: Sequence[Hashable]) -> list[str]:
     return [first(group) for group in groups]
 
 
-def split_groups(groups: Sequence[str], fraction: float, seed: int | None) -> set[str]:
+def choose(groups: Sequence[str], fraction: float, seed: int | None) -> set[str]:
     """The groups kept for validation: round(fraction * count), at least one, never all.
 
     Without a seed they are the last by name, which keeps neighbouring frames of unlabelled

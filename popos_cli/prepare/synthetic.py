@@ -16,6 +16,8 @@ from ..core.schemes import Scheme
 from ..data.index import Index
 from ..errors import PoposError
 from ..home import clear_leftovers, new_folder
+from .assemble import build_index
+from .labels import Face, Label
 from .synthetic_face import RANGES, Curve, canonical_points, curves_of, landmarks_of, on_face
 
 _MARGIN = 6  # pixels between the landmarks and the border of the picture
@@ -189,39 +191,28 @@ def prepare_synthetic(
     canonical_points(scheme)
     root = root.expanduser().resolve()
     folder = root / "images"
-    files = [f"images/face_{number:05d}.jpg" for number in range(count)]
-    size, points = np.empty((count, 2), dtype=np.int32), np.empty((count, scheme.landmarks, 2))
+    val = min(max(1, round(count * val_fraction)), count - 1)
+    visible = np.full(scheme.landmarks, 2, np.uint8)
+    faces = []
     try:
         if folder.exists():
             raise FileExistsError
         clear_leftovers(root, held=False)
         with new_folder(folder) as aside:
-            for number, file in enumerate(files):
-                image, points[number] = draw_face(seed, number, scheme)
-                size[number] = image.shape[1::-1]
+            for number in range(count):
+                image, points = draw_face(seed, number, scheme)
                 data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-                (aside / Path(file).name).write_bytes(data.tobytes())
+                file = f"face_{number:05d}.jpg"
+                (aside / file).write_bytes(data.tobytes())
+                label = Label(
+                    folder / file, points, visible, f"synthetic:{seed}:{number}",
+                    split="train" if number < count - val else "val", group=Path(file).stem,
+                )  # fmt: skip
+                faces.append(Face(label, (image.shape[1], image.shape[0]), tight_square(points)))
     except FileExistsError:
         hint = "Choose a new folder: pictures are never replaced."
         raise PoposError(f"{folder} exists already", hint) from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise PoposError(f"cannot write {folder}: {reason}", "Choose a folder you may write to.") from error
-
-    squares = [tight_square(face) for face in points]
-    val = min(max(1, round(count * val_fraction)), count - 1)
-    return Index(
-        name=name,
-        scheme=scheme,
-        root=root,
-        image=np.array(files),
-        size=size,
-        points=points,
-        visible=np.full(points.shape[:2], 2, dtype=np.uint8),
-        center=np.array([center for center, _ in squares]),
-        side=np.array([side for _, side in squares]),
-        split=np.array(["train"] * (count - val) + ["val"] * val),
-        group=np.array([Path(file).stem for file in files]),
-        source=np.array([f"synthetic:{seed}:{number}" for number in range(count)]),
-        notes={"importer": "synthetic", "seed": seed, "count": count},
-    )
+    return build_index(name, scheme, faces, root, importer="synthetic", seed=seed, count=count)

@@ -16,7 +16,7 @@ from ..core.schemes import W300
 from .archives import Archive
 from .labels import Bad, Label, Labels, checked
 from .parsing import read_pts
-from .protocol import BENCHMARKS
+from .protocol import Benchmark
 from .tree import Pictures, Tree
 
 # The test faces' subset by the folder of the download that they come from.
@@ -31,27 +31,12 @@ def _has(*parts: str) -> Callable[[Tree], bool]:
     return lambda tree: all(_folder(tree, part) for part in parts)
 
 
-ARCHIVES = (
-    Archive(r"afw\.zip", _has("afw")),
-    Archive(r"helen\.zip", _has("helen/trainset", "helen/testset")),
-    Archive(r"ibug\.zip", _has("ibug")),
-    Archive(r"lfpw\.zip", _has("lfpw/trainset", "lfpw/testset")),
-    Archive(r"300w\.zip", _has("01_Indoor", "02_Outdoor")),
-)
-WANTED = (
-    "Looked for pictures with .pts files in the folders afw, helen/trainset, helen/testset, lfpw/trainset, "
-    "lfpw/testset and ibug (afw.zip, helen.zip, lfpw.zip, ibug.zip; private set: 01_Indoor and 02_Outdoor, "
-    "300w.zip.001-004, not 300w_cropped.zip; ibug.doc.ic.ac.uk/resources/300-W), or mmpose's JSON or "
-    "HRNet's CSV beside images/."
-)
-
-
 def read_raw(tree: Tree) -> Labels | None:
     """The faces of all .pts files in those folders, in the order of `Benchmark.parts`, then by name.
 
     Mirrored pictures and a browser's second downloads are left out with a remark.
     """
-    places = [(split, part) for split, parts in BENCHMARKS["300w"].parts.items() for part in parts]
+    places = [(split, part) for split, parts in BENCHMARK.parts.items() for part in parts]
     found = {place: folder for place in places if (folder := _folder(tree, place[1]))}
     outcomes: list[Label | Bad] = []
     remarks = []
@@ -99,3 +84,31 @@ def _folder(tree: Tree, part: str) -> Path | None:
 
 def _pts(tree: Tree, folder: Path) -> list[str]:
     return [name for name in tree.listing[folder] if name.lower().endswith(".pts")]
+
+
+BENCHMARK = Benchmark(
+    name="300w",
+    scheme=W300,
+    splits={"train": 3148, "test": 689, "private": 600},  # iBUG's lists
+    archives=(
+        Archive(r"afw\.zip", _has("afw")),
+        Archive(r"helen\.zip", _has("helen/trainset", "helen/testset")),
+        Archive(r"ibug\.zip", _has("ibug")),
+        Archive(r"lfpw\.zip", _has("lfpw/trainset", "lfpw/testset")),
+        Archive(r"300w\.zip", _has("01_Indoor", "02_Outdoor")),
+    ),
+    wanted=(
+        "Looked for pictures with .pts files in the folders afw, helen/trainset, helen/testset, "
+        "lfpw/trainset, lfpw/testset and ibug (afw.zip, helen.zip, lfpw.zip, ibug.zip; private set: "
+        "01_Indoor and 02_Outdoor, 300w.zip.001-004, not 300w_cropped.zip; ibug.doc.ic.ac.uk/resources/300-W)"
+        ", or mmpose's JSON or HRNet's CSV beside images/."
+    ),
+    read_raw=read_raw,
+    subsets={"common": 554, "challenging": 135},
+    parts={
+        "train": {"helen/trainset": 2000, "lfpw/trainset": 811, "afw": 337},
+        "test": {"helen/testset": 330, "lfpw/testset": 224, "ibug": 135},
+        "private": {"01_Indoor": 300, "02_Outdoor": 300},
+    },
+    optional=frozenset({"private"}),
+)

@@ -23,7 +23,7 @@ from ..evaluate.calibrate import calibrate, pictures
 from ..evaluate.detections import measured_crop
 from ..evaluate.plots import noted, save_training_curves
 from ..home import new_run_folder, remember
-from ..prepare.dataset import Progress, prepare_remembered
+from ..prepare.run import Progress, prepare_remembered
 from ..processes.launch import Workers, check_endpoint, launch
 from ..processes.world import ALONE, World, joined, outer_launcher, restarts
 from ..progress import Bar
@@ -36,7 +36,6 @@ from .runlog import Silent, TrainingProgress, read_rows, write_settings
 from .settings import AUTO, TrainSettings
 from .trainer import Trainer
 
-NAMED = 5  # faces that a note names
 
 Note = Callable[[str], None]
 
@@ -152,7 +151,7 @@ def _run(
     settings: TrainSettings, options: RunOptions, display: Display, world: World, workers: Workers | None
 ) -> TrainedRun | None:
     note = display.note if world.main else _silent
-    index = _plausible(read_index(settings.dataset), note)
+    index = read_index(settings.dataset)
     if world.main:
         check_pictures(index.select(np.isin(index.split, ["train", index.validation_split or ""])))
     settings = _with_number(settings, index, world, workers)
@@ -183,16 +182,6 @@ def _run(
 
 def _silent(message: str) -> None:
     """What processes other than the first say."""
-
-
-def _plausible(index: Index, note: Note) -> Index:
-    """The index without faces labelled far outside their pictures: one would dominate every loss and mean."""
-    far = index.far_out()
-    if not far.any():
-        return index
-    rows = ", ".join(index.source[far][:NAMED]) + (", ..." if far.sum() > NAMED else "")
-    note(f"left out: {far.sum()} of {len(index)} faces, labelled far outside their pictures ({rows})")
-    return index.select(~far)
 
 
 def _with_number(

@@ -15,7 +15,7 @@ from trees.sources import SOURCES, build
 
 from popos_cli.core.geometry import tight_square
 from popos_cli.data.index import index_path, read_index
-from popos_cli.prepare.protocol import BENCHMARKS
+from popos_cli.prepare.benchmarks import BENCHMARKS
 
 PARTIAL = "--allow-partial"
 

@@ -7,7 +7,7 @@ import pytest
 
 from popos_cli.core.decoders import DECODERS
 from popos_cli.evaluate.published import nearest, nearest_published, published_figures
-from popos_cli.prepare.protocol import BENCHMARKS
+from popos_cli.prepare.benchmarks import BENCHMARKS
 
 
 def test_the_table_speaks_of_what_there_is():

@@ -5,7 +5,7 @@ import pytest
 
 from popos_cli.core.schemes import Scheme
 from popos_cli.errors import PoposError
-from popos_cli.prepare.columns import read_csv
+from popos_cli.prepare.custom_csv import read_csv
 from popos_cli.prepare.labels import Bad
 
 NAMES = ("left eye", "right eye", "nose", "left mouth", "right mouth")
@@ -69,7 +69,7 @@ ORDERS = {
 def test_columns_by_name(tmp_path, order):
     header, cells = ORDERS[order]
     row, _, _ = read(tmp_path, header, cells)
-    assert (row.source, row.image) == ("labels.csv:2", "a.png")
+    assert (row.source, row.group) == ("labels.csv:2", "a.png")
     np.testing.assert_array_equal(row.points, POINTS)
     np.testing.assert_array_equal(row.visible, [2] * 5)
 
@@ -86,7 +86,7 @@ def test_any_order_of_the_columns_is_the_same_face(tmp_path):
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_other_separators(tmp_path, separator):
     row, _, _ = read(tmp_path, ["image", *pairs()], ["a,b.png", *INTERLEAVED], separator=separator)
-    assert row.image == "a,b.png"
+    assert row.group == "a,b.png"
     np.testing.assert_array_equal(row.points, POINTS)
 
 

@@ -19,9 +19,10 @@ from popos_cli.data.dataset import FaceDataset
 from popos_cli.data.index import load_index, write_index
 from popos_cli.errors import PoposError
 from popos_cli.evaluate.detections import detect_all
-from popos_cli.prepare.custom import prepare_custom
+from popos_cli.prepare.assemble import assemble
+from popos_cli.prepare.custom import find_own
 from popos_cli.prepare.options import PrepareOptions
-from popos_cli.prepare.splits import join_groups
+from popos_cli.prepare.splits import hold_back_people, join_groups
 
 FIVE = Scheme("five", 5, {}, frozenset(), (), None)
 EYED = replace(FIVE, eye_corners=(0, 1))
@@ -84,8 +85,15 @@ def face(labelled=range(5), v=2, **more):
     return {"keypoints": points, **more}
 
 
-def prepare(folder, scheme=FIVE, **options):
-    return prepare_custom(folder, scheme, "own", PrepareOptions(**options))
+def prepare(folder, scheme=FIVE, **given):
+    """The index, the bad labels, and all remarks."""
+    options = PrepareOptions(**given)
+    source = find_own(folder, scheme, options)
+    found = assemble("own", source, options.orientation)
+    index = found.index
+    if not found.bad:
+        index = hold_back_people(found.index, options.val_fraction or 0.1, options.seed)
+    return index, found.bad, [*source.labels.remarks, *found.remarks]
 
 
 # --- boxes of partly labelled faces

@@ -13,7 +13,8 @@ from trees import aflw, coco, cofw, w300, wflw
 from trees.converted import encoded, write_hrnet, write_mmpose
 
 from popos_cli.errors import PoposError
-from popos_cli.prepare.assemble import build_index, find_labels
+from popos_cli.prepare.assemble import assemble
+from popos_cli.prepare.benchmarks import find_benchmark, find_labels
 
 HUGE = "1" + "0" * 400  # no float64 holds it
 
@@ -94,9 +95,10 @@ def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
 
 
-def prepared(dataset, folder, skip_bad):
-    labels, _ = find_labels(dataset, folder)
-    return build_index(dataset, labels, name=dataset, skip_bad=skip_bad, partial=True)[0]
+def prepared(dataset, folder):
+    """The index of the good faces, and the bad labels."""
+    found = assemble(dataset, find_benchmark(dataset, folder, True, print), "stored")
+    return found.index, found.bad
 
 
 @pytest.mark.parametrize("value", ["-1e6", HUGE], ids=["-1e6", "10**400"])
@@ -107,13 +109,11 @@ def test_a_coordinate_far_outside_is_a_bad_row(tmp_path, reader, value):
         value = "1e300"  # a number that no float64 holds is an error of the whole file there
     build(tmp_path / "raw")
     dataset = reader.split()[0]
-    whole = prepared(dataset, tmp_path / "raw", skip_bad=False)
+    whole, none = prepared(dataset, tmp_path / "raw")
+    assert none == []
     spoil(tmp_path / "raw", value)
-    with pytest.raises(PoposError) as caught:
-        prepared(dataset, tmp_path / "raw", skip_bad=False)
-    assert re.search(rf"first: {'' if reader == '300w' else '.*'}{row}", caught.value.message), caught.value
-    assert len(caught.value.message) < 500
-    rest = prepared(dataset, tmp_path / "raw", skip_bad=True)
+    rest, (bad,) = prepared(dataset, tmp_path / "raw")
+    assert re.search(rf"{row}$", bad.source) and len(str(bad)) < 500
     assert len(rest) == len(whole) - 1
     assert set(rest.source.tolist()) < set(whole.source.tolist())
     kept = np.isin(whole.source, rest.source)

@@ -11,20 +11,20 @@ from trees.sources import build
 from popos_cli.data.pictures import read_image
 from popos_cli.home import extracted_folder
 from popos_cli.prepare.archives import unpack_missing
-from popos_cli.prepare.assemble import READERS
+from popos_cli.prepare.benchmarks import BENCHMARKS
 from popos_cli.prepare.tree import Tree
 
-# Base and crop of the labels, a source, and the archives.
+# Base of the labels, a source, and the archives.
 DOWNLOADS = {
     "300w": (
-        1, "tight", "ibug/image_092 _01.pts", ["afw.zip", "helen.zip", "ibug.zip", "lfpw.zip", "300w.zip"]
+        1, "ibug/image_092 _01.pts", ["afw.zip", "helen.zip", "ibug.zip", "lfpw.zip", "300w.zip"]
     ),
     "wflw": (
-        0, "tight", "list_98pt_rect_attr_test.txt:1", ["WFLW_annotations.tar.gz", "WFLW_images.tar.gz"]
+        0, "list_98pt_rect_attr_test.txt:1", ["WFLW_annotations.tar.gz", "WFLW_images.tar.gz"]
     ),
-    "cofw": (1, "box", "COFW_test_color.mat:1", ["COFW_color.zip"]),
-    "aflw": (0, "box", "AFLWinfo_release.mat:16", [f"aflw-images-{n}.tar.gz" for n in "023"]),
-    "coco-face": (0, "box", "coco_wholebody_val_v1.0.json#425226", ["train2017.zip", "val2017.zip"]),
+    "cofw": (1, "COFW_test_color.mat:1", ["COFW_color.zip"]),
+    "aflw": (0, "AFLWinfo_release.mat:16", [f"aflw-images-{n}.tar.gz" for n in "023"]),
+    "coco-face": (0, "coco_wholebody_val_v1.0.json#425226", ["train2017.zip", "val2017.zip"]),
 }  # fmt: skip
 
 
@@ -37,17 +37,17 @@ def unpacked(name, folder):
     """The tree with the content of the archives, and which these were."""
     announced = []
     tree = unpack_missing(
-        READERS[name].ARCHIVES, Tree.below(folder), extracted_folder(name), announced.append
+        BENCHMARKS[name].archives, Tree.below(folder), extracted_folder(name), announced.append
     )
     return tree, announced
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
 def test_labels_are_the_truth(tmp_path, name):
-    base, crop, source, _ = DOWNLOADS[name]
+    base, source, _ = DOWNLOADS[name]
     truth = build(name, "raw", tmp_path / "raw")
-    labels = READERS[name].read_raw(Tree.below(tmp_path / "raw"))
-    assert (labels.kind, labels.base, labels.crop, labels.bad) == ("raw", base, crop, [])
+    labels = BENCHMARKS[name].read_raw(Tree.below(tmp_path / "raw"))
+    assert (labels.kind, labels.base, labels.bad) == ("raw", base, [])
     assert_faces(labels.faces, truth)
     assert source in {face.source for face in labels.faces}
     pictures = {face.points.tobytes(): face.picture for face in truth}
@@ -62,7 +62,7 @@ def test_archives_give_the_same(tmp_path, name):
     truth = build(name, "archives", tmp_path / "raw")
     tree, announced = unpacked(name, tmp_path / "raw")
     assert announced == DOWNLOADS[name][-1]
-    faces = READERS[name].read_raw(tree).faces
+    faces = BENCHMARKS[name].read_raw(tree).faces
     assert_faces(faces, truth)
     assert all(face.image.is_file() for face in faces)
     assert unpacked(name, tmp_path / "raw")[1] == []
@@ -97,12 +97,12 @@ def test_pictures_without_labels_are_not_unpacked(tmp_path):
     (tmp_path / "annotations/coco_wholebody_train_v1.0.json").unlink()
     tree, announced = unpacked("coco-face", tmp_path)
     assert announced == ["val2017.zip"]
-    assert {face.split for face in READERS["coco-face"].read_raw(tree).faces} == {"test"}
+    assert {face.split for face in BENCHMARKS["coco-face"].read_raw(tree).faces} == {"test"}
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
 def test_nothing_there(tmp_path, name):
-    assert READERS[name].read_raw(Tree.below(tmp_path)) is None
+    assert BENCHMARKS[name].read_raw(Tree.below(tmp_path)) is None
     assert not extracted_folder(name).exists()
 
 
@@ -118,6 +118,6 @@ def test_nothing_there(tmp_path, name):
 def test_a_missing_picture_is_named_where_it_should_be(tmp_path, name, gone):
     truth = build(name, "raw", tmp_path)
     (tmp_path / gone).unlink()
-    faces = READERS[name].read_raw(Tree.below(tmp_path)).faces
+    faces = BENCHMARKS[name].read_raw(Tree.below(tmp_path)).faces
     assert len(faces) == len(truth)
     assert {face.image for face in faces if not face.image.is_file()} == {tmp_path / gone}

@@ -12,7 +12,8 @@ from trees.w300 import GREY, OUTSIDE, PALETTE, PICTURES, TURNED, build_w300, pts
 
 from popos_cli.data.pictures import read_image
 from popos_cli.prepare import w300
-from popos_cli.prepare.assemble import build_index, find_labels
+from popos_cli.prepare.assemble import assemble
+from popos_cli.prepare.benchmarks import find_benchmark
 from popos_cli.prepare.tree import Tree
 
 
@@ -154,11 +155,11 @@ def test_part_of_it_is_read(tmp_path, truth):
 def test_the_index_counts_stored_pixels(tmp_path, monkeypatch, truth):
     """Sizes without EXIF rotation, squares by the tight rule in the points' own frame."""
     monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
-    labels, counts = find_labels("300w", tmp_path)
-    found = {line.name: line.found for line in counts if line.depth == 0}
-    assert found == {"train": 6, "test": 6, "private": 4}
-    index, undecodable, _ = build_index("300w", labels, name="300w", skip_bad=False, partial=True)
-    assert not undecodable
+    source = find_benchmark("300w", tmp_path, True, print)
+    index = assemble("300w", source, "stored").index
+    assert {split: (index.split == split).sum() for split in index.splits} == {
+        "train": 6, "test": 6, "private": 4
+    }  # fmt: skip
     sizes = dict(zip(index.image.tolist(), map(tuple, index.size.tolist()), strict=True))
     assert sizes == {p: f.picture.shape[1::-1] for p, f in zip(paths(truth), truth, strict=True)}
     low, high = np.floor(index.points.min(1)), np.ceil(index.points.max(1))

@@ -10,7 +10,8 @@ from trees.wflw import OUTSIDE, PHOTOS, SUBSETS, build_wflw
 
 from popos_cli.errors import PoposError
 from popos_cli.prepare import wflw
-from popos_cli.prepare.assemble import build_index, find_labels
+from popos_cli.prepare.assemble import assemble
+from popos_cli.prepare.benchmarks import find_benchmark
 from popos_cli.prepare.tree import Tree
 
 ATTRIBUTES = "WFLW_annotations/list_98pt_rect_attr_train_test"
@@ -37,8 +38,7 @@ def test_subsets_are_the_tests_alone_and_overlap(tmp_path, truth):
 
 def test_points_outside_their_picture_are_kept(tmp_path, monkeypatch, truth):
     monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
-    labels, _ = find_labels("wflw", tmp_path)
-    index, *_ = build_index("wflw", labels, name="wflw", skip_bad=False, partial=True)
+    index = assemble("wflw", find_benchmark("wflw", tmp_path, True, print), "stored").index
     outside = index.outside().any(1)
     assert {image for image, out in zip(index.image.tolist(), outside, strict=True) if out} == set(OUTSIDE)
     assert (index.points[outside].min(axis=(1, 2)) < -0.5).all()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..core.choices import IMPORTERS
 from ..core.schemes import find_scheme
 from ..data.crops import cache_crops
 from ..data.index import Index, index_path, load_index, write_index
@@ -16,18 +17,18 @@ from ..data.stamps import stamped
 from ..data.threads import Advance
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import remember, remembered
-from .assemble import build_index, check_counts, describe_missing, find_labels
-from .custom import VALIDATION, prepare_custom
-from .labels import Bad
+from .assemble import assemble
+from .benchmarks import BENCHMARKS, find_benchmark
+from .custom import find_own
+from .labels import listed
 from .options import PrepareOptions
 from .parsing import shown
-from .protocol import BENCHMARKS
+from .splits import hold_back_people, hold_back_photos
 from .synthetic import prepare_synthetic
 
-DATASETS = ("custom", "synthetic", *BENCHMARKS)
+VALIDATION = 0.1  # share of the people (groups)
 BENCHMARK_VALIDATION = 0.05  # of the training pictures: no benchmark has a validation part of its own
 LONGEST_NAME = 200  # bytes; file systems take 255, endings and temporary names among them
-MOST_NAMED = 10  # bad rows that are named one by one
 
 Say = Callable[[str], None]  # shows a line to the user
 Progress = Callable[[str], AbstractContextManager[Advance]]  # shows how far a step is, by its description
@@ -46,7 +47,7 @@ class Prepared:
 def prepare_dataset(
     dataset: str, root: Path, options: PrepareOptions, say: Say, progress: Progress
 ) -> Prepared:
-    """Prepare one of `DATASETS` from ROOT, write its index, and remember ROOT.
+    """Prepare one of `IMPORTERS` from ROOT, write its index, and remember ROOT.
 
     `say` is given remarks and the first bad rows. Raises UsageError for options that do not fit, PoposError
     for everything else; then an earlier index stays as it was.
@@ -60,8 +61,7 @@ def prepare_dataset(
         scheme, share = find_scheme(options.scheme or "300w"), options.val_fraction or VALIDATION
         index, skipped = prepare_synthetic(root, options.count, scheme, options.seed or 0, name, share), 0
     else:
-        importer = _import_own if dataset == "custom" else _import_benchmark
-        index, skipped = importer(dataset, root, name, options, say, progress)
+        index, skipped = _import(dataset, root, name, options, say, progress)
     notes = {**index.notes, "prepared_from": origin, "command": options.command(dataset, root)}
     index = stamped(replace(index, notes=notes))
     crops = None
@@ -88,8 +88,8 @@ def prepare_remembered(dataset: str, say: Say, progress: Progress) -> bool:
 
 def _check_options(dataset: str, options: PrepareOptions) -> None:
     """Raises UsageError."""
-    if dataset not in DATASETS:
-        hint = f"{did_you_mean(dataset, DATASETS)}Known: {', '.join(DATASETS)}."
+    if dataset not in IMPORTERS:
+        hint = f"{did_you_mean(dataset, IMPORTERS)}Known: {', '.join(IMPORTERS)}."
         raise UsageError(f"unknown dataset {dataset!r}", hint)
     share = options.val_fraction
     if share is not None and not 0 < share < 1 and not (share == 0 and dataset in BENCHMARKS):
@@ -124,69 +124,35 @@ def _refuse_replacing(name: str, origin: str) -> None:
         )
 
 
-def _import_own(
+def _import(
     dataset: str, root: Path, name: str, options: PrepareOptions, say: Say, progress: Progress
 ) -> tuple[Index, int]:
-    """The index of the good faces, and how many bad rows were left out. Raises PoposError."""
-    scheme = find_scheme(options.scheme or "300w")
+    """The index of the good faces, and how many labels were left out. Raises PoposError."""
+    own = dataset == "custom"
+    if own:
+        source = find_own(root, find_scheme(options.scheme or "300w"), options)
+    else:
+        source = find_benchmark(dataset, root, options.allow_partial, say)
     with progress("checking pictures") as advance:
-        index, bad, remarks = prepare_custom(root, scheme, name, options, advance)
-    _name_bad(bad, say)
-    for remark in remarks:
-        say(remark)
+        found = assemble(name, source, options.orientation, advance)
+    for line in (*source.labels.remarks, *listed(found.bad), *listed(found.left_out), *found.remarks):
+        say(line)
+    index, bad = found.index, found.bad
+    if bad and not options.skip_bad:
+        total = len(bad) + len(found.left_out) + (len(index) if index else 0)
+        raise PoposError(
+            f"{root}: {len(bad)} of {total} rows are bad (first: {bad[0]}); nothing was written",
+            f"Mend them, or leave them out: popos prepare-data {dataset} {root} --skip-bad",
+        )
     if index is None:
         first = f", first: {bad[0]}" if bad else ""
         raise PoposError(
             f"{root}: too few usable faces ({len(bad)} bad rows{first}); nothing was written",
             "Training needs faces of two people (groups) at least.",
         )
-    if bad and not options.skip_bad:
-        raise PoposError(
-            f"{root}: {len(bad)} of {len(bad) + len(index)} rows are bad (first: {bad[0]}); "
-            "nothing was written",
-            f"Mend them, or leave them out: popos prepare-data custom {root} --skip-bad.",
-        )
-    return index, len(bad)
-
-
-def _import_benchmark(
-    dataset: str, root: Path, name: str, options: PrepareOptions, say: Say, progress: Progress
-) -> tuple[Index, int]:
-    """The benchmark's index and how many faces and pictures were left out. Raises PoposError."""
-    say(f"reading {dataset} below {root}")  # COCO-WholeBody has 3 GB of labels
-    labels, counts = find_labels(
-        dataset, root, lambda archive: say(f"unpacking {archive} (this may take minutes)")
-    )
-    wrong = not all(line.right for line in counts)
-    if wrong:
-        say(f"{dataset} below {root} ({labels.kind}): expected, found")
-        for line in counts:
-            expected = "?" if line.expected is None else str(line.expected)
-            mark = "" if line.right else "   <-"
-            say(f"{'   ' * line.depth + line.name:24}{expected:>8}{line.found:>8}{mark}")
-    for remark in labels.remarks:
-        say(remark)
-    _name_bad(labels.bad, say)
-    if not options.allow_partial:
-        check_counts(dataset, root, labels, counts)
-    if labels.missing:
-        say(describe_missing(labels))
-    share = BENCHMARK_VALIDATION if options.val_fraction is None else options.val_fraction
-    with progress("checking pictures") as advance:
-        index, left_out, remarks = build_index(
-            dataset, labels, name=name, skip_bad=options.skip_bad, partial=wrong or bool(labels.missing),
-            val_fraction=share, seed=options.seed or 0, upright=options.orientation == "upright",
-            advance=advance,
-        )  # fmt: skip
-    _name_bad(left_out, say, "left out: ")
-    for remark in remarks:
-        say(remark)
-    return index, len(labels.bad) + len(left_out)
-
-
-def _name_bad(rows: Sequence[Bad], say: Say, prefix: str = "") -> None:
-    """The first of the bad rows, and how many more there are."""
-    for bad in rows[:MOST_NAMED]:
-        say(f"{prefix}{bad}")
-    if len(rows) > MOST_NAMED:
-        say(f"{prefix}and {len(rows) - MOST_NAMED} more")
+    share = options.val_fraction
+    if own:
+        index = hold_back_people(index, share or VALIDATION, options.seed)
+    else:  # the last photos by name would be no sample: a benchmark's names go by source and event
+        index = hold_back_photos(index, BENCHMARK_VALIDATION if share is None else share, options.seed or 0)
+    return index, len(bad) + len(found.left_out)

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..core.schemes import Scheme
 from ..errors import PoposError
-from .labels import Bad, OwnLabel, to_visible
-from .names import in_scheme_order, plain, wrong_count
+from .labels import Bad, Label, to_visible
+from .landmark_names import in_scheme_order, plain, wrong_count
 from .parsing import is_number, read_text, shown, some
 
 # Names of the column with the picture's path, the likeliest first.
@@ -46,7 +46,7 @@ class Columns:
     v: list[int]
 
 
-def read_csv(path: Path, scheme: Scheme) -> tuple[list[OwnLabel | Bad], Scheme, list[str]]:
+def read_csv(path: Path, scheme: Scheme) -> tuple[list[Label | Bad], Scheme, list[str]]:
     """Rows, scheme and remarks; the last two as `find_columns` gives them. Raises PoposError."""
     text = read_text(path)
     first = text.partition("\n")[0]
@@ -68,7 +68,7 @@ def _rows(lines: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
         start = lines.line_num + 1  # type: ignore[attr-defined]
 
 
-def _face(source: str, cells: list[str], columns: Columns) -> OwnLabel | Bad:
+def _face(source: str, cells: list[str], columns: Columns) -> Label | Bad:
     """A point whose x and y are both empty or NaN is not labelled."""
     if len(cells) != len(columns.header):
         return Bad(source, f"{len(cells)} columns instead of {len(columns.header)}")
@@ -85,7 +85,10 @@ def _face(source: str, cells: list[str], columns: Columns) -> OwnLabel | Bad:
                 return Bad(source, f"column {columns.header[column]}: {shown(cells[column])} is not a number")
         points[landmark] = float(cells[x]), float(cells[y])
         visible[landmark] = float(cells[wanted[2]]) if columns.v else 2
-    return OwnLabel(source, cells[columns.image], points, to_visible(visible))
+    seen = to_visible(visible)
+    points[seen == 0] = np.nan
+    name = cells[columns.image]
+    return Label(Path(name), points, seen, source, group=name)
 
 
 def find_columns(header: list[str], scheme: Scheme, where: str) -> tuple[Columns, Scheme, list[str]]:
