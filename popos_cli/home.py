@@ -98,17 +98,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: Path, beside: Path | None = None) -> Iterator[Path]:
-    """A temporary folder to fill, beside `path` (or `beside`); it gets the name `path` only if the block
-    succeeds.
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, beside `path`; it gets the name `path` only if the block succeeds.
 
     Raises FileExistsError where another process has made `path` meanwhile, which stays as it is.
     """
-    temporary = _temporary(beside or path)
+    temporary = _temporary(path)
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        path.parent.mkdir(exist_ok=True)
         try:
             temporary.rename(path)
         except OSError as error:

@@ -51,15 +51,14 @@ class Crops:
     files: list[str]
     matrices: Floats
 
-    def __getitem__(self, face: int) -> tuple[NDArray[np.uint8], Floats]:
-        """The picture, BGR (S, S, 3) uint8, and the matrix (2, 3) image -> picture. Raises PoposError."""
+    def read(self, face: int) -> NDArray[np.uint8]:
+        """The cached picture of a face, BGR (S, S, 3). Raises PoposError."""
         try:
-            picture = read_bgr(self.folder / self.files[face], upright=False)
+            return read_bgr(self.folder / self.files[face], upright=False)
         except PoposError as error:
             raise PoposError(
                 f"crop cache: {error.message}", "Run popos prepare-data again with --cache-crops."
             ) from None
-        return picture, self.matrices[face]
 
     @cached_property
     def to_image(self) -> Floats:

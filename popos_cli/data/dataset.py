@@ -108,7 +108,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
     def _crop(self, face: int, matrix: Floats) -> NDArray[np.uint8]:
         """The crop (S, S, 3), BGR, that `matrix` (image -> crop) cuts out."""
         if self.crops:
-            picture, _ = self.crops[face]
+            picture = self.crops.read(face)
             matrix = compose(matrix, self.crops.to_image[face])
         else:
             picture = self.index.read_bgr(face)

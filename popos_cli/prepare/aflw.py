@@ -20,9 +20,10 @@ from ..errors import PoposError
 from .archives import Archive
 from .labels import Bad, Label, Labels, box_square, checked
 from .protocol import Benchmark
-from .tree import Pictures, Tree, is_inside
+from .tree import Pictures, Tree
 
 _TRAIN, _TEST = 20000, 4386
+_WIDTHS = {"bbox": 4, "data": 2 * AFLW.landmarks, "mask_new": AFLW.landmarks}
 _AGAIN = "Download AFLWinfo_release.mat (mmlab.ie.cuhk.edu.hk/projects/compositional) again."
 
 
@@ -61,15 +62,12 @@ def read_raw(tree: Tree) -> Labels | None:
 def _label(
     table: dict[str, Any], row: int, split: str, source: str, find: Callable[[PurePosixPath], Path]
 ) -> Label | Bad:
-    name = _text(table["nameList"][row])
-    if not is_inside(name):
-        return Bad(source, f"{name!r} is not the name of a picture")
     left, right, top, bottom = table["bbox"][row].tolist()
     box = np.array([left, top, right - left, bottom - top])
     seen = table["mask_new"][row] == 1
     return checked(
         Label(
-            image=find(PurePosixPath(name)),
+            image=find(PurePosixPath(_text(table["nameList"][row]))),
             points=table["data"][row].reshape(2, AFLW.landmarks).T.copy(),
             visible=np.where(seen, 2, 1).astype(np.uint8),
             split=split,
@@ -85,25 +83,18 @@ def _read_mat(path: Path) -> dict[str, Any]:
     """bbox (N, 4), data (N, 38) and mask_new (N, 19) float64, nameList and ra (N,). Raises PoposError."""
     from scipy.io import loadmat
 
-    shapes = {"bbox": (4,), "data": (2 * AFLW.landmarks,), "mask_new": (AFLW.landmarks,), "nameList": ()}
     try:
-        mat = loadmat(path, variable_names=[*shapes, "ra"])
+        mat = loadmat(path, variable_names=[*_WIDTHS, "nameList", "ra"])
+        table = {key: mat[key].reshape(-1) for key in ("nameList", "ra")}
+        faces = len(table["nameList"])
+        if not np.array_equal(np.sort(table["ra"]), np.arange(1, faces + 1)):
+            raise ValueError(f"ra does not have each number from 1 to {faces} once")
+        for key, width in _WIDTHS.items():
+            table[key] = mat[key].astype(np.float64)
+            if table[key].shape != (faces, width):
+                raise ValueError(f"{key} is {table[key].shape}, not {(faces, width)}")
     except Exception as error:  # on a torn file scipy raises whatever its bytes happen to lead to
-        raise PoposError(f"{path}: not a readable MATLAB v5 file: {error}", _AGAIN) from None
-    if missing := [key for key in (*shapes, "ra") if key not in mat]:
-        raise PoposError(f"{path}: it has no {missing[0]!r}, so it is not AFLW's", _AGAIN)
-    table = {key: mat[key].reshape(-1) if key in ("nameList", "ra") else mat[key] for key in (*shapes, "ra")}
-    faces = len(table["ra"])
-    for key, shape in shapes.items():
-        values = table[key]
-        if values.shape != (faces, *shape) or (shape and values.dtype.kind not in "buif"):
-            what = f"{values.dtype} {values.shape}, not {(faces, *shape)} for {faces} faces in ra"
-            raise PoposError(f"{path}: {key} is {what}", _AGAIN)
-        if shape:
-            table[key] = values.astype(np.float64)
-    numbers = table["ra"].dtype.kind in "uif"
-    if not numbers or not np.array_equal(np.sort(table["ra"]), np.arange(1, faces + 1)):
-        raise PoposError(f"{path}: ra does not have each number from 1 to {faces} once", _AGAIN)
+        raise PoposError(f"{path}: torn, or not AFLW's: {error}", _AGAIN) from None
     return table
 
 
@@ -127,8 +118,8 @@ def _finder(tree: Tree, otherwise: Path) -> Callable[[PurePosixPath], Path]:
     def find(name: PurePosixPath) -> Path:
         candidates = places(name.parent)
         found = filter(None, (pictures.find(name.name) for pictures in candidates))
-        first = candidates[0].folder if candidates else otherwise / name.parent
-        return next(found, first / name.name)
+        where = candidates[0].place(name.name) if candidates else Pictures(otherwise, ()).place(str(name))
+        return next(found, where)
 
     return find
 

@@ -16,7 +16,7 @@ from ..data.index import Index
 from ..data.pictures import read_with_orientation
 from ..data.threads import Advance, in_threads
 from ..errors import PoposError
-from .labels import Bad, Face, Label, Labels, Size, Square, out_of_reach
+from .labels import Bad, Face, Label, Labels, Size, Square, refuse_far
 from .options import Orientation
 from .remarks import remarks_on_orientation, remarks_on_sizes
 
@@ -66,61 +66,46 @@ def assemble(
 ) -> Assembled:
     """Read the pictures of all labels, and build the index of the faces.
 
-    orientation: the pixels that the labels refer to. `advance`: see `read_faces`.
-    """
-    labels = source.labels
-    faces, undecodable, wrong = read_faces(labels.faces, orientation == "upright", source.on_picture, advance)
-    faces = source.finish(faces)
-    remarks = [*source.remark_on(faces), *remarks_on_orientation(faces, orientation)]
-    spared = len(undecodable) <= source.spare
-    bad = [*labels.bad, *wrong, *([] if spared else undecodable)]
-    left_out = undecodable if spared else []
-    index = None
-    if faces:
-        official = not (bad or left_out or labels.missing)
-        index = build_index(
-            name, source.scheme, faces, source.root, source.subsets,
-            importer=labels.kind, coordinate_base=labels.base, orientation=orientation,
-            skipped=len(bad) + len(left_out), whole=sorted(labels.whole) if official else [], **source.notes,
-        )  # fmt: skip
-    return Assembled(index, bad, left_out, remarks)
-
-
-def read_faces(
-    labels: Sequence[Label], upright: bool, on_picture: OnPicture, advance: Advance | None = None
-) -> tuple[list[Face], list[Bad], list[Bad]]:
-    """The faces; those whose picture does not decode; and those whose label cannot be meant.
-
-    Each picture is decoded once. upright: the labels were made on pictures as EXIF turns them. `advance` is
-    called with (pictures decoded, pictures in all).
+    orientation: of the pixels that the labels refer to. `advance`: called with (pictures decoded, pictures in
+    all); each is decoded once.
     """
 
     def read(path: Path) -> tuple[Size, int] | str:
         try:
-            picture, orientation = read_with_orientation(path, upright)
-            return (picture.shape[1], picture.shape[0]), orientation
+            picture, turned = read_with_orientation(path, orientation == "upright")
+            return (picture.shape[1], picture.shape[0]), turned
         except PoposError as error:
             return error.message
 
-    paths = sorted({label.image for label in labels})
+    labels = source.labels
+    paths = sorted({label.image for label in labels.faces})
     pictures = dict(zip(paths, in_threads(read, paths, advance), strict=True))
-    faces, undecodable, wrong = [], [], []
-    for label in labels:
+    faces: list[Face] = []
+    undecodable, bad = [], list(labels.bad)
+    for label in labels.faces:
         found = pictures[label.image]
         if isinstance(found, str):
             undecodable.append(Bad(label.source, found))
             continue
-        size, orientation = found
         try:
-            placed, square = on_picture(label, size)
+            placed, square = source.on_picture(label, found[0])
+            refuse_far(placed, square, found[0])
+            faces.append(Face(placed, found[0], square, found[1]))
         except PoposError as error:
-            wrong.append(Bad(label.source, error.message))
-            continue
-        if reason := out_of_reach(placed, square, size):
-            wrong.append(Bad(label.source, reason))
-        else:
-            faces.append(Face(placed, size, square, orientation))
-    return faces, undecodable, wrong
+            bad.append(Bad(label.source, error.message))
+    if len(undecodable) > source.spare:
+        bad, undecodable = bad + undecodable, []
+    faces = source.finish(faces)
+    index = None
+    if faces:
+        whole = [] if bad or undecodable or labels.missing else sorted(labels.whole)
+        index = build_index(
+            name, source.scheme, faces, source.root, source.subsets,
+            importer=labels.kind, coordinate_base=labels.base, orientation=orientation,
+            skipped=len(bad) + len(undecodable), whole=whole, **source.notes,
+        )  # fmt: skip
+    remarks = [*labels.remarks, *source.remark_on(faces), *remarks_on_orientation(faces, orientation)]
+    return Assembled(index, bad, undecodable, remarks)
 
 
 def build_index(

@@ -17,7 +17,7 @@ import numpy as np
 from ..core.schemes import W300
 from ..errors import PoposError
 from .archives import Archive
-from .labels import Bad, Label, Labels, box_square, checked
+from .labels import Bad, Label, Labels, Size, box_square, checked
 from .parsing import shown, to_numbers
 from .protocol import Benchmark
 from .tree import Tree
@@ -55,9 +55,8 @@ def read_raw(tree: Tree) -> Labels | None:
     outcomes: list[Label | Bad] = []
     whole = set()
     for split, path in files.items():
-        beside = path.parent.parent if path.parent.name == "annotations" else path.parent
         word = _SPLITS[split]
-        folder = _folder(tree, word) or beside / f"{word}2017"
+        folder = _folder(tree, word) or tree.root / f"{word}2017"
         faces, people = _read_faces(path, split)
         pictures = _read_pictures(path)
         if len(pictures) == _OFFICIAL[split][0] and people >= _OFFICIAL[split][1]:
@@ -134,18 +133,16 @@ def _face(source: str, split: str, annotation: dict[str, Any]) -> Label | Bad | 
     )
 
 
-def _read_pictures(path: Path) -> dict[int, tuple[str, tuple[int, int] | None]]:
-    """File name, and width and height, of the pictures by id."""
+def _read_pictures(path: Path) -> dict[int, tuple[str, Size]]:
+    """File name, and width and height, of the pictures by id. Raises PoposError."""
     images: Any = next(_items(path, "images"), [])  # 118,287 of them: 150 MB; what comes after is not read
-    pictures: dict[int, tuple[str, tuple[int, int] | None]] = {}
-    for image in images if isinstance(images, list) else ():
-        if not isinstance(image, dict):
-            continue
-        number, name, w, h = (image.get(key) for key in ("id", "file_name", "width", "height"))
-        if isinstance(number, int) and isinstance(name, str):
-            size = (w, h) if isinstance(w, int) and isinstance(h, int) else None
-            pictures[number] = PurePosixPath(name).name, size  # the pictures lie flat in their folder
-    return pictures
+    try:  # the pictures lie flat in their folder
+        return {
+            image["id"]: (PurePosixPath(image["file_name"]).name, (image["width"], image["height"]))
+            for image in images
+        }
+    except (TypeError, KeyError) as error:
+        raise PoposError(f"{path}: an entry of images is not COCO's: {error}", _AGAIN) from None
 
 
 BENCHMARK = Benchmark(

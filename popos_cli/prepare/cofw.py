@@ -94,14 +94,12 @@ def _label(image: Path, split: str, source: str, values: Floats, box: Floats) ->
 def _read_tables(path: Path, ending: str) -> tuple[Floats, Floats]:
     """(N, 87) points and occlusion, (N, 4) boxes, as many as the file has pictures. Raises PoposError."""
     with _opened(path) as mat:
-        pictures = mat[f"Is{ending}"].size
-        tables = [(key, rows, mat[key][()]) for key, rows in ((f"phis{ending}", 87), (f"bboxes{ending}", 4))]
-    for key, rows, values in tables:
-        if values.shape != (rows, pictures) or values.dtype.kind not in "buif":
-            what = f"{values.dtype} {values.shape}, not numbers {(rows, pictures)}"
-            raise PoposError(f"{path}: {key} is {what}, for {pictures} pictures in Is{ending}", _AGAIN)
-    phis, boxes = (values.T.astype(np.float64) for _, _, values in tables)
-    return phis, boxes
+        shape = 87, mat[f"Is{ending}"].size
+        phis, boxes = (mat[f"{key}{ending}"][()].astype(np.float64) for key in ("phis", "bboxes"))
+        if phis.shape != shape or boxes.shape != (4, shape[1]):
+            found = f"phis and bboxes are {phis.shape} and {boxes.shape}"
+            raise ValueError(f"{found}, for {shape[1]} pictures")
+    return phis.T, boxes.T
 
 
 def _pictures(path: Path, ending: str) -> Iterator[NDArray[np.uint8]]:
@@ -111,26 +109,23 @@ def _pictures(path: Path, ending: str) -> Iterator[NDArray[np.uint8]]:
             stored = mat[reference][()]
             if stored.dtype != np.uint8 or not (stored.ndim == 2 or stored.shape[:-2] == (3,)):
                 what = f"{stored.dtype} {stored.shape}, not uint8 (3, W, H) or (W, H)"
-                raise PoposError(f"{path}:{row}: its picture is {what}", _AGAIN)
+                raise ValueError(f"picture {row} is {what}")
             code = cv2.COLOR_GRAY2BGR if stored.ndim == 2 else cv2.COLOR_RGB2BGR
             yield cv2.cvtColor(np.ascontiguousarray(stored.T), code)  # type: ignore[misc]
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """An HDF5 file; what h5py finds wrong with it is a PoposError."""
+    """An HDF5 file; what h5py, or the block, finds wrong with it is a PoposError."""
     import h5py
 
     try:
-        file = h5py.File(path, "r")
-    except OSError:
-        raise PoposError(f"{path}: not a MATLAB v7.3 (HDF5) file, or torn", _AGAIN) from None
-    with file:
-        try:
+        with h5py.File(path, "r") as file:
             yield file
-        # torn, a null reference, a group in the place of an array, or a name that is not there
-        except (OSError, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
-            raise PoposError(f"{path}: not COFW's, or torn: {error}", _AGAIN) from None
+    # torn, a null reference, a group in the place of an array, or a name that is not there
+    except (OSError, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
+        what = f"not a MATLAB v7.3 (HDF5) file of COFW's, or torn: {error}"
+        raise PoposError(f"{path}: {what}", _AGAIN) from None
 
 
 BENCHMARK = Benchmark(

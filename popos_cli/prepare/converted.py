@@ -17,9 +17,9 @@ from ..core.geometry import Floats
 from ..errors import PoposError
 from .coco import Annotation, bbox, read_coco
 from .labels import Bad, Label, Labels, Square, box_square, checked
-from .parsing import read_text, shown, to_floats, to_numbers
+from .parsing import read_text, to_floats, to_numbers
 from .protocol import Benchmark
-from .tree import Pictures, Tree, find_pictures, is_inside
+from .tree import Pictures, Tree, find_pictures
 
 # 300W's splits and subsets as its label files call them; other benchmarks' are called as here.
 _W300_SPLITS = {"train": "train", "test": "valid", "private": "test"}
@@ -77,10 +77,10 @@ def _with_pictures(benchmark: Benchmark, tree: Tree, path: Path, faces: list[Lab
     placed = []
     for face in faces:
         part = _part(benchmark, face)
-        image = pictures.find(face.image.as_posix())
-        if image is None and part:
-            image = next(filter(None, (others.find(face.image.name) for others in elsewhere(part))), None)
-        placed.append(replace(face, image=image or pictures.folder / face.image, part=part))
+        image = pictures.place(face.image.as_posix())
+        if part and not image.is_file():
+            image = next(filter(None, (others.find(image.name) for others in elsewhere(part))), image)
+        placed.append(replace(face, image=image, part=part))
     return placed
 
 
@@ -103,8 +103,6 @@ def _read_json(path: Path, benchmark: Benchmark) -> list[Label | Bad]:
 
 
 def _from_annotation(face: Label, annotation: Annotation, name: str) -> Label | Bad:
-    if not is_inside(face.group):
-        return Bad(face.source, f"{shown(face.group)} is not the name of a picture")
     square, rect, visible = None, None, face.visible
     try:
         if name == "cofw":
@@ -158,8 +156,6 @@ def _read_csv(path: Path, benchmark: Benchmark) -> list[Label | Bad]:
             values = to_floats(cells, first=2)
         except ValueError as error:
             return Bad(source, str(error))
-        if not is_inside(name):
-            return Bad(source, f"{shown(name)} is not the name of a picture")
         points = values[len(head) - 1 :].reshape(-1, 2) - _base(benchmark.name)
         square = (values[2:4], float(values[1])) if boxed else None
         return checked(Label(Path(name), points, visible, source, square=square))

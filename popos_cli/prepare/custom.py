@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
 
@@ -33,19 +33,6 @@ from .tree import Tree
 SMALLEST = 2  # pixels: a smaller face is a mistake, and all labels in 0..1 span less
 
 
-@dataclass(frozen=True)
-class LabelFiles:
-    """What ROOT holds. rows: labels and bad rows in file order. folders: where image paths may start, the
-    first that fits counts. base: coordinate of the first pixel's centre. scheme: with the file's names where
-    it had none."""
-
-    rows: list[Label | Bad]
-    folders: list[Path]
-    base: int
-    scheme: Scheme
-    remarks: list[str] = field(default_factory=list)
-
-
 def find_own(root: Path, scheme: Scheme, options: PrepareOptions) -> Source:
     """The labels below ROOT whose picture is there, with the person of each.
 
@@ -53,18 +40,32 @@ def find_own(root: Path, scheme: Scheme, options: PrepareOptions) -> Source:
     for a --split-by without group 1.
     """
     pattern = person_pattern(options.split_by)
-    files = _read_label_files(root, scheme)
-    base = files.base if options.base is None else options.base
-    if options.normalised:
-        base = options.base or 0
+    if not root.exists():
+        raise PoposError(f"{root}: no such file or folder")
+    base = 0
+    remarks: list[str] = []
+    if file := _label_file(root):
+        read = {".csv": read_csv, ".json": _read_coco}.get(file.suffix.lower())
+        if read is None:
+            raise PoposError(
+                f"{file}: not a label file that popos knows",
+                "Give a .csv, a COCO-keypoints .json, or a folder of pictures with .pts files.",
+            )
+        rows, scheme, remarks = read(file, scheme)
+        places = dict.fromkeys((file.parent, file.resolve().parent))
+        folders = [folder / sub for folder in places for sub in ("", "images")]
     else:
-        _refuse_normalised(root, files.rows)
+        rows, folders, base = _read_pts_files(root.resolve(), scheme), [root.resolve()], 1
+    if options.base is not None or options.normalised:
+        base = options.base or 0
+    if not options.normalised:
+        _refuse_normalised(root, rows)
 
     def found(row: Label | Bad) -> Label | Bad:
         if isinstance(row, Bad):
             return row
         try:
-            person, path = person_of(row.group, pattern), _find_picture(row.group, files.folders)
+            person, path = person_of(row.group, pattern), _find_picture(row.group, folders)
         except PoposError as error:
             return Bad(row.source, error.message)
         missing = np.flatnonzero((row.points == -1).all(1))
@@ -73,48 +74,31 @@ def find_own(root: Path, scheme: Scheme, options: PrepareOptions) -> Source:
             return Bad(row.source, f"landmark {missing[0]} at -1, -1: {why}")
         return checked(replace(row, image=path, group=person))
 
-    labels = Labels.of("custom", base, map(found, files.rows), remarks=files.remarks)
     return Source(
-        labels, files.scheme,
+        Labels.of("custom", base, map(found, rows), remarks=remarks), scheme,
         on_picture=partial(_on_picture, base=base, normalised=options.normalised),
         finish=_crop_alike,
-        remark_on=partial(remarks_on_own, scheme=files.scheme),
-        root=files.folders[0],
+        remark_on=partial(remarks_on_own, scheme=scheme),
+        root=folders[0],
         notes={"labels": str(root.resolve()), "split_by": options.split_by},
     )  # fmt: skip
 
 
-def _read_label_files(root: Path, scheme: Scheme) -> LabelFiles:
-    """Find what kind of labels ROOT holds and read them. Raises PoposError."""
-    if not root.exists():
-        raise PoposError(f"{root}: no such file or folder")
+def _label_file(root: Path) -> Path | None:
+    """ROOT itself, or the one CSV or JSON in it; None for a folder without. Raises PoposError for several."""
     if root.is_file():
-        file = root.parent.resolve() / root.name  # a link keeps its name, and its neighbours
-    else:
-        root = root.resolve()
-        tree = Tree.below(root, depth=None)
-        # Hidden files belong to editors and office programs.
-        here = [root / name for name in tree.listing[root] if not name.startswith((".", "~"))]
-        csvs, jsons = ([p for p in here if p.suffix.lower() == ending] for ending in (".csv", ".json"))
-        candidates = csvs or jsons
-        if len(candidates) > 1:
-            names = ", ".join(p.name for p in candidates[:5])
-            raise PoposError(
-                f"{root}: {len(candidates)} label files ({names}), but one is expected",
-                "Name the file itself instead of the folder.",
-            )
-        if not candidates:
-            return _read_pts_files(root, tree, scheme)
-        file = candidates[0]
-    read = {".csv": read_csv, ".json": _read_coco}.get(file.suffix.lower())
-    if read is None:
+        return root.parent.resolve() / root.name  # a link keeps its name, and its neighbours
+    # Hidden files belong to editors and office programs.
+    here = [path for path in sorted(root.resolve().iterdir()) if not path.name.startswith((".", "~"))]
+    csvs, jsons = ([p for p in here if p.suffix.lower() == ending] for ending in (".csv", ".json"))
+    candidates = csvs or jsons
+    if len(candidates) > 1:
+        names = ", ".join(p.name for p in candidates[:5])
         raise PoposError(
-            f"{file}: not a label file that popos knows",
-            "Give a .csv, a COCO-keypoints .json, or a folder of pictures with .pts files.",
+            f"{root}: {len(candidates)} label files ({names}), but one is expected",
+            "Name the file itself instead of the folder.",
         )
-    places = dict.fromkeys((file.parent, file.resolve().parent))
-    rows, scheme, remarks = read(file, scheme)
-    return LabelFiles(rows, [folder / sub for folder in places for sub in ("", "images")], 0, scheme, remarks)
+    return candidates[0] if candidates else None
 
 
 def _read_coco(path: Path, scheme: Scheme) -> tuple[list[Label | Bad], Scheme, list[str]]:
@@ -142,9 +126,10 @@ def _read_coco(path: Path, scheme: Scheme) -> tuple[list[Label | Bad], Scheme, l
     return rows, scheme, [remark] if unlabelled > 0 else []
 
 
-def _read_pts_files(root: Path, tree: Tree, scheme: Scheme) -> LabelFiles:
+def _read_pts_files(root: Path, scheme: Scheme) -> list[Label | Bad]:
     """Pictures below `root` with a .pts file beside them; 1-based, as iBUG's tools write them."""
-    every = sorted(folder / name for folder, names in tree.listing.items() for name in names)
+    listing = Tree.below(root, depth=None).listing
+    every = sorted(folder / name for folder, names in listing.items() for name in names)
     files = [path for path in every if path.suffix.lower() == ".pts"]
     if not files:
         raise PoposError(
@@ -165,25 +150,21 @@ def _read_pts_files(root: Path, tree: Tree, scheme: Scheme) -> LabelFiles:
             counts[len(points)] += 1
             if len(points) != scheme.landmarks:
                 raise ValueError(f"{len(points)} points instead of {scheme.landmarks}")
-            image = _picture_of(file, pictures).relative_to(root)
+            beside = pictures.get(file.with_suffix(""), [])
+            if len(beside) > 1:  # nobody says which of them was labelled
+                raise ValueError(f"{len(beside)} pictures beside it: {', '.join(p.name for p in beside)}")
+            if not beside:
+                known = " ".join(sorted(SUFFIXES))
+                raise ValueError(f"no picture {file.stem} with one of {known} beside it")
         except ValueError as error:
             rows.append(Bad(source, str(error)))
             continue
+        image = beside[0].relative_to(root)
         visible = np.where(np.isnan(points).all(1), 0, 2).astype(np.uint8)
         rows.append(Label(image, points, visible, source, group=str(image)))
     if len(counts) == 1 and scheme.landmarks not in counts:
         raise wrong_count(f"{root}: .pts files of", next(iter(counts)), scheme)
-    return LabelFiles(rows, [root], 1, scheme)
-
-
-def _picture_of(file: Path, pictures: dict[Path, list[Path]]) -> Path:
-    """The picture beside a .pts file. Raises ValueError where there is none, or more than one."""
-    beside = pictures.get(file.with_suffix(""), [])
-    if len(beside) > 1:
-        raise ValueError(f"{len(beside)} pictures beside it: {', '.join(p.name for p in beside)}")
-    if not beside:
-        raise ValueError(f"no picture {file.stem} with one of {' '.join(sorted(SUFFIXES))} beside it")
-    return beside[0]
+    return rows
 
 
 def _refuse_normalised(root: Path, rows: Sequence[Label | Bad]) -> None:

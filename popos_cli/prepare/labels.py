@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..core.geometry import Floats
 from ..data.index import outside
+from ..errors import PoposError
 
 Square = tuple[Floats, float]  # centre (2,) and side
 Size = tuple[int, int]  # width and height
@@ -147,20 +148,16 @@ def checked(label: Label) -> Label | Bad:
     return label
 
 
-def out_of_reach(label: Label, square: Square, size: Size) -> str | None:
-    """What of a face lies so far from its picture that it cannot be meant: a point, or the square that it is
-    cropped to. None where nothing does.
-
-    Points somewhat outside are real: a face that the picture's border cuts off.
-    """
+def refuse_far(label: Label, square: Square, size: Size) -> None:
+    """Raises PoposError where a point of a face, or the square that it is cropped to, lies so far from its
+    picture that it cannot be meant. Points somewhat outside are real: the border cuts faces off."""
     reach = REACH * max(size)
     picture = f"more than {REACH} times its size outside its picture of {size[0]} x {size[1]} pixels"
     beyond = (label.visible > 0) & outside(label.points, size, reach)
     if beyond.any():
         landmark = int(np.flatnonzero(beyond)[0])
         x, y = label.points[landmark]
-        return f"landmark {landmark} at {x:g}, {y:g} lies {picture}"
+        raise PoposError(f"landmark {landmark} at {x:g}, {y:g} lies {picture}")
     center, side = square
     if outside(np.stack([center - side / 2, center + side / 2]), size, reach).any():
-        return f"its box, {side:g} wide around {center[0]:g}, {center[1]:g}, lies {picture}"
-    return None
+        raise PoposError(f"its box, {side:g} wide around {center[0]:g}, {center[1]:g}, lies {picture}")

@@ -135,7 +135,7 @@ def _import(
         source = find_benchmark(dataset, root, options.allow_partial, say)
     with progress("checking pictures") as advance:
         found = assemble(name, source, options.orientation, advance)
-    for line in (*source.labels.remarks, *listed(found.bad), *listed(found.left_out), *found.remarks):
+    for line in (*listed(found.bad), *listed(found.left_out), *found.remarks):
         say(line)
     index, bad = found.index, found.bad
     if bad and not options.skip_bad:

@@ -48,6 +48,10 @@ class Tree:
                 pending += [path / f for f in folders if (path / f).is_symlink()]
         return cls(listing)
 
+    @property
+    def root(self) -> Path:
+        return next(iter(self.listing))
+
     def files(self, pattern: str) -> Iterator[Path]:
         """Files whose whole name matches a pattern, case ignored; the shallowest come first."""
         match = re.compile(pattern, re.IGNORECASE).fullmatch
@@ -98,6 +102,10 @@ class Pictures:
         best = min(near, key=lambda n: [spell(n) != spell(name) for spell in spellings], default=None)
         return None if best is None else self.folder / best
 
+    def place(self, name: str) -> Path:
+        """As `find`, or where the picture should be: below the folder, whatever the name."""
+        return self.find(name) or self.folder / name.replace("..", "__").lstrip("/")
+
 
 def _without_spaces(name: str) -> str:
     return name.lower().replace(" ", "")
@@ -106,12 +114,6 @@ def _without_spaces(name: str) -> str:
 def _loosest(name: str) -> str:
     stem, ending = posixpath.splitext(_without_spaces(name))
     return stem if ending in SUFFIXES else stem + ending
-
-
-def is_inside(name: str) -> bool:
-    """Whether a label's picture name means something below the folder of the pictures."""
-    path = PurePosixPath(name)
-    return bool(path.name) and not path.is_absolute() and ".." not in path.parts
 
 
 def find_pictures(tree: Tree, names: Iterable[str], likely: Sequence[Path]) -> Pictures:

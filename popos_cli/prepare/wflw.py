@@ -17,7 +17,7 @@ from .archives import Archive
 from .labels import Bad, Label, Labels, checked
 from .parsing import read_text, shown, to_floats
 from .protocol import Benchmark
-from .tree import Tree, find_pictures, is_inside
+from .tree import Tree, find_pictures
 
 # The test faces of each (the paper's counts; they also follow from the failure rates k / N that FaRL's logs
 # print), in the order of the attributes.
@@ -48,19 +48,10 @@ def read_raw(tree: Tree) -> Labels | None:
     labels = Labels.of(
         "raw", 0, [label for split, path in lists.items() for label in _read_list(path, split)]
     )
-    likely = [*tree.folders("WFLW_images"), _beside(next(iter(lists.values())))]
+    likely = [*tree.folders("WFLW_images"), tree.root / "WFLW_images"]
     pictures = find_pictures(tree, {str(face.image) for face in labels.faces}, likely)
-    places = [pictures.find(face.image.as_posix()) or pictures.folder / face.image for face in labels.faces]
-    faces = [replace(face, image=image) for face, image in zip(labels.faces, places, strict=True)]
+    faces = [replace(face, image=pictures.place(face.image.as_posix())) for face in labels.faces]
     return replace(labels, faces=faces)
-
-
-def _beside(path: Path) -> Path:
-    """Where WFLW_images should be, as a neighbour of the folder of the annotations."""
-    folder = path.parent
-    while folder.name.lower().startswith(("list_98pt", "wflw_annotations")):
-        folder = folder.parent
-    return folder / "WFLW_images"
 
 
 def _read_list(path: Path, split: str) -> list[Label | Bad]:
@@ -79,8 +70,6 @@ def _label(cells: list[str], split: str, source: str) -> Label | Bad:
     points, box, attributes = np.split(values, [_POINTS, _POINTS + 4])
     if not ((attributes == 0) | (attributes == 1)).all():
         return Bad(source, f"its attributes are {shown(' '.join(cells[_POINTS + 4 : -1]))}, not each 0 or 1")
-    if not is_inside(cells[-1]):
-        return Bad(source, f"{shown(cells[-1])} is not the name of a picture")
     subsets = [subset for subset, on in zip(_SUBSETS, attributes, strict=True) if on]
     return checked(
         Label(

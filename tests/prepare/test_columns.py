@@ -191,11 +191,11 @@ def test_half_a_point_is_a_bad_row(tmp_path, cell, reason):
 
 
 def test_a_row_is_named_by_the_line_where_it_begins(tmp_path):
-    """A quote that is never closed swallows the lines below it, however many."""
+    """A quote that is never closed swallows the lines below it, however many; the file begins with a mark."""
     header = ",".join(["image", *pairs()])
     good = ",".join(map(str, ["a.png", *INTERLEAVED]))
     path = tmp_path / "labels.csv"
-    path.write_text("\n".join([header, good, "", good, '"' + good, *[good] * 10_000]))
+    path.write_text("\ufeff" + "\n".join([header, good, "", good, '"' + good, *[good] * 10_000]))
     rows, _, _ = read_csv(path, PLAIN)
     assert [row.source for row in rows] == [f"labels.csv:{line}" for line in (2, 4, 5)]
     assert [isinstance(row, Bad) for row in rows] == [False, False, True]

@@ -93,7 +93,7 @@ def prepare(folder, scheme=FIVE, **given):
     index = found.index
     if not found.bad:
         index = hold_back_people(found.index, options.val_fraction or 0.1, options.seed)
-    return index, found.bad, [*source.labels.remarks, *found.remarks]
+    return index, found.bad, found.remarks
 
 
 # --- boxes of partly labelled faces

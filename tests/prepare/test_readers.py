@@ -1,31 +1,30 @@
-"""What every benchmark's reader does with its official download."""
+"""Every benchmark in every form: the same faces, archives unpacked once, missing pictures named."""
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 
+import numpy as np
 import pytest
-from trees.common import assert_faces
-from trees.sources import build
+from trees.sources import SOURCES, build
 
-from popos_cli.data.pictures import read_image
+from popos_cli.core.choices import BENCHMARK_NAMES
+from popos_cli.core.geometry import tight_square
 from popos_cli.home import extracted_folder
 from popos_cli.prepare.archives import unpack_missing
-from popos_cli.prepare.benchmarks import BENCHMARKS
+from popos_cli.prepare.assemble import assemble
+from popos_cli.prepare.benchmarks import BENCHMARKS, find_benchmark
 from popos_cli.prepare.tree import Tree
 
-# Base of the labels, a source, and the archives.
+# What `source` is for one face of the raw download, and the archives.
 DOWNLOADS = {
-    "300w": (
-        1, "ibug/image_092 _01.pts", ["afw.zip", "helen.zip", "ibug.zip", "lfpw.zip", "300w.zip"]
-    ),
-    "wflw": (
-        0, "list_98pt_rect_attr_test.txt:1", ["WFLW_annotations.tar.gz", "WFLW_images.tar.gz"]
-    ),
-    "cofw": (1, "COFW_test_color.mat:1", ["COFW_color.zip"]),
-    "aflw": (0, "AFLWinfo_release.mat:16", [f"aflw-images-{n}.tar.gz" for n in "023"]),
-    "coco-face": (0, "coco_wholebody_val_v1.0.json#425226", ["train2017.zip", "val2017.zip"]),
-}  # fmt: skip
+    "300w": ("ibug/image_092 _01.pts", ["afw.zip", "helen.zip", "ibug.zip", "lfpw.zip", "300w.zip"]),
+    "wflw": ("list_98pt_rect_attr_test.txt:1", ["WFLW_annotations.tar.gz", "WFLW_images.tar.gz"]),
+    "cofw": ("COFW_test_color.mat:1", ["COFW_color.zip"]),
+    "aflw": ("AFLWinfo_release.mat:16", [f"aflw-images-{n}.tar.gz" for n in "023"]),
+    "coco-face": ("coco_wholebody_val_v1.0.json#425226", ["train2017.zip", "val2017.zip"]),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -36,58 +35,71 @@ def _home(tmp_path, monkeypatch):
 def unpacked(name, folder):
     """The tree with the content of the archives, and which these were."""
     announced = []
-    tree = unpack_missing(
-        BENCHMARKS[name].archives, Tree.below(folder), extracted_folder(name), announced.append
-    )
-    return tree, announced
+    archives, target = BENCHMARKS[name].archives, extracted_folder(name)
+    return unpack_missing(archives, Tree.below(folder), target, announced.append), announced
+
+
+def test_the_names_of_benchmarks_are_those_that_a_user_may_choose():
+    assert tuple(BENCHMARKS) == BENCHMARK_NAMES == tuple(DOWNLOADS)
+
+
+@pytest.mark.parametrize(("name", "kind"), SOURCES)
+def test_all_sources_give_the_truth(tmp_path, name, kind):
+    truth = build(name, kind, tmp_path / "data")
+    benchmark = BENCHMARKS[name]
+    found = assemble(name, find_benchmark(name, tmp_path / "data", True, print), "stored")
+    index = found.index
+    assert found.bad == found.left_out == []
+    assert (index.scheme, index.subsets) == (benchmark.scheme, tuple(benchmark.subsets))
+    assert index.notes["benchmark"] == name
+    assert index.notes["importer"] == ("raw" if kind == "archives" else kind)
+    assert index.notes["partial"] is (name != "coco-face")  # whose counts are published nowhere
+    base = name == "300w" or (name == "cofw" and kind != "mmpose")
+    assert index.notes["coordinate_base"] == base
+    splits = Counter(face.split for face in truth)
+    assert {split: int((index.split == split).sum()) for split in splits} == splits
+    assert len(index) == len(truth)
+    if kind == "raw":
+        assert DOWNLOADS[name][0] in index.source
+
+    def order(points):
+        return np.nan_to_num(points).ravel().round(2).tolist()
+
+    rows = sorted(range(len(index)), key=lambda row: order(index.points[row]))
+    faces = sorted(truth, key=lambda face: order(face.points))
+    clamped = kind == "mmpose" and name == "cofw"  # mmpose moved what lay outside to the border
+    for row, face in zip(rows, faces, strict=True):
+        height, width = face.picture.shape[:2]
+        points = face.points.clip(0) if clamped else face.points
+        np.testing.assert_allclose(index.points[row], points, atol=1e-6, rtol=0)
+        np.testing.assert_array_equal(index.size[row], (width, height))
+        assert tuple(np.array(index.subsets)[index.subset[row]]) == face.subsets
+        center, side = face.square or tight_square(face.points)
+        if not clamped or (face.rect[:2] >= -1).all():
+            np.testing.assert_allclose(index.center[row], center, atol=1e-6)
+            assert index.side[row] == pytest.approx(side)
+        if face.rect is not None and np.isfinite(index.rect[row]).all() and not clamped:
+            np.testing.assert_allclose(index.rect[row], face.rect, atol=1e-6)
+        if kind in ("raw", "archives") or (name, kind) == ("cofw", "mmpose"):
+            np.testing.assert_array_equal(index.visible[row], face.visible)
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
-def test_labels_are_the_truth(tmp_path, name):
-    base, source, _ = DOWNLOADS[name]
-    truth = build(name, "raw", tmp_path / "raw")
-    labels = BENCHMARKS[name].read_raw(Tree.below(tmp_path / "raw"))
-    assert (labels.kind, labels.base, labels.bad) == ("raw", base, [])
-    assert_faces(labels.faces, truth)
-    assert source in {face.source for face in labels.faces}
-    pictures = {face.points.tobytes(): face.picture for face in truth}
-    for face in labels.faces:
-        if face.points.tobytes() in pictures:  # 1-based ones differ in the last digit
-            stored = read_image(face.image, upright=False)
-            assert stored.shape == pictures[face.points.tobytes()].shape
-
-
-@pytest.mark.parametrize("name", DOWNLOADS)
-def test_archives_give_the_same(tmp_path, name):
-    truth = build(name, "archives", tmp_path / "raw")
-    tree, announced = unpacked(name, tmp_path / "raw")
-    assert announced == DOWNLOADS[name][-1]
-    faces = BENCHMARKS[name].read_raw(tree).faces
-    assert_faces(faces, truth)
-    assert all(face.image.is_file() for face in faces)
-    assert unpacked(name, tmp_path / "raw")[1] == []
-
-
-@pytest.mark.parametrize("name", DOWNLOADS)
-def test_what_lies_unpacked_is_not_unpacked_again(tmp_path, name):
+def test_archives_are_unpacked_once_and_for_what_is_missing(tmp_path, name):
     build(name, "archives", tmp_path)
+    assert unpacked(name, tmp_path)[1] == DOWNLOADS[name][1]
+    assert unpacked(name, tmp_path)[1] == []
+    shutil.rmtree(tmp_path / "home")
     build(name, "raw", tmp_path)
     assert unpacked(name, tmp_path)[1] == []
-
-
-@pytest.mark.parametrize(
-    "name, gone, archive",
-    [
-        ("300w", "helen/testset", "helen.zip"),
-        ("wflw", "WFLW_annotations/list_98pt_rect_attr_train_test", "WFLW_annotations.tar.gz"),
-        ("aflw", "aflw/data/flickr/3", "aflw-images-3.tar.gz"),
-        ("coco-face", "val2017", "val2017.zip"),
-    ],
-)
-def test_an_archive_is_unpacked_for_a_part_that_is_missing(tmp_path, name, gone, archive):
-    build(name, "archives", tmp_path)
-    build(name, "raw", tmp_path)
-    shutil.rmtree(tmp_path / gone)
+    part, archive = {
+        "300w": ("helen/testset", "helen.zip"),
+        "wflw": ("WFLW_annotations/list_98pt_rect_attr_train_test", "WFLW_annotations.tar.gz"),
+        "cofw": ("common", "COFW_color.zip"),
+        "aflw": ("aflw/data/flickr/3", "aflw-images-3.tar.gz"),
+        "coco-face": ("val2017", "val2017.zip"),
+    }[name]
+    shutil.rmtree(tmp_path / part)
     assert unpacked(name, tmp_path)[1] == [archive]
 
 

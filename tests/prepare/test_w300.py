@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from trees.common import assert_faces
-from trees.w300 import GREY, OUTSIDE, PALETTE, PICTURES, TURNED, build_w300, pts, w300_truth
+from trees.w300 import GREY, OUTSIDE, PALETTE, PICTURES, TURNED, build_w300
 
 from popos_cli.data.pictures import read_image
 from popos_cli.prepare import w300
-from popos_cli.prepare.assemble import assemble
-from popos_cli.prepare.benchmarks import find_benchmark
 from popos_cli.prepare.tree import Tree
 
 
@@ -107,62 +105,3 @@ def test_of_two_copies_the_fuller_one_is_read(tmp_path, truth):
 def test_another_ending_is_found(tmp_path, truth):
     (tmp_path / "afw/134212_1.jpg").rename(tmp_path / "afw/134212_1.JPEG")
     assert by_source(read(tmp_path))["afw/134212_1.pts"].image == tmp_path / "afw/134212_1.JPEG"
-
-
-@pytest.mark.parametrize(
-    "edit, reason",
-    [
-        (lambda lines: lines[:10] + ["12.5 abc"] + lines[11:], "line 11: column 2: 'abc' is not a number"),
-        (lambda lines: lines[:10] + ["nan 3.0"] + lines[11:], "line 11: column 1: 'nan' is NaN or infinite"),
-        (lambda lines: lines[:10] + ["1.0"] + lines[11:], "line 11: 1 values instead of x and y"),
-        (lambda lines: lines[:10] + ["1.0 2.0 3.0"] + lines[11:], "line 11: 3 values"),
-        (lambda lines: lines[:10] + lines[11:], "67 points instead of 68"),
-        (lambda lines: lines[:10] + lines[9:], "69 points instead of 68"),
-        (lambda lines: lines[:50], "no { } block"),
-        (lambda lines: [], "no { } block"),
-        (lambda lines: lines[:3] + ["5.0 5.0"] * 68 + ["}"], "its points coincide"),
-        (lambda lines: ["\u00e9\udcff"], "cannot be read"),
-    ],
-)
-def test_malformed(tmp_path, truth, edit, reason):
-    path = tmp_path / "helen/trainset/100032540_1.pts"
-    lines = edit(path.read_text().splitlines())
-    path.write_text("\n".join(lines) + "\n", errors="surrogateescape")
-    labels = read(tmp_path)
-    (bad,) = labels.bad
-    assert bad.source == "helen/trainset/100032540_1.pts"
-    assert reason in bad.reason
-    assert len(labels.faces) == len(truth) - 1
-
-
-def test_nothing_of_300w(tmp_path):
-    """Pictures without labels, and labels in a folder of another name."""
-    (tmp_path / "afw").mkdir()
-    (tmp_path / "afw/1.jpg").write_bytes(b"")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other/1.pts").write_bytes(pts(w300_truth()[0].points))
-    assert read(tmp_path) is None
-
-
-def test_part_of_it_is_read(tmp_path, truth):
-    for name in ("helen", "lfpw", "afw", "300W"):
-        shutil.rmtree(tmp_path / name)
-    labels = read(tmp_path)
-    assert_faces(labels.faces, [face for face in truth if face.image.startswith("ibug")])
-    assert {face.subsets for face in labels.faces} == {("challenging",)}
-
-
-def test_the_index_counts_stored_pixels(tmp_path, monkeypatch, truth):
-    """Sizes without EXIF rotation, squares by the tight rule in the points' own frame."""
-    monkeypatch.setenv("POPOS_HOME", str(tmp_path / "home"))
-    source = find_benchmark("300w", tmp_path, True, print)
-    index = assemble("300w", source, "stored").index
-    assert {split: (index.split == split).sum() for split in index.splits} == {
-        "train": 6, "test": 6, "private": 4
-    }  # fmt: skip
-    sizes = dict(zip(index.image.tolist(), map(tuple, index.size.tolist()), strict=True))
-    assert sizes == {p: f.picture.shape[1::-1] for p, f in zip(paths(truth), truth, strict=True)}
-    low, high = np.floor(index.points.min(1)), np.ceil(index.points.max(1))
-    np.testing.assert_array_equal(index.center, (low + high) / 2)
-    np.testing.assert_array_equal(index.side, (high - low).max(1))
-    assert index.outside().any(1).sum() == 1

@@ -69,31 +69,6 @@ def test_without_pictures_they_are_named_where_they_should_be(tmp_path, truth):
     assert all(face.image.is_relative_to(tmp_path / "WFLW_images") for face in read(tmp_path).faces)
 
 
-@pytest.mark.parametrize(
-    "edit, reason",
-    [
-        (lambda cells: cells[1:], "206 fields instead of 207"),
-        (lambda cells: [*cells[:-1], "a", "b.jpg"], "208 fields instead of 207"),
-        (lambda cells: [*cells[:5], "x7", *cells[6:]], "column 6: 'x7' is not a number"),
-        (lambda cells: [*cells[:5], "inf", *cells[6:]], "column 6: 'inf' is NaN or infinite"),
-        (lambda cells: [*cells[:201], "2", *cells[202:]], "not each 0 or 1"),
-        (lambda cells: ["5.0"] * 196 + cells[196:], "its points coincide"),
-        (lambda cells: [*cells[:-1], "../../secret.jpg"], "not the name of a picture"),
-        (lambda cells: [*cells[:-1], "/etc/passwd"], "not the name of a picture"),
-    ],
-)
-def test_malformed_lines(tmp_path, truth, edit, reason):
-    path = tmp_path / TRAIN
-    lines = path.read_text().splitlines()
-    lines[2] = " ".join(edit(lines[2].split()))
-    path.write_text("\r\n".join([*lines, "", ""]))
-    labels = read(tmp_path)
-    (bad,) = labels.bad
-    assert bad.source == "list_98pt_rect_attr_train.txt:3"
-    assert reason in bad.reason
-    assert len(labels.faces) == len(truth) - 1
-
-
 def test_a_list_that_is_no_text(tmp_path, truth):
     (tmp_path / TRAIN).write_bytes(b"\x1f\x8b\xff\x00")
     with pytest.raises(PoposError, match=r"list_98pt_rect_attr_train\.txt: cannot be read as text"):

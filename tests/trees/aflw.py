@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 from popos_cli.core.schemes import AFLW
 
-from .common import TruthFace, beside, draw, encode, jpeg_grey, without_colour, write_files, write_tar
+from .common import TruthFace, beside, cut_left, draw, encode, jpeg_grey, without_colour, write_archives
 
 FACES = 16
 TRAIN = 13  # of 16, as 20,000 are of 24,386
@@ -40,8 +40,7 @@ def aflw_truth() -> tuple[tuple[TruthFace, ...], np.ndarray]:
         for number in numbers:
             picture, points = drawn[number]
             if number == OUTSIDE:
-                cut = int(points[:, 0].min()) + 9
-                picture, points = picture[:, cut:], np.round(points - (cut, 0), 3)
+                picture, points = cut_left(picture, points)
             parts.append(picture)
             drawn[number] = picture, np.round(points + (left, 0), 3)
             left += picture.shape[1]
@@ -72,23 +71,13 @@ def aflw_truth() -> tuple[tuple[TruthFace, ...], np.ndarray]:
     return tuple(rows[number] for number in order), order + 1
 
 
-def build_aflw(folder: Path) -> list[TruthFace]:
-    """Write label file and photos, unpacked; returns the faces in the order of the split."""
+def build_aflw(folder: Path, archives: bool = False) -> list[TruthFace]:
+    """Write the label file, and the photos unpacked or as TU Graz' three archives; returns the faces in the
+    order of the split."""
     faces, ra = aflw_truth()
-    folder.mkdir(parents=True, exist_ok=True)
+    packed = {f"aflw-images-{n}.tar.gz": f"aflw/data/flickr/{n}" for n in "023"} if archives else {}
+    write_archives(folder, {f"aflw/data/{name}": data for name, data in photos(faces).items()}, packed)
     write_mat(folder / "AFLWinfo_release.mat", faces, ra)
-    write_files(folder / "aflw/data", photos(faces))
-    return list(faces)
-
-
-def build_aflw_archives(folder: Path) -> list[TruthFace]:
-    """Write label file and TU Graz' three archives; returns the faces in the order of the split."""
-    faces, ra = aflw_truth()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_mat(folder / "AFLWinfo_release.mat", faces, ra)
-    for number in "023":
-        own = {f"aflw/data/{n}": d for n, d in photos(faces).items() if n.startswith(f"flickr/{number}/")}
-        write_tar(folder / f"aflw-images-{number}.tar.gz", own)
     return list(faces)
 
 

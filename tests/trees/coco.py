@@ -11,7 +11,7 @@ import numpy as np
 
 from popos_cli.core.schemes import W300
 
-from .common import TruthFace, beside, draw, jpeg, jpeg_grey, turned, without_colour, write_files, write_zip
+from .common import TruthFace, beside, cut_left, draw, jpeg, jpeg_grey, turned, without_colour, write_archives
 
 WORDS = {"train": "train", "test": "val"}  # split -> COCO's word for it
 # Photo -> faces drawn in it.
@@ -33,8 +33,7 @@ def coco_truth() -> tuple[TruthFace, ...]:
             for _ in range(count):
                 picture, points = next(drawn)
                 if image == OUTSIDE:
-                    left = -int(points[:, 0].min()) - 9
-                    picture = picture[:, -left:]
+                    picture, points = cut_left(picture, points)
                 found.append(np.round(points + (left, 0), 3))
                 pictures.append(picture)
                 left += picture.shape[1]
@@ -64,27 +63,16 @@ def coco_truth() -> tuple[TruthFace, ...]:
     return tuple(faces)
 
 
-def build_coco(folder: Path) -> list[TruthFace]:
-    """Write labels and pictures, unpacked; returns the faces that count, training before test."""
-    faces = _write_labels(folder)
-    write_files(folder, files(faces))
-    return faces
-
-
-def build_coco_archives(folder: Path) -> list[TruthFace]:
-    """Write labels, and COCO's zip files of the pictures; returns the faces that count."""
-    faces = _write_labels(folder)
-    for word in WORDS.values():
-        own = {name: data for name, data in files(faces).items() if name.startswith(word)}
-        write_zip(folder / f"{word}2017.zip", own)
-    return faces
-
-
-def _write_labels(folder: Path) -> list[TruthFace]:
+def build_coco(folder: Path, archives: bool = False) -> list[TruthFace]:
+    """Write labels and pictures, these unpacked or as COCO's zip files; returns the faces that count."""
     faces = list(coco_truth())
+    every = files(faces)
     for split, word in WORDS.items():
         text = json.dumps(document([face for face in faces if face.split == split]))
-        write_files(folder, {f"annotations/coco_wholebody_{word}_v1.0.json": text.encode()})
+        every[f"annotations/coco_wholebody_{word}_v1.0.json"] = text.encode()
+    write_archives(
+        folder, every, {f"{word}2017.zip": f"{word}2017" for word in WORDS.values()} if archives else {}
+    )
     return faces
 
 

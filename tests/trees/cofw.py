@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from popos_cli.core.schemes import COFW
 
-from .common import TruthFace, draw, without_colour
+from .common import TruthFace, cut_left, draw, without_colour
 
 TRAIN, TEST = 5, 4
 GREY = 2  # picture of a face that is stored without colours
@@ -25,8 +26,7 @@ def cofw_truth() -> tuple[TruthFace, ...]:
     faces = []
     for number, (picture, points) in enumerate(draw(COFW, TRAIN + TEST, seed=29)):
         if number == OUTSIDE[0]:
-            cut = int(points[:, 0].min()) + 9
-            picture, points = picture[:, cut:], np.round(points - (cut, 0), 3)
+            picture, points = cut_left(picture, points)
         elif number == OUTSIDE[1]:
             picture = picture[:, : int(points[:, 0].max()) - 8]
         if number == GREY:
@@ -48,17 +48,21 @@ def cofw_truth() -> tuple[TruthFace, ...]:
     return tuple(faces)
 
 
-def build_cofw(folder: Path, colour: bool = True) -> list[TruthFace]:
-    """Write the two files where the grey archive is known to have them; returns their faces.
+def build_cofw(folder: Path, colour: bool = True, archives: bool = False) -> list[TruthFace]:
+    """Write the two files where the grey archive is known to have them, or zipped; returns their faces.
 
     colour=False: the grey files under their own names.
     """
     faces = list(cofw_truth())
-    inside = folder / "common/xpburgos/behavior/code/pose"
+    mats = folder / "mats" if archives else folder
+    inside = mats / "common/xpburgos/behavior/code/pose"
     inside.mkdir(parents=True)
     for split, ending in (("train", "Tr"), ("test", "T")):
         name = f"COFW_{split}_color.mat" if colour else f"COFW_{split}.mat"
         write_mat(inside / name, ending, [face for face in faces if face.split == split], colour)
+    if archives:
+        shutil.make_archive(str(folder / "COFW_color"), "zip", mats)
+        shutil.rmtree(mats)
     return faces
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,12 @@ def turned(data: bytes) -> bytes:
     return written.getvalue()
 
 
+def cut_left(picture: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The picture without its left part, so that the border cuts the face; and the points in it."""
+    cut = int(points[:, 0].min()) + 9
+    return np.ascontiguousarray(picture[:, cut:]), np.round(points - (cut, 0), 6)
+
+
 def beside(pictures: list[np.ndarray]) -> np.ndarray:
     """One picture of several in a row, as high as the highest."""
     height = max(picture.shape[0] for picture in pictures)
@@ -89,18 +95,28 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         path.write_bytes(data)
 
 
-def write_zip(path: Path, files: Mapping[str, bytes]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-
-
-def write_tar(path: Path, files: Mapping[str, bytes]) -> None:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
+def write_archives(
+    folder: Path, files: Mapping[str, bytes], archives: Mapping[str, str], bare: Collection[str] = ()
+) -> None:
+    """Files as archives (name: the folder that is packed) and, what is in none, as they are. bare: archives
+    without the folder around its files."""
+    rest = dict(files)
+    folder.mkdir(parents=True, exist_ok=True)
+    for archive, top in archives.items():
+        own = {name: rest.pop(name) for name in files if name.startswith(f"{top}/")}
+        if archive in bare:
+            own = {name.removeprefix(f"{top}/"): data for name, data in own.items()}
+        if archive.endswith(".zip"):
+            with zipfile.ZipFile(folder / archive, "w") as packed:
+                for name, data in own.items():
+                    packed.writestr(name, data)
+        else:
+            with tarfile.open(folder / archive, "w:gz") as packed:
+                for name, data in own.items():
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(data)
+                    packed.addfile(entry, io.BytesIO(data))
+    write_files(folder, rest)
 
 
 def assert_faces(faces: Sequence[Label], truth: Sequence[TruthFace], *, visible: bool = True) -> None:

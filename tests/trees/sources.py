@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,15 +20,11 @@ def build(name: str, kind: str, folder: Path) -> Sequence[TruthFace]:
     """Write a benchmark into a folder as "raw" (the download, unpacked), "archives", "mmpose" or "hrnet";
     returns its faces."""
     if kind in ("raw", "archives"):
-        raw = {
+        builders = {
             "300w": w300.build_w300, "wflw": wflw.build_wflw, "cofw": cofw.build_cofw,
             "aflw": aflw.build_aflw, "coco-face": coco.build_coco,
         }  # fmt: skip
-        archives = {
-            "300w": w300.build_w300_archives, "wflw": wflw.build_wflw_archives, "cofw": _cofw_archives,
-            "aflw": aflw.build_aflw_archives, "coco-face": coco.build_coco_archives,
-        }  # fmt: skip
-        return (raw if kind == "raw" else archives)[name](folder)
+        return builders[name](folder, archives=kind == "archives")
     truth, files = {
         "300w": (w300.w300_truth, w300.pictures),
         "wflw": (wflw.wflw_truth, wflw.pictures),
@@ -38,11 +33,4 @@ def build(name: str, kind: str, folder: Path) -> Sequence[TruthFace]:
     }[name]
     faces = truth()
     (write_mmpose if kind == "mmpose" else write_hrnet)(folder, name, faces, files(faces))
-    return faces
-
-
-def _cofw_archives(folder: Path) -> Sequence[TruthFace]:
-    faces = cofw.build_cofw(folder / "mats")
-    shutil.make_archive(str(folder / "COFW_color"), "zip", folder / "mats")
-    shutil.rmtree(folder / "mats")
     return faces

@@ -12,7 +12,7 @@ from PIL import Image
 
 from popos_cli.core.schemes import W300
 
-from .common import TruthFace, draw, encode, jpeg_grey, turned, without_colour, write_files, write_zip
+from .common import TruthFace, draw, encode, jpeg_grey, turned, without_colour, write_archives, write_files
 
 # Pictures by split and by the folder of the download; lfpw has one name in both of its folders.
 PICTURES = {
@@ -38,7 +38,7 @@ OUTSIDE = "ibug/image_003_1.jpg"  # the right border cuts its face
 LOOSE = "afw/1051618982_1.jpg"  # its .pts has other line ends and blanks
 
 
-def w300_truth(seed: int = 0) -> list[TruthFace]:
+def w300_truth() -> list[TruthFace]:
     """The faces in the order of the folders above."""
     places = [
         (split, part, name)
@@ -46,7 +46,7 @@ def w300_truth(seed: int = 0) -> list[TruthFace]:
         for part, names in parts.items()
         for name in names
     ]
-    drawn = draw(W300, len(places), seed=seed, decimals=6)
+    drawn = draw(W300, len(places), decimals=6)
     faces = []
     for (split, part, name), (picture, points) in zip(places, drawn, strict=True):
         path = f"{part}/{name}"
@@ -91,9 +91,9 @@ def pictures(faces: Sequence[TruthFace]) -> dict[str, bytes]:
     return files
 
 
-def raw_files(seed: int = 0) -> tuple[list[TruthFace], dict[str, bytes]]:
+def raw_files() -> tuple[list[TruthFace], dict[str, bytes]]:
     """The faces, and all files of the unpacked downloads by path."""
-    faces = w300_truth(seed)
+    faces = w300_truth()
     files = {}
     for face, (name, data) in zip(faces, pictures(faces).items(), strict=True):
         name = name.replace("Test/", "300W/")
@@ -123,22 +123,15 @@ def traps(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return found
 
 
-def build_w300(folder: Path, seed: int = 0) -> list[TruthFace]:
-    """Write the unpacked downloads and the traps among them; returns the faces."""
-    faces, files = raw_files(seed)
-    write_files(folder, {**files, **traps(files)})
-    return faces
-
-
-def build_w300_archives(folder: Path, seed: int = 0) -> list[TruthFace]:
-    """Write the five downloads; ibug.zip and helen.zip have no folder of their own around their files."""
-    faces, files = raw_files(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("afw", "helen", "ibug", "lfpw", "300W"):
-        own = {path: data for path, data in files.items() if path.startswith(f"{name}/")}
-        if name in ("ibug", "helen"):
-            own = {path.removeprefix(f"{name}/"): data for path, data in own.items()}
-        write_zip(folder / f"{name}.zip", own)
+def build_w300(folder: Path, archives: bool = False) -> list[TruthFace]:
+    """Write the five downloads, unpacked with the traps among them, or as archives: ibug.zip and helen.zip have
+    no folder around their files, 300w.zip has four parts. Returns the faces."""
+    faces, files = raw_files()
+    if not archives:
+        write_files(folder, {**files, **traps(files)})
+        return faces
+    tops = ("afw", "helen", "ibug", "lfpw", "300W")
+    write_archives(folder, files, {f"{top}.zip": top for top in tops}, bare=("ibug.zip", "helen.zip"))
     whole = (folder / "300W.zip").read_bytes()
     (folder / "300W.zip").unlink()
     quarter = len(whole) // 4 + 1

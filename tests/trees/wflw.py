@@ -10,7 +10,7 @@ import numpy as np
 
 from popos_cli.core.schemes import WFLW
 
-from .common import TruthFace, draw, jpeg, write_files, write_tar
+from .common import TruthFace, cut_left, draw, jpeg, write_archives
 
 # In the order of the attributes in the lists.
 SUBSETS = ("largepose", "expression", "illumination", "makeup", "occlusion", "blur")
@@ -31,10 +31,10 @@ PHOTOS = {
 OUTSIDE = ("37--Soccer/37_Soccer_soccer_ball_37_45.jpg", "1--Handshaking/1_Handshaking_Handshaking_1_362.jpg")
 
 
-def wflw_truth(seed: int = 0) -> list[TruthFace]:
+def wflw_truth() -> list[TruthFace]:
     """The faces, training before test; the lists have them in another order."""
-    rng = np.random.default_rng(seed)
-    drawn = iter(draw(WFLW, 11, seed=seed, decimals=6))
+    rng = np.random.default_rng(0)
+    drawn = iter(draw(WFLW, 11, decimals=6))
     faces = []
     for split, photos in PHOTOS.items():
         for name, faces_of in photos.items():
@@ -42,8 +42,7 @@ def wflw_truth(seed: int = 0) -> list[TruthFace]:
             for _ in faces_of:
                 picture, points = next(drawn)
                 if name in OUTSIDE:
-                    cut = int(points[:, 0].min()) + 9
-                    picture, points = picture[:, cut:], np.round(points - (cut, 0), 6)
+                    picture, points = cut_left(picture, points)
                 found.append(points + (0, top))
                 parts.append(picture)
                 top += picture.shape[0]
@@ -98,18 +97,11 @@ def labels(faces: Sequence[TruthFace]) -> dict[str, bytes]:
     return {name: text.encode("ascii") for name, text in texts.items()}
 
 
-def build_wflw(folder: Path, seed: int = 0) -> list[TruthFace]:
-    """Write the unpacked downloads; returns the faces."""
-    faces = wflw_truth(seed)
-    write_files(folder / "WFLW_images", pictures(faces))
-    write_files(folder / "WFLW_annotations", labels(faces))
-    return faces
-
-
-def build_wflw_archives(folder: Path, seed: int = 0) -> list[TruthFace]:
-    """Write the two downloads; returns the faces."""
-    faces = wflw_truth(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, files in (("WFLW_images", pictures(faces)), ("WFLW_annotations", labels(faces))):
-        write_tar(folder / f"{name}.tar.gz", {f"{name}/{path}": data for path, data in files.items()})
+def build_wflw(folder: Path, archives: bool = False) -> list[TruthFace]:
+    """Write the two downloads, unpacked or as archives; returns the faces."""
+    faces = wflw_truth()
+    files = {f"WFLW_images/{name}": data for name, data in pictures(faces).items()}
+    files |= {f"WFLW_annotations/{name}": data for name, data in labels(faces).items()}
+    tops = ("WFLW_images", "WFLW_annotations") if archives else ()
+    write_archives(folder, files, {f"{top}.tar.gz": top for top in tops})
     return faces
