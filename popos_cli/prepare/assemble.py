@@ -35,8 +35,8 @@ class Source:
 
     root: what pictures are named from, by default the folder that all of them have in common. subsets: names
     in the order of the index. notes: added to the index's. finish: changes the faces once all are known.
-    remark_on: what a user should know of the faces. spare: so many faces whose picture does not decode are
-    left out unasked.
+    remark_on: what a user should know of the faces. spare: so many pictures that do not decode are left
+    out unasked.
     """
 
     labels: Labels
@@ -93,7 +93,7 @@ def assemble(
             faces.append(Face(placed, found[0], square, found[1]))
         except PoposError as error:
             bad.append(Bad(label.source, error.message))
-    if len(undecodable) > source.spare:
+    if len({row.reason for row in undecodable}) > source.spare:  # which names the picture
         bad, undecodable = bad + undecodable, []
     faces = source.finish(faces)
     index = None

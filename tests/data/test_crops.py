@@ -82,12 +82,6 @@ def difference(one, other):
     return (one["image"].int() - other["image"].int()).abs().double()
 
 
-def test_a_lossless_crop_of_a_small_face_is_the_photos(index):
-    crops = cached(index, lossless=True)
-    for face in SMALL:
-        assert not difference(samples(index, crops)[face], samples(index)[face]).any()
-
-
 @pytest.mark.parametrize(
     "augment", [None, Augment.only(rotation=10, scale=0.1, shift=0.02, flip=0.5, blur=0.5)]
 )
@@ -238,9 +232,3 @@ def test_a_full_disk(index, monkeypatch):
     assert len(written) == 2 and not any(name.startswith(".") for name in written)
     crops = cached(index)
     assert all((crops.folder / name).stat().st_mtime_ns == written[name] for name in written)
-
-
-def test_a_photo_that_cannot_be_read_is_named(index):
-    (index.root / "corner.png").write_bytes(b"hello")
-    with pytest.raises(PoposError, match=r"corner\.png"):
-        cache_crops(index)

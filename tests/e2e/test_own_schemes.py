@@ -150,10 +150,7 @@ def test_without_flip_pairs_nothing_is_mirrored_and_everybody_says_so(popos, pic
     assert (inspected["known"], inspected["fitting"]) == (False, [[0, 1], [3, 4]])
 
 
-@pytest.mark.parametrize(
-    ("pairs", "wrong"),
-    [("[[0, 1]]", [3, 4]), ("[[0, 4], [1, 3]]", [0, 1, 3, 4]), ("[[0, 1], [3, 2]]", [2, 3, 4])],
-)
+@pytest.mark.parametrize(("pairs", "wrong"), [("[[0, 1]]", [3, 4]), ("[[0, 1], [3, 2]]", [2, 3, 4])])
 def test_pairs_that_contradict_the_labels_are_named_with_better_ones(popos, pictures, pairs, wrong):
     said = prepare(popos, pictures, f"flip_pairs = {pairs}\n").err
     assert "contradict the labels" in said and "flip_pairs = [[0, 1], [3, 4]]" in said

@@ -161,43 +161,6 @@ def test_the_dataset_is_called_like_root(popos, tmp_path, folder, monkeypatch):
     assert read_index("third").root == folder
 
 
-@pytest.mark.parametrize("place", ["beside", "images", "below", "elsewhere"])
-def test_where_image_paths_start(popos, tmp_path, labelled, place):
-    """At the CSV, in images/ beside it, or anywhere by a full path."""
-    root = tmp_path / "faces"
-    pictures, prefix = {
-        "beside": (root, ""),
-        "images": (root / "images", ""),
-        "below": (root / "deep/er", "deep/er/"),
-        "elsewhere": (tmp_path / "disk", f"{tmp_path}/disk/"),
-    }[place]
-    put_pictures(pictures, labelled)
-    root.mkdir(exist_ok=True)
-    write_csv(root / "labels.csv", table(labelled, prefix))
-    popos("prepare-data", "custom", root).ok()
-    index = read_index("faces")
-    for image, name in zip(index.image, NAMES, strict=True):
-        assert (index.root / image).read_bytes() == labelled.pictures[name]
-
-
-def test_people_stay_together(popos, folder):
-    """The last by name are for validation, or some drawn with a seed: at least one, never all."""
-
-    def held(*flags):
-        popos("prepare-data", "custom", folder, "--split-by", "^([a-z]+)_", *flags).ok()
-        index = read_index("faces")
-        held, trained = (set(index.group[index.split == split].tolist()) for split in ("val", "train"))
-        assert not held & trained
-        return held
-
-    assert held("--val-fraction", "0.5") == {"cyd", "dan"}
-    assert held("--val-fraction", "0.01") == {"dan"}
-    assert held("--val-fraction", "0.99") == {"bob", "cyd", "dan"}
-    drawn = [held("--val-fraction", "0.5", "--seed", seed) for seed in (0, 1, 2, 3, 0)]
-    assert drawn[0] == drawn[4] and len(set(map(frozenset, drawn))) > 1
-    assert all(len(people) == 2 for people in drawn)
-
-
 def test_bad_rows_are_named_and_nothing_is_written(popos, labelled, folder):
     """Ten by name, in both ways to end; --skip-bad leaves them out."""
     popos("prepare-data", "custom", folder).ok()

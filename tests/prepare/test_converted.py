@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 from trees import w300
 from trees.common import assert_faces
@@ -123,36 +122,6 @@ def test_what_mmpose_skips(tmp_path):
     assert not labels.bad
     assert_faces(labels.faces, [face for face in truth if face.points[0].tolist() not in gone])
     assert len(labels.faces) == len(truth) - 2
-
-
-def test_a_point_with_v_0_is_not_labelled(tmp_path):
-    build("wflw", "mmpose", tmp_path)
-
-    def change(data):
-        data["annotations"][0]["keypoints"][:3] = [0.0, 0.0, 0]
-
-    edit_json(tmp_path / "annotations/face_landmarks_wflw_train.json", change)
-    face = read(tmp_path, "mmpose", "wflw").faces[0]
-    assert face.visible.tolist() == [0] + [2] * 97
-    assert np.isnan(face.points[0]).all() and np.isfinite(face.points[1:]).all()
-
-
-@pytest.mark.parametrize(
-    "text, error",
-    [
-        ('{"images": [],\n"annotations": [\n', r"face_landmarks_300w_train\.json:3: not JSON"),
-        ("", r"face_landmarks_300w_train\.json:1: not JSON"),
-        ("[]", "not COCO keypoints: its top level is no object"),
-        ('{"images": []}', "not COCO keypoints: 'annotations' is missing"),
-        ('{"images": [{"id": 1}], "annotations": []}', "'file_name' is missing"),
-        ('{"images": [], "annotations": [3]}', "an annotation is no object"),
-    ],
-)
-def test_broken_json(tmp_path, text, error):
-    build("300w", "mmpose", tmp_path)
-    (tmp_path / "annotations/face_landmarks_300w_train.json").write_text(text)
-    with pytest.raises(PoposError, match=error):
-        read(tmp_path, "mmpose", "300w")
 
 
 @pytest.mark.parametrize("wrong", ["fewer", "empty"])

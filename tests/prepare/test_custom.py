@@ -497,7 +497,39 @@ def test_people_who_share_a_picture_share_a_split(tmp_path):
     )
 
 
+def test_the_last_people_by_name_are_for_validation_or_some_drawn(tmp_path):
+    """At least one, never all."""
+    names = [f"{person}_{shot}.png" for person in ("ann", "bob", "cyd", "dan") for shot in (1, 2)]
+    write_csv(tmp_path, [ALL] * 8, names)
+
+    def held(fraction, seed=None):
+        index, _, _ = prepare(tmp_path, split_by="^([a-z]+)_", val_fraction=fraction, seed=seed)
+        held, trained = (set(index.group[index.split == split].tolist()) for split in ("val", "train"))
+        assert not held & trained
+        return held
+
+    assert held(0.5) == {"cyd", "dan"} and held(0.01) == {"dan"} and held(0.99) == {"bob", "cyd", "dan"}
+    drawn = [held(0.5, seed) for seed in (0, 1, 2, 3, 0)]
+    assert drawn[0] == drawn[4] and len(set(map(frozenset, drawn))) > 1
+    assert all(len(people) == 2 for people in drawn)
+
+
 # --- where labels are found
+
+
+@pytest.mark.parametrize(
+    "pictures, prefix", [("d", ""), ("d/images", ""), ("d/deep/er", "deep/er/"), ("disk", "{}/disk/")]
+)
+def test_where_image_paths_start(tmp_path, pictures, prefix):
+    """At the CSV, in images/ beside it, or anywhere by a full path."""
+    write_csv(tmp_path / pictures, [ALL] * 2)
+    text = (tmp_path / pictures / "labels.csv").read_text().replace("\n0", "\n{0}0").replace("\n1", "\n{0}1")
+    (tmp_path / "d").mkdir(exist_ok=True)
+    (tmp_path / pictures / "labels.csv").unlink()
+    (tmp_path / "d/labels.csv").write_text(text.format(prefix.format(tmp_path)))
+    index, bad, _ = prepare(tmp_path / "d")
+    assert bad == []
+    assert [index.root / image for image in index.image] == [tmp_path / pictures / f"{n}.png" for n in (0, 1)]
 
 
 def test_a_linked_folder_of_pictures_is_searched(tmp_path):

@@ -122,7 +122,6 @@ def person(
     face: (68, 3) x, y, v, and its box x, y, w, h; None for one that was not annotated: zeros, as the
     files have them.
     """
-    hands = np.round(rng.uniform(0, 400, (2, 63)), 6).tolist()
     return {
         "segmentation": [np.round(rng.uniform(0, 400, 2 * rng.integers(20, 90)), 2).tolist()],
         "iscrowd": 0,
@@ -133,27 +132,4 @@ def person(
         "face_box": [0.0] * 4 if box is None else box.tolist(),
         "face_kpts": [0.0] * 204 if face is None else face.ravel().tolist(),
         "face_valid": face is not None,
-        "lefthand_kpts": hands[0],
-        "righthand_kpts": hands[1],
     }
-
-
-def write_bulk(path: Path, size: int, faces_of: int = 6) -> int:
-    """A file of at least `size` bytes whose `annotations` come first; every `faces_of`th person has a
-    face. Returns the number of faces. Streamed to disk, from a stock of annotations."""
-    rng = np.random.default_rng(0)
-    face = np.c_[np.round(rng.uniform(100, 300, (68, 2)), 6), np.ones(68)]
-    stock = [person(0, rng, face, np.ones(4)), *(person(0, rng) for _ in range(faces_of - 1))]
-    texts = [json.dumps(one).replace('"image_id": 0', '"image_id": %d') for one in stock]
-    persons = 0
-    with path.open("w") as file:
-        file.write('{"annotations": [')
-        while persons % 100 or file.tell() < size:
-            text = texts[persons % faces_of] % (persons // 2)
-            file.write(f'{", " * (persons > 0)}{text[:-1]}, "id": {1000 + persons}}}')
-            persons += 1
-        images = [
-            {"file_name": f"{n:012d}.jpg", "height": 427, "width": 640, "id": n} for n in range(persons)
-        ]
-        file.write(f'], "images": {json.dumps(images)}}}')
-    return -(-persons // faces_of)

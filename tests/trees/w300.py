@@ -124,8 +124,8 @@ def traps(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def build_w300(folder: Path, archives: bool = False) -> list[TruthFace]:
-    """Write the five downloads, unpacked with the traps among them, or as archives: ibug.zip and helen.zip have
-    no folder around their files, 300w.zip has four parts. Returns the faces."""
+    """Write the downloads, unpacked with traps among them, or as archives: ibug.zip and helen.zip without
+    their folder, 300w.zip in four parts. Returns the faces."""
     faces, files = raw_files()
     if not archives:
         write_files(folder, {**files, **traps(files)})
