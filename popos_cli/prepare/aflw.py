@@ -9,8 +9,7 @@ Coordinates are used as they stand, as all readers do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ..errors import PoposError
 from .archives import Archive
 from .labels import Bad, Label, Labels, box_square, checked
 from .protocol import Benchmark
-from .tree import Pictures, Tree
+from .tree import Tree, find_pictures
 
 _TRAIN, _TEST = 20000, 4386
 _WIDTHS = {"bbox": 4, "data": 2 * AFLW.landmarks, "mask_new": AFLW.landmarks}
@@ -51,23 +50,30 @@ def read_raw(tree: Tree) -> Labels | None:
             f"{path.name} has {len(order)} faces, the release {_TRAIN + _TEST}: "
             f"the first {train} of its order are taken for training"
         )
-    find = _finder(tree, path.parent / "flickr")
-    outcomes = [
-        _label(table, row, "train" if place < train else "test", f"{path.name}:{row + 1}", find)
-        for place, row in enumerate(order.tolist())
-    ]
+    names = [_text(cell) for cell in table["nameList"]]
+    pictures = {  # of the folders 0, 2 and 3: each archive may have been unpacked elsewhere
+        top: find_pictures(tree, [n for n in names if _top(n) == top], [path.parent / "flickr"])
+        for top in set(map(_top, names))
+    }
+    outcomes = []
+    for place, row in enumerate(order.tolist()):
+        image = pictures[_top(names[row])].place(names[row])
+        split = "train" if place < train else "test"
+        outcomes.append(_label(table, row, split, f"{path.name}:{row + 1}", image))
     return Labels.of("raw", 0, outcomes, remarks=remarks)
 
 
-def _label(
-    table: dict[str, Any], row: int, split: str, source: str, find: Callable[[PurePosixPath], Path]
-) -> Label | Bad:
+def _top(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _label(table: dict[str, Any], row: int, split: str, source: str, image: Path) -> Label | Bad:
     left, right, top, bottom = table["bbox"][row].tolist()
     box = np.array([left, top, right - left, bottom - top])
     seen = table["mask_new"][row] == 1
     return checked(
         Label(
-            image=find(PurePosixPath(_text(table["nameList"][row]))),
+            image=image,
             points=table["data"][row].reshape(2, AFLW.landmarks).T.copy(),
             visible=np.where(seen, 2, 1).astype(np.uint8),
             split=split,
@@ -103,25 +109,6 @@ def _text(cell: Any) -> str:
     while isinstance(cell, np.ndarray) and cell.size == 1:
         cell = cell.item()
     return cell.strip() if isinstance(cell, str) else ""
-
-
-def _finder(tree: Tree, otherwise: Path) -> Callable[[PurePosixPath], Path]:
-    """Finds "0/image00002.jpg" in any folder 0, since each archive may have been unpacked elsewhere; gives
-    the place where it should be, below `otherwise` where there is no such folder."""
-
-    @cache
-    def places(folder: PurePosixPath) -> list[Pictures]:
-        names = folder.parts
-        folders = dict.fromkeys([*tree.folders("flickr", *names), *tree.folders(*names)])
-        return [tree.pictures(folder) for folder in folders]
-
-    def find(name: PurePosixPath) -> Path:
-        candidates = places(name.parent)
-        found = filter(None, (pictures.find(name.name) for pictures in candidates))
-        where = candidates[0].place(name.name) if candidates else Pictures(otherwise, ()).place(str(name))
-        return next(found, where)
-
-    return find
 
 
 BENCHMARK = Benchmark(

@@ -31,20 +31,16 @@ MOST_UNDECODABLE = 5
 
 @dataclass(frozen=True)
 class Count:
-    """A line of the table "expected, found"; expected None: it is published nowhere. depth 0 is a split, 1
-    its subsets and the folders of its download. optional: may be absent as a whole."""
+    """A line of the table "expected, found": a split, or indented one of its subsets or of the folders of its
+    download. expected None: it is published nowhere."""
 
     name: str
-    depth: int
     expected: int | None
     found: int
-    optional: bool = False
 
     @property
     def right(self) -> bool:
-        if self.expected is None:
-            return self.found > 0
-        return self.found == self.expected or (self.optional and not self.found)
+        return self.found > 0 if self.expected is None else self.found == self.expected
 
 
 def find_labels(
@@ -92,13 +88,13 @@ def _count(benchmark: Benchmark, faces: Sequence[Label]) -> list[Count]:
     parts = Counter((face.split, face.part) for face in faces if face.part)
     lines = []
     for split, expected in benchmark.splits.items():
-        optional = split in benchmark.optional
-        lines.append(Count(split, 0, expected, splits[split], optional))
+        if split in benchmark.optional and not splits[split]:
+            continue
+        lines.append(Count(split, expected, splits[split]))
         if split == "test":
-            lines += [Count(name, 1, n, subsets[name]) for name, n in benchmark.subsets.items()]
-        if parts:
-            for part, expected in benchmark.parts.get(split, {}).items():
-                lines.append(Count(part, 1, expected, parts[split, part], optional))
+            lines += [Count(f"   {name}", n, subsets[name]) for name, n in benchmark.subsets.items()]
+        for part, n in benchmark.parts.get(split, {}).items() if parts else ():
+            lines.append(Count(f"   {part}", n, parts[split, part]))
     return lines
 
 
@@ -110,7 +106,7 @@ def find_benchmark(name: str, root: Path, allow_partial: bool, say: Callable[[st
         name, root, lambda archive: say(f"unpacking {archive} (this may take minutes)")
     )
     wrong = [
-        f"{line.name}: {line.found} of {'any' if line.expected is None else line.expected}"
+        f"{line.name.strip()}: {line.found} of {'any' if line.expected is None else line.expected}"
         for line in counts
         if not line.right
     ]
@@ -119,7 +115,7 @@ def find_benchmark(name: str, root: Path, allow_partial: bool, say: Callable[[st
         for line in counts:
             expected = "?" if line.expected is None else str(line.expected)
             mark = "" if line.right else "   <-"
-            say(f"{'   ' * line.depth + line.name:24}{expected:>8}{line.found:>8}{mark}")
+            say(f"{line.name:24}{expected:>8}{line.found:>8}{mark}")
     if labels.missing:
         first = labels.missing[0]
         wrong.append(f"{len(labels.missing)} pictures are missing, first {first.image} ({first.source})")

@@ -63,7 +63,7 @@ def _label(path: Path, split: str, part: str, pictures: Pictures) -> Label | Bad
     name = path.stem + (".png" if part.startswith(_PNG) else ".jpg")
     return checked(
         Label(
-            image=pictures.find(name) or path.with_name(name),
+            image=pictures.place(name),
             points=points,
             visible=np.full(W300.landmarks, 2, np.uint8),
             split=split,

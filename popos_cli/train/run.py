@@ -36,7 +36,6 @@ from .runlog import Silent, TrainingProgress, read_rows, write_settings
 from .settings import AUTO, TrainSettings
 from .trainer import Trainer
 
-
 Note = Callable[[str], None]
 
 
