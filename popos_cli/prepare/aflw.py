@@ -19,7 +19,7 @@ from ..errors import PoposError
 from .archives import Archive
 from .labels import Bad, Label, Labels, box_square, checked
 from .protocol import Benchmark
-from .tree import Tree, find_pictures
+from .tree import Tree, places
 
 _TRAIN, _TEST = 20000, 4386
 _WIDTHS = {"bbox": 4, "data": 2 * AFLW.landmarks, "mask_new": AFLW.landmarks}
@@ -51,20 +51,13 @@ def read_raw(tree: Tree) -> Labels | None:
             f"the first {train} of its order are taken for training"
         )
     names = [_text(cell) for cell in table["nameList"]]
-    pictures = {  # of the folders 0, 2 and 3: each archive may have been unpacked elsewhere
-        top: find_pictures(tree, [n for n in names if _top(n) == top], [path.parent / "flickr"])
-        for top in set(map(_top, names))
-    }
+    # Those of the folders 0, 2 and 3 apart: each archive may have been unpacked elsewhere.
+    images = places(tree, names, [path.parent / "flickr"], lambda name: name.partition("/")[0])
     outcomes = []
     for place, row in enumerate(order.tolist()):
-        image = pictures[_top(names[row])].place(names[row])
         split = "train" if place < train else "test"
-        outcomes.append(_label(table, row, split, f"{path.name}:{row + 1}", image))
+        outcomes.append(_label(table, row, split, f"{path.name}:{row + 1}", images[row]))
     return Labels.of("raw", 0, outcomes, remarks=remarks)
-
-
-def _top(name: str) -> str:
-    return name.partition("/")[0]
 
 
 def _label(table: dict[str, Any], row: int, split: str, source: str, image: Path) -> Label | Bad:

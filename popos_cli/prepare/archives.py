@@ -63,7 +63,12 @@ def _unpacked(first: Path, target: Path, announce: Callable[[str], None]) -> Pat
     """The folder of an archive's content. first: its file, or any part of a split one."""
     split = re.fullmatch(r"\.\d{3}", first.suffix) is not None
     path = first.with_suffix("") if split else first
-    parts = _parts(path) if split else [path]
+    is_part = re.compile(rf"{re.escape(path.name)}\.\d{{3}}", re.IGNORECASE).fullmatch
+    parts = sorted(p for p in path.parent.iterdir() if is_part(p.name)) if split else [path]
+    for number, part in enumerate(parts if split else (), start=1):
+        if int(part.suffix[1:]) != number:
+            missing = f"{path}.{number:03d}"
+            raise PoposError(f"{missing}: this part of the split archive is missing", _AGAIN)
     name = re.sub(r"(\.tar)?\.\w+$", "", path.name)
 
     def unpack(folder: Path) -> None:
@@ -75,17 +80,6 @@ def _unpacked(first: Path, target: Path, announce: Callable[[str], None]) -> Pat
             _unpack(f"{path} ({len(parts)} parts)" if split else str(path), source, folder / name)
 
     return extract_once(parts, target, unpack) / name
-
-
-def _parts(path: Path) -> list[Path]:
-    """The parts of a split archive, in order."""
-    is_part = re.compile(rf"{re.escape(path.name)}\.\d{{3}}", re.IGNORECASE).fullmatch
-    parts = sorted((p for p in path.parent.iterdir() if is_part(p.name)), key=lambda part: part.suffix)
-    for number, part in enumerate(parts, start=1):
-        if int(part.suffix[1:]) != number:
-            missing = f"{path}.{number:03d}"
-            raise PoposError(f"{missing}: this part of the split archive is missing", _AGAIN)
-    return parts
 
 
 def extract_once(sources: Sequence[Path], target: Path, extract: Callable[[Path], None]) -> Path:

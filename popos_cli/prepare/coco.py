@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.geometry import Floats
 from ..errors import PoposError
@@ -45,35 +46,40 @@ class Coco:
     def _face(self, source: str, annotation: Annotation, landmarks: int) -> Label | None:
         """None where it is no face. Raises PoposError with what is wrong with it."""
         values = annotation.get("keypoints")
-        if values is not None and not isinstance(values, list):
-            raise PoposError("its keypoints are no list")
-        if annotation.get("iscrowd") or not values:
+        if annotation.get("iscrowd") or values in (None, []):
             return None
-        if len(values) != 3 * landmarks:
-            raise PoposError(f"{len(values)} keypoint values instead of {3 * landmarks}")
-        table = to_numbers(values)
-        if table is None or table.shape != (3 * landmarks,):
-            raise PoposError("a keypoint is not a number")
-        table = table.reshape(-1, 3)
-        visible = to_visible(table[:, 2])
+        points, visible = keypoints(values, landmarks)
         if not visible.any():
             return None
         image = annotation.get("image_id")
         name = self.files.get(image) if isinstance(image, Hashable) else None
         if name is None:
             raise PoposError(f"image_id {shown(image)} is not among the images")
-        points = np.where(visible[:, None] > 0, table[:, :2], np.nan)
         return Label(Path(name), points, visible, source, size=self.sizes.get(image), group=name)
 
 
-def bbox(annotation: Annotation) -> Floats | None:
+def keypoints(values: Any, landmarks: int) -> tuple[Floats, NDArray[np.uint8]]:
+    """Points (K, 2), NaN where not labelled, and visible (K,) of x, y, v, x, y, ... Raises PoposError."""
+    if not isinstance(values, list):
+        raise PoposError("its keypoints are no list")
+    if len(values) != 3 * landmarks:
+        raise PoposError(f"{len(values)} keypoint values instead of {3 * landmarks}")
+    table = to_numbers(values)
+    if table is None or table.shape != (3 * landmarks,):
+        raise PoposError("a keypoint is not a number")
+    x_y, v = np.split(table.reshape(-1, 3), [2], axis=1)
+    visible = to_visible(v[:, 0])
+    return np.where(visible[:, None] > 0, x_y, np.nan), visible
+
+
+def bbox(annotation: Annotation, key: str = "bbox") -> Floats | None:
     """x, y, w, h; None where there is none, which some tools write as zeros. Raises PoposError."""
-    given = annotation.get("bbox")
+    given = annotation.get(key)
     box = to_numbers(given) if given else np.zeros(4)
     if box is None or box.shape != (4,) or not np.isfinite(box).all():
-        raise PoposError(f"its bbox is {shown(given)}, not four numbers")
+        raise PoposError(f"its {key} is {shown(given)}, not four numbers")
     if box.any() and not box[2:].min() > 0:
-        raise PoposError(f"its bbox has no size: {box[2]:g} x {box[3]:g}")
+        raise PoposError(f"its {key} has no size: {box[2]:g} x {box[3]:g}")
     return box if box.any() else None
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from ..core.schemes import W300
 from ..errors import PoposError
 from .archives import Archive
+from .coco import bbox, keypoints
 from .labels import Bad, Label, Labels, Size, box_square, checked
-from .parsing import shown, to_numbers
+from .parsing import shown
 from .protocol import Benchmark
 from .tree import Tree
 
@@ -110,21 +111,20 @@ def _face(source: str, split: str, annotation: dict[str, Any]) -> Label | Bad | 
     image = annotation.get("image_id")
     if not isinstance(image, int) or not 0 <= image < 10**12:
         return Bad(source, f"its image_id is {shown(image)}")
-    values, box = (to_numbers(annotation.get(key, [])) for key in ("face_kpts", "face_box"))
-    if values is None or box is None:
-        return Bad(source, "face_kpts or face_box has something that is no number")
-    if values.shape != (3 * W300.landmarks,) or box.shape != (4,):
-        what = f"{values.size} and {box.size} numbers instead of {3 * W300.landmarks} and 4"
-        return Bad(source, f"face_kpts and face_box have {what}")
-    table = values.reshape(-1, 3)
-    labelled = table[:, 2] > 0
-    if not labelled.any():
-        return None
+    try:
+        points, visible = keypoints(annotation.get("face_kpts"), W300.landmarks)
+        if not visible.any():
+            return None
+        box = bbox(annotation, "face_box")
+    except PoposError as error:
+        return Bad(source, error.message)
+    if box is None:
+        return Bad(source, "it has no face_box")
     return checked(
         Label(
             image=Path(f"{image:012d}.jpg"),
-            points=np.where(labelled[:, None], table[:, :2], np.nan),
-            visible=np.where(labelled, 2, 0).astype(np.uint8),
+            points=points,
+            visible=np.where(visible > 0, 2, 0).astype(np.uint8),  # v = 1 says that a point is labelled
             split=split,
             source=source,
             square=box_square(box),  # mmpose 0.x's rule: not clipped

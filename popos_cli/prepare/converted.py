@@ -8,7 +8,6 @@ faces of the test file under other ids.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from .coco import Annotation, bbox, read_coco
 from .labels import Bad, Label, Labels, Square, box_square, checked
 from .parsing import read_text, to_floats, to_numbers
 from .protocol import Benchmark
-from .tree import Pictures, Tree, find_pictures
+from .tree import Tree, places
 
 # 300W's splits and subsets as its label files call them; other benchmarks' are called as here.
 _W300_SPLITS = {"train": "train", "test": "valid", "private": "test"}
@@ -68,20 +67,12 @@ def _with_pictures(benchmark: Benchmark, tree: Tree, path: Path, faces: list[Lab
     """The faces of one file with their pictures, or the places where these should be."""
     beside, above = path.parent / "images", path.parent.parent / "images"
     likely = [above, beside] if path.parent.name.lower() == "annotations" else [beside, above]
-    pictures = find_pictures(tree, {face.image.as_posix() for face in faces}, likely)
-
-    @cache
-    def elsewhere(part: str) -> list[Pictures]:  # 300W's private folders lie in Test/ or in 300W/
-        return [tree.pictures(folder) for folder in tree.folders(*part.split("/"))]
-
-    placed = []
-    for face in faces:
-        part = _part(benchmark, face)
-        image = pictures.place(face.image.as_posix())
-        if part and not image.is_file():
-            image = next(filter(None, (others.find(image.name) for others in elsewhere(part))), image)
-        placed.append(replace(face, image=image, part=part))
-    return placed
+    parts = [_part(benchmark, face) for face in faces]
+    # 300W's private folders lie in Test/ or in 300W/, whatever the labels say.
+    names = [f"{p}/{f.image.name}" if p else f.image.as_posix() for p, f in zip(parts, faces, strict=True)]
+    part_of = dict(zip(names, parts, strict=True))
+    images = places(tree, names, likely, part_of.__getitem__)
+    return [replace(f, image=i, part=p) for f, i, p in zip(faces, images, parts, strict=True)]
 
 
 def _part(benchmark: Benchmark, face: Label) -> str:

@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -134,3 +134,14 @@ def find_pictures(tree: Tree, names: Iterable[str], likely: Sequence[Path]) -> P
                 scores[folder.parents[len(above) - 1] if above else folder] += 1
     candidates = (*likely, *sorted(scores, key=_depth))
     return tree.pictures(max(candidates, key=lambda folder: scores[folder]))
+
+
+def places(
+    tree: Tree, names: Sequence[str], likely: Sequence[Path], group: Callable[[str], str] = lambda name: ""
+) -> list[Path]:
+    """The picture of each name, or where it should be. The names of one group lie below one folder."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        groups[group(name)].add(name)
+    pictures = {key: find_pictures(tree, own, likely) for key, own in groups.items()}
+    return [pictures[group(name)].place(name) for name in names]

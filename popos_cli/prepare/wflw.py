@@ -17,7 +17,7 @@ from .archives import Archive
 from .labels import Bad, Label, Labels, checked
 from .parsing import read_text, shown, to_floats
 from .protocol import Benchmark
-from .tree import Tree, find_pictures
+from .tree import Tree, places
 
 # The test faces of each (the paper's counts; they also follow from the failure rates k / N that FaRL's logs
 # print), in the order of the attributes.
@@ -49,8 +49,8 @@ def read_raw(tree: Tree) -> Labels | None:
         "raw", 0, [label for split, path in lists.items() for label in _read_list(path, split)]
     )
     likely = [*tree.folders("WFLW_images"), tree.root / "WFLW_images"]
-    pictures = find_pictures(tree, {str(face.image) for face in labels.faces}, likely)
-    faces = [replace(face, image=pictures.place(face.image.as_posix())) for face in labels.faces]
+    images = places(tree, [face.image.as_posix() for face in labels.faces], likely)
+    faces = [replace(face, image=image) for face, image in zip(labels.faces, images, strict=True)]
     return replace(labels, faces=faces)
 
 

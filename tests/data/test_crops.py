@@ -19,14 +19,7 @@ from popos_cli.data.index import Index
 from popos_cli.data.stamps import stamped
 from popos_cli.errors import PoposError
 
-SCHEME = Scheme(
-    name="dots",
-    landmarks=3,
-    groups={"left": (0,), "right": (1,), "chin": (2,)},
-    closed=frozenset(),
-    flip_pairs=((0, 1),),
-    eye_corners=(0, 1),
-)
+SCHEME = Scheme("dots", 3, {"left": (0,), "right": (1,), "chin": (2,)}, frozenset(), ((0, 1),), (0, 1))
 # Two faces in the first photo; the third lies over a photo's corner, the last is large.
 IMAGES = ("two.png", "two.png", "corner.png", "large.png")
 SQUARES = ((120.0, 90.5, 60.0), (300.25, 200.0, 91.0), (20.0, 12.5, 70.0), (510.0, 400.0, 430.0))
@@ -47,20 +40,12 @@ def index(tmp_path, monkeypatch):
     squares = np.array(SQUARES)
     center, side = squares[:, :2], squares[:, 2]
     spread = np.array([[-0.5, -0.4], [0.5, -0.5], [0.1, 0.5]])
-    faces = len(IMAGES)
     return stamped(Index(
-        name="dots",
-        scheme=SCHEME,
-        root=tmp_path / "photos",
-        image=np.array(IMAGES),
+        name="dots", scheme=SCHEME, root=tmp_path / "photos", image=np.array(IMAGES),
         size=np.array([[420, 300], [420, 300], [200, 180], [1001, 800]], np.int32),
-        points=center[:, None] + spread * side[:, None, None],
-        visible=np.full((faces, 3), 2, np.uint8),
-        center=center,
-        side=side,
-        split=np.array(["train", "val", "train", "train"]),
-        group=np.array([""] * faces),
-        source=np.array([f"dots.csv:{face}" for face in range(faces)]),
+        points=center[:, None] + spread * side[:, None, None], visible=np.full((4, 3), 2, np.uint8),
+        center=center, side=side, split=np.array(["train", "val", "train", "train"]),
+        group=np.array([""] * 4), source=np.array([f"dots.csv:{face}" for face in range(4)]),
     ))  # fmt: skip
 
 

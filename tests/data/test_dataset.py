@@ -17,14 +17,7 @@ from popos_cli.data.dataset import FaceDataset
 from popos_cli.data.index import Index, index_path, read_index, write_index
 from popos_cli.errors import PoposError, UsageError
 
-SCHEME = Scheme(
-    name="dots",
-    landmarks=3,
-    groups={"left": (0,), "right": (1,), "chin": (2,)},
-    closed=frozenset(),
-    flip_pairs=((0, 1),),
-    eye_corners=(0, 1),
-)
+SCHEME = Scheme("dots", 3, {"left": (0,), "right": (1,), "chin": (2,)}, frozenset(), ((0, 1),), (0, 1))
 FACES = 5
 STRONG = Augment.only(
     rotation=30, scale=0.1, shift=0.02, flip=0.5, brightness=0.3, contrast=0.3, saturation=0.3, grey=0.2,
@@ -45,19 +38,13 @@ def index(tmp_path):
         Image.fromarray(picture.round().astype(np.uint8)).save(tmp_path / f"{face}.png")
     low, high = points.min(1), points.max(1)
     return Index(
-        name="dots",
-        scheme=SCHEME,
-        root=tmp_path,
-        image=np.array([f"{face}.png" for face in range(FACES)]),
-        size=np.tile(np.array([200, 160], np.int32), (FACES, 1)),
-        points=points,
-        visible=np.full((FACES, 3), 2, np.uint8),
-        center=(low + high) / 2,
-        side=(high - low).max(1),
+        name="dots", scheme=SCHEME, root=tmp_path, image=np.array([f"{face}.png" for face in range(FACES)]),
+        size=np.tile(np.array([200, 160], np.int32), (FACES, 1)), points=points,
+        visible=np.full((FACES, 3), 2, np.uint8), center=(low + high) / 2, side=(high - low).max(1),
         split=np.array(["train", "train", "train", "val", "test"]),
         group=np.array(["ann", "ann", "", "bob", ""]),
         source=np.array([f"dots.csv:{face}" for face in range(FACES)]),
-    )
+    )  # fmt: skip
 
 
 def dataset(index, augment=None, seed=0, image_size=128, alignment="center", padding=1.6):

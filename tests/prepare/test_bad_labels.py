@@ -137,13 +137,13 @@ BAD = {
         (in_mat("bbox", (5, slice(None)), 30.0), "no size: 0 x 0"),
     ],
     ("coco-face", "raw", VAL_ROW): [
-        (in_json(VAL, changed(face_kpts=[1.0] * 201), 0), "have 201 and 4 numbers instead of 204 and 4"),
-        (in_json(VAL, changed(face_kpts=["a"] * 204), 0), "no number"),
+        (in_json(VAL, changed(face_kpts=[1.0] * 201), 0), "201 keypoint values instead of 204"),
+        (in_json(VAL, changed(face_kpts=["a"] * 204), 0), "is not a number"),
         (in_json(VAL, changed(face_kpts=[None] * 203 + [1.0]), 0), "NaN or infinite"),
         (in_json(VAL, at("face_kpts", 6, 1e300), 0), FAR),
-        (in_json(VAL, changed(face_box=[10.0, 20.0, 0.0, 0.0]), 0), "its box has no size: 0 x 0"),
+        (in_json(VAL, changed(face_box=[10.0, 20.0, 0.0, 0.0]), 0), "its face_box has no size: 0 x 0"),
         (in_json(VAL, changed(face_box=[-1e6, 20.0, 9.0, 9.0]), 0), FAR),
-        (in_json(VAL, changed(face_box=[10.0, 20.0]), 0), "204 and 2 numbers instead"),
+        (in_json(VAL, changed(face_box=[10.0, 20.0]), 0), "not four numbers"),
         *((in_json(VAL, changed(image_id=n), 0), "image_id is") for n in (None, -4, 10**17, [1], 1.5)),
     ],
     ("wflw", "mmpose", r"face_landmarks_wflw_train\.json#2"): [
