@@ -27,4 +27,4 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 SMALLEST_BOX = 2
 
 BENCHMARK_NAMES = ("300w", "wflw", "cofw", "aflw", "coco-face")
-IMPORTERS = (*BENCHMARK_NAMES, "custom", "synthetic")  # what `popos prepare-data` reads; "custom": own labels
+IMPORTERS = ("custom", "synthetic", *BENCHMARK_NAMES)  # what `popos prepare-data` reads; "custom": own labels

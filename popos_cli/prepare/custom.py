@@ -14,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
+from ..core.choices import SMALLEST_BOX
 from ..core.crop_rule import median_rule
 from ..core.geometry import Floats, tight_square
 from ..core.schemes import Scheme
@@ -29,8 +30,6 @@ from .parsing import read_pts, shown
 from .remarks import remarks_on_own
 from .splits import person_of, person_pattern
 from .tree import Tree
-
-SMALLEST = 2  # pixels: a smaller face is a mistake, and all labels in 0..1 span less
 
 
 def find_own(root: Path, scheme: Scheme, options: PrepareOptions) -> Source:
@@ -170,9 +169,9 @@ def _read_pts_files(root: Path, scheme: Scheme) -> list[Label | Bad]:
 def _refuse_normalised(root: Path, rows: Sequence[Label | Bad]) -> None:
     """Raises PoposError where all labels lie in 0..1 or close by."""
     points = [row.points for row in rows if isinstance(row, Label) and row.visible.any()]
-    values = np.concatenate(points) if points else np.array([SMALLEST])
+    values = np.concatenate(points) if points else np.array([SMALLEST_BOX])
     low, high = np.nanmin(values), np.nanmax(values)
-    if -1 < low < high < SMALLEST:
+    if -1 < low < high < SMALLEST_BOX:
         raise PoposError(
             f"{root}: all coordinates lie between {low:.3g} and {high:.3g}, but popos expects pixels",
             "Where they are shares of the picture's width and height, add --normalised.",
@@ -204,7 +203,7 @@ def _on_picture(label: Label, size: Size, base: int, normalised: bool) -> tuple[
         if not label.whole and _lies_beside(box, points):
             given = ", ".join(f"{value:g}" for value in label.box)
             wrong = f"its bbox {given} (x, y, w, h) holds none of its points"
-            raise PoposError(f"{wrong}: it seems to be in 0..1" if label.box.max() < SMALLEST else wrong)
+            raise PoposError(f"{wrong}: it seems to be in 0..1" if label.box.max() < SMALLEST_BOX else wrong)
     square = _tight_square(points) if box is None or label.whole else box_square(box)
     return replace(label, points=points, box=box), square
 
@@ -212,7 +211,7 @@ def _on_picture(label: Label, size: Size, base: int, normalised: bool) -> tuple[
 def _tight_square(points: Floats) -> Square:
     """Around the points. Raises PoposError where they span nothing."""
     span = float(np.ptp(points[~np.isnan(points).any(1)], axis=0).max())
-    if span < SMALLEST:
+    if span < SMALLEST_BOX:
         raise PoposError(f"the face is {span:.2g} pixels wide: its labels seem to be in 0..1")
     return tight_square(points)
 
