@@ -87,8 +87,10 @@ def _label_file(root: Path) -> Path | None:
     """ROOT itself, or the one CSV or JSON in it; None for a folder without. Raises PoposError for several."""
     if root.is_file():
         return root.parent.resolve() / root.name  # a link keeps its name, and its neighbours
+    root = root.resolve()
+    files = Tree.below(root, depth=0).listing.get(root, [])
     # Hidden files belong to editors and office programs.
-    here = [path for path in sorted(root.resolve().iterdir()) if not path.name.startswith((".", "~"))]
+    here = [root / name for name in files if not name.startswith((".", "~"))]
     csvs, jsons = ([p for p in here if p.suffix.lower() == ending] for ending in (".csv", ".json"))
     candidates = csvs or jsons
     if len(candidates) > 1:
@@ -121,7 +123,7 @@ def _read_coco(path: Path, scheme: Scheme) -> tuple[list[Label | Bad], Scheme, l
                 face = Bad(face.source, error.message)
         rows.append(face)
     unlabelled = len([one for one in values if one and isinstance(one, list)]) - len(rows)
-    remark = f"annotations passed by, as crowds or without a labelled point (v above 0): {unlabelled}"
+    remark = f"annotations skipped, as crowds or without a labelled point (v above 0): {unlabelled}"
     return rows, scheme, [remark] if unlabelled > 0 else []
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 from trees import coco, w300, wflw
 from trees.sources import build
@@ -151,37 +149,6 @@ def test_what_is_missing_odd_or_undecodable_is_named(popos, tmp_path, prepare_co
     assert index_path("coco-face").read_bytes() == before and faces
 
 
-def test_validation_faces_are_held_back(prepare_coco):
-    """A twentieth of the training photos, at least one, whole photos, and not those last by name; test faces
-    are left alone. Another time they are the same."""
-    prepare_coco().ok()
-    index = read_index("coco-face")
-    held, kept = (set(index.image[index.split == split]) for split in ("val", "train"))
-    assert len(held) == 1 and kept and not held & kept
-    prepare_coco("--val-fraction", "0.7").ok()
-    more = read_index("coco-face")
-    assert len(set(more.image[more.split == "val"])) == 2
-    np.testing.assert_array_equal(more.split == "test", index.split == "test")
-    prepare_coco("--json").ok()
-    assert read_index("coco-face").split.tolist() == index.split.tolist()
-
-
-def test_faces_of_one_photo_are_held_back_together(popos, tmp_path):
-    """AFW has a file for each face of a photo: 134212_1.jpg, 134212_2.jpg."""
-    w300.build_w300(tmp_path / "w300")
-    for first in list(tmp_path.rglob("afw*/*_1.*")):
-        for n in range(2, 5):
-            shutil.copy(first, first.with_name(first.name.replace("_1.", f"_{n}.")))
-    for seed in range(4):
-        popos("prepare-data", "300w", "w300", PARTIAL, "--val-fraction", "0.4", "--seed", seed).ok()
-        index = read_index("300w")
-        held, kept = (
-            {str(image).rpartition("_")[0] for image in index.image[index.split == split] if "afw" in image}
-            for split in ("val", "train")
-        )
-        assert not held & kept and len(held | kept) == 2
-
-
 def test_an_epoch_selected_on_held_back_faces_is_not_marked(popos, prepare_coco, tmp_path):
     prepare_coco().ok()
     flags = ("--resolution", "4", "--gpus", "0", "--epochs", "1", "--batch-size", "2")
@@ -204,13 +171,6 @@ def test_an_epoch_selected_on_held_back_faces_is_not_marked(popos, prepare_coco,
     assert "; epoch selected on these faces" in table
     report = sorted(tmp_path.glob("runs/eval-coco-face-*/report.html"))[-1].read_text()
     assert "epoch selected on these faces" in report
-
-
-def test_a_part_without_training_faces_to_spare_holds_none_back(prepare_coco, tmp_path):
-    """For those who only evaluate, the test part alone is prepared."""
-    (tmp_path / "coco/annotations/coco_wholebody_train_v1.0.json").unlink()
-    prepare_coco(PARTIAL).ok()
-    assert read_index("coco-face").splits == ("test",)
 
 
 def test_cached_crops_serve_training(popos, prepare_coco, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from popos_cli.home import extracted_folder
 from popos_cli.prepare.archives import unpack_missing
 from popos_cli.prepare.assemble import assemble
 from popos_cli.prepare.benchmarks import BENCHMARKS, find_benchmark
+from popos_cli.prepare.splits import hold_back_photos
 from popos_cli.prepare.tree import Tree
 
 # What `source` is for one face of the raw download, and the archives.
@@ -133,3 +135,21 @@ def test_a_missing_picture_is_named_where_it_should_be(tmp_path, name, gone):
     faces = BENCHMARKS[name].read_raw(Tree.below(tmp_path)).faces
     assert len(faces) == len(truth)
     assert {face.image for face in faces if not face.image.is_file()} == {tmp_path / gone}
+
+
+def test_whole_photos_are_held_back_and_test_faces_left_alone(tmp_path):
+    """At least one photo, never all. AFW has a file for each face of a photo: 134212_1.jpg, 134212_2.jpg."""
+    build("coco-face", "raw", tmp_path)
+    index = assemble("coco-face", find_benchmark("coco-face", tmp_path, True, print), "stored").index
+    for fraction, count in ((0.05, 1), (0.7, 2), (0, 0)):
+        found = hold_back_photos(index, fraction, 0)
+        held, kept = (set(found.image[found.split == split]) for split in ("val", "train"))
+        assert len(held) == count and kept and not held & kept
+        np.testing.assert_array_equal(found.split == "test", index.split == "test")
+    test = index.of_split("test")  # for those who only evaluate
+    assert hold_back_photos(test, 0.5, 0).splits == ("test",)
+    names = np.array([f"afw/{photo}_{n}.jpg" for photo in (134212, 7) for n in (1, 2)])
+    faces = replace(index.select(np.flatnonzero(index.split == "train")[:4]), image=names)
+    for seed in range(4):
+        held = hold_back_photos(faces, 0.4, seed).split == "val"
+        assert held.tolist() in ([True, True, False, False], [False, False, True, True])
