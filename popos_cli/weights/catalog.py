@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ..core.choices import DecoderName, Resolution
 from ..core.schemes import SCHEMES
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, first_problem
 from ..home import home, weights_folder
-from ..text import shortened
 from .hub import parse_address
 
 _log = logging.getLogger(__name__)
@@ -153,8 +152,11 @@ def _read(path: Path) -> Iterator[Entry | PoposError]:
         try:
             yield _entry(name, values, path)
         except (ValueError, UsageError) as error:
+            problem = str(error)
+            if isinstance(error, ValidationError):
+                problem = ": ".join(filter(None, first_problem(error)))
             hint = "docs/weights.md describes the keys of a catalog."
-            yield PoposError(f"{path}: [{name}]: {_words(error)}", hint)
+            yield PoposError(f"{path}: [{name}]: {problem}", hint)
 
 
 def _entry(name: str, values: Any, path: Path) -> Entry:
@@ -168,13 +170,3 @@ def _entry(name: str, values: Any, path: Path) -> Entry:
     if path != SHIPPED and isinstance(source, str) and source and "://" not in source:
         values["source"] = str((path.parent / source).resolve())
     return Entry.model_validate(values)
-
-
-def _words(error: Exception) -> str:
-    """What is wrong, on one line: pydantic's own text has several, and a link."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    if not first["loc"]:
-        return first["msg"].removeprefix("Value error, ")
-    return f"{first['loc'][0]} = {shortened(repr(first['input']), 60)}: {first['msg']}"

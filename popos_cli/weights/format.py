@@ -21,7 +21,7 @@ from ..core.crop_rule import FROM_300W, FROM_LANDMARKS, RULES, SAME, CropRule
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, first_problem
 from ..home import replacing
 from .file_kinds import refuse_file
 
@@ -217,14 +217,10 @@ def read_info(path: Path) -> WeightsInfo:
     try:
         # Strict: JSON's true and "1" are not numbers.
         info = WeightsInfo.model_validate_json(metadata["popos"], strict=True)
-    except ValidationError as error:  # its own text has several lines and a link
-        first = error.errors()[0]
-        key, problem = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        if first["type"] == "literal_error":
-            problem += f", not {first['input']!r}"
+    except ValidationError as error:
         raise PoposError(
             f"{path}: its metadata does not describe weights that this popos can run: "
-            + ": ".join(filter(None, (key, problem))),
+            + ": ".join(filter(None, first_problem(error))),
             "Upgrade popos, or take the file from its source again.",
         ) from None
     scheme = info.landmark_scheme(str(path))
