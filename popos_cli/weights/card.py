@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, Field, FiniteFloat
+from pydantic import BaseModel, FiniteFloat
 
 from .format import WeightsInfo
 
@@ -31,7 +30,7 @@ Weights of popos (`popos-cli`), which finds facial landmarks with sub-pixel accu
 
 | file | `{file}` |
 |---|---|
-| network | HRNet-W18, crop {info.image_size}x{info.image_size}, {heatmaps} heatmaps |
+| network | HRNet-W18, {info.image_size}-pixel crop, {info.resolution}x{info.resolution} heatmaps |
 | points | {landmarks}, scheme {scheme} |
 | codec | sigma {info.codec.sigma:g} heatmap pixels, decoder `{info.codec.decoder}` |
 | alignment | `{info.codec.alignment}` |
@@ -75,9 +74,13 @@ errors.
 * NME on other data, schemes or normalisers cannot be compared with the figures above.
 * Not for identifying people.
 """
-COLUMNS = (
-    "| test set | boxes | decoder | flip test | faces | NME % | FR % | AUC % | normaliser, threshold "
-    "| averaging |"
+RECIPE = "\n## Recipe\n\n`popos train --config settings.toml`, with these settings."
+COLUMNS = """\
+| test set | boxes | decoder | flip test | faces | NME % | FR % | AUC % | normaliser, threshold | averaging |
+|---|---|---|---|---|---|---|---|---|---|"""
+ABBREVIATIONS = (
+    "NME: mean error over the normaliser. FR: faces whose error is above the threshold. AUC: area under the "
+    "cumulative error curve up to the threshold. Measured by `popos evaluate`."
 )
 UNCALIBRATED = "\n* The uncertainty is not calibrated: use it to rank points, not as a tolerance."
 NO_LICENCE = (
@@ -111,16 +114,9 @@ class MeasuredResult(MeasuredFigures):
     remark: str | None = None
     subsets: dict[str, MeasuredFigures] = {}
 
-    def parts(self) -> Iterator[tuple[str, MeasuredFigures]]:
+    def parts(self) -> dict[str, MeasuredFigures]:
         """The whole, "", and the subsets by name."""
-        yield "", self
-        yield from self.subsets.items()
-
-
-class MetricsFile(BaseModel):
-    """The metrics.json of `popos evaluate`."""
-
-    results: Annotated[list[MeasuredResult], Field(min_length=1)]
+        return {"": self, **self.subsets}
 
 
 def model_card(
@@ -132,7 +128,7 @@ def model_card(
     """
     from huggingface_hub import ModelCardData
 
-    scheme, fitted = info.landmark_scheme(file), info.uncertainty
+    scheme, fitted, settings = info.landmark_scheme(file), info.uncertainty, _settings(info)
     identifier = (licence or "unknown").lower()
     known = IDENTIFIER.fullmatch(identifier)
     front = ModelCardData(
@@ -144,14 +140,14 @@ def model_card(
         model_name=PurePath(file).stem,
         eval_results=_eval_results(results) or None,
     )
+    calibrated = f"calibrated on {fitted.faces} faces of {_code(fitted.dataset)}" if fitted else None
     return CARD.format(
-        front=front.to_yaml(), name=PurePath(file).stem, landmarks=scheme.landmarks, file=file,
-        scheme=_code(scheme.name), info=info, address=f"hf://{repository}/{file}", data=_data(info),
-        heatmaps=f"{info.resolution}x{info.resolution}", recipe=_recipe(info),
-        figures=_figures(info, results), limits="" if fitted else UNCALIBRATED,
-        uncertainty=f"calibrated on {fitted.faces} faces of {_code(fitted.dataset)}"
-        if fitted else "not calibrated",
-        offset="({:g}, {:g})".format(*info.label_offset), licence=_code(licence) if licence else NO_LICENCE,
+        front=front.to_yaml(), name=PurePath(file).stem, landmarks=scheme.landmarks, file=file, info=info,
+        scheme=_code(scheme.name), uncertainty=calibrated or "not calibrated",
+        offset="({:g}, {:g})".format(*info.label_offset), data=_data(info, settings),
+        recipe=_recipe(info, settings), figures=_figures(info, results),
+        address=f"hf://{repository}/{file}", licence=_code(licence) if licence else NO_LICENCE,
+        limits="" if calibrated else UNCALIBRATED,
     )  # fmt: skip
 
 
@@ -193,20 +189,19 @@ def _eval_results(results: list[MeasuredResult]) -> list[Any]:
             },
         )
         for result in results
-        for subset, figures in result.parts()
+        for subset, figures in result.parts().items()
         for metric in ("nme", "failure_rate", "auc")
     ]  # fmt: skip
 
 
-def _data(info: WeightsInfo) -> str:
-    training = info.training
-    if dataset := training.get("dataset"):
-        model = _settings(info).get("model")
+def _data(info: WeightsInfo, settings: dict[str, Any]) -> str:
+    if dataset := info.training.get("dataset"):
+        model = settings.get("model")
         init = model.get("init") if isinstance(model, dict) else None
         start = f", starting from {_code(init)}, whose terms hold for these weights, too"
         known = "" if init in (None, "", "auto", "scratch") else start
         return f"Trained on the faces of the dataset {_code(dataset)}{known}."
-    if isinstance(imported := training.get("imported"), dict):
+    if isinstance(imported := info.training.get("imported"), dict):
         return (
             f"Converted by `popos import-weights` from the checkpoint {_code(imported.get('file'))} "
             f"(SHA-256 {_code(imported.get('sha256'))}). The file does not say more about its data."
@@ -233,17 +228,14 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _recipe(info: WeightsInfo) -> str:
-    if not (settings := _settings(info)):
+def _recipe(info: WeightsInfo, settings: dict[str, Any]) -> str:
+    if not settings:
         return ""
     epoch = info.training.get("epoch")
     best = f" These are the weights after epoch {epoch}." if isinstance(epoch, int) and epoch else ""
     toml = tomli_w.dumps(settings).encode(errors="replace").decode().rstrip()
     fence = _fence(toml, 3)
-    return (
-        f"\n## Recipe\n\n`popos train --config settings.toml`, with these settings.{best}\n\n"
-        f"{fence}toml\n{toml}\n{fence}\n"
-    )
+    return f"{RECIPE}{best}\n\n{fence}toml\n{toml}\n{fence}\n"
 
 
 def _figures(info: WeightsInfo, results: list[MeasuredResult]) -> str:
@@ -255,12 +247,8 @@ def _figures(info: WeightsInfo, results: list[MeasuredResult]) -> str:
         faces = "Test faces, on which this epoch was selected," if test else "Validation faces,"
         parts.append(f"{faces} while training and without the flip test: NME {nme:.2f} % ({normaliser}).")
     if results:
-        rows = [_row(result, subset, figures) for result in results for subset, figures in result.parts()]
-        parts.append("\n".join((COLUMNS, "|---" * COLUMNS.count(" |") + "|", *rows)))
-        parts.append(
-            "NME: mean error over the normaliser. FR: faces whose error is above the threshold. AUC: area "
-            "under the cumulative error curve up to the threshold. Measured by `popos evaluate`."
-        )
+        rows = [_row(result, *part) for result in results for part in result.parts().items()]
+        parts += ["\n".join((COLUMNS, *rows)), ABBREVIATIONS]
     return "\n\n".join(parts or ["None were given."])
 
 
