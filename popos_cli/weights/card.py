@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from pathlib import PurePath
-from typing import Any
+from typing import Annotated, Any
 
 import tomli_w
-from pydantic import BaseModel, FiniteFloat
+from pydantic import AfterValidator, BaseModel, FiniteFloat
 
+from ..text import printable
 from .format import WeightsInfo
 
 # How the Hub's identifiers of licences look; anything else is "other", with its name beside it.
@@ -88,6 +89,9 @@ NO_LICENCE = (
 )
 
 
+Line = Annotated[str, AfterValidator(printable)]
+
+
 class MeasuredFigures(BaseModel):
     """In percent, but for the number of faces."""
 
@@ -100,19 +104,19 @@ class MeasuredFigures(BaseModel):
 class MeasuredResult(MeasuredFigures):
     """A result of `popos evaluate`, with what the card says of it."""
 
-    dataset: str
-    split: str
+    dataset: Line
+    split: Line
     weights: str
     resolution: int
-    decoder: str
-    normaliser: str
+    decoder: Line
+    normaliser: Line
     threshold: FiniteFloat
-    averaging: str = "face"
-    boxes: str = "truth"
-    detector: str | None = None
+    averaging: Line = "face"
+    boxes: Line = "truth"
+    detector: Line | None = None
     flip_test: bool = False
     remark: str | None = None
-    subsets: dict[str, MeasuredFigures] = {}
+    subsets: dict[Line, MeasuredFigures] = {}
 
     def parts(self) -> dict[str, MeasuredFigures]:
         """The whole, "", and the subsets by name."""
@@ -133,10 +137,10 @@ def model_card(
     known = IDENTIFIER.fullmatch(identifier)
     front = ModelCardData(
         license=identifier if known else "other",
-        license_name=None if known else _line(licence),
+        license_name=None if known else printable(str(licence)),
         library_name="popos",
         pipeline_tag="keypoint-detection",
-        tags=["facial-landmarks", "face-alignment", "hrnet", "popos", f"scheme-{_line(info.scheme)}"],
+        tags=["facial-landmarks", "face-alignment", "hrnet", "popos", f"scheme-{printable(info.scheme)}"],
         model_name=PurePath(file).stem,
         eval_results=_eval_results(results) or None,
     )
@@ -151,15 +155,9 @@ def model_card(
     )  # fmt: skip
 
 
-def _line(value: object) -> str:
-    """Any value on one line, without control characters and what UTF-8 cannot hold."""
-    text = str(value).encode(errors="replace").decode()
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _code(value: object) -> str:
-    """Any value as inline code, in a table, too."""
-    text = _line(value)
+    """Any value as inline code on one line, in a table, too."""
+    text = printable(str(value))
     ticks, pad = _fence(text, 1), " " if "`" in text else ""
     return f"{ticks}{pad}{text}{pad}{ticks}".replace("|", r"\|")
 
@@ -173,25 +171,22 @@ def _eval_results(results: list[MeasuredResult]) -> list[Any]:
     """EvalResults for the Hub's model index: one for each dataset, subset and figure."""
     from huggingface_hub import EvalResult
 
+    conditions = {"decoder", "boxes", "detector", "flip_test", "normaliser", "threshold", "averaging"}
     return [
         EvalResult(
             task_type="keypoint-detection",
-            dataset_type=_line(result.dataset),
-            dataset_name=_line(f"{result.dataset} {subset}"),
-            dataset_config=_line(subset) or None,
-            dataset_split=_line(result.split),
+            dataset_type=result.dataset,
+            dataset_name=f"{result.dataset} {subset}".rstrip(),
+            dataset_config=subset or None,
+            dataset_split=result.split,
             metric_type=metric,
             metric_value=getattr(figures, metric),
-            metric_args={
-                "decoder": _line(result.decoder), "boxes": _line(result.detector or result.boxes),
-                "flip_test": result.flip_test, "normaliser": _line(result.normaliser),
-                "threshold": result.threshold, "averaging": _line(result.averaging),
-            },
+            metric_args=result.model_dump(include=conditions, exclude_none=True),
         )
         for result in results
         for subset, figures in result.parts().items()
         for metric in ("nme", "failure_rate", "auc")
-    ]  # fmt: skip
+    ]
 
 
 def _data(info: WeightsInfo, settings: dict[str, Any]) -> str:

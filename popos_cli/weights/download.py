@@ -38,31 +38,25 @@ def fetch(entry: Entry, no_network: bool = False, check: Check = lambda path: No
     """
     if entry.source is None:
         raise PoposError(f"{entry.name}: cannot be downloaded by a program", entry.manual)
-    found = find_here(entry)
-    if found and (entry.local or _expected(entry)):
-        return found
+    path = find_here(entry)
+    if path and (entry.local or _expected(entry)):
+        return path
     if entry.local:
         raise PoposError(
             f"{entry.local}: missing, or not what the catalog's SHA-256 says",
             "Reinstall popos-cli, or correct your catalog.",
         )
+    accept = partial(_accept, entry, check)
     # Here all the same: no hash of it is known, or another program brought a newer file into the Hub's cache.
-    here, no_network = place_of(entry), no_network or hub.offline()
-    if here is None and no_network:
+    if path := place_of(entry):
+        accept(path)
+        return path
+    if no_network or hub.offline():
         raise PoposError(
             f"{entry.source}: not here, and downloads are switched off (--offline or HF_HUB_OFFLINE)",
             "Download it once with them on, or copy the file here and name its path.",
         )
-    if here is None and not entry.on_hub:
-        return _from_url(entry, partial(_accept, entry, check))
-    path = here if here and (no_network or not entry.on_hub) else _from_hub(entry, here is None)
-    try:
-        _accept(entry, check, path)
-    except PoposError:
-        if path != here:
-            _remove(path)
-        raise
-    return path
+    return _from_hub(entry, accept) if entry.on_hub else _from_url(entry, accept)
 
 
 def place_of(entry: Entry) -> Path | None:
@@ -151,22 +145,26 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _from_hub(entry: Entry, new: bool) -> Path:
-    """The Hub's newest file, in its client's cache; where the Hub does not answer and it is not new, the one
-    there."""
+def _from_hub(entry: Entry, accept: Callable[[Path], None]) -> Path:
+    """Download a file into the Hub client's cache, where it stays if `accept` has not refused it."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
     repository, file, revision = hub.parse_address(str(entry.source), entry.revision)
     try:
         with hub.quiet():
-            if new:
-                # Fails at once without a network, where hf_hub_download would try for minutes.
-                with suppress(HfHubHTTPError):
-                    get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
-            return Path(hf_hub_download(repository, file, revision=revision))
+            # Fails at once without a network, where hf_hub_download would try for minutes.
+            with suppress(HfHubHTTPError):
+                get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+            path = Path(hf_hub_download(repository, file, revision=revision))
     except Exception as error:  # the HTTP library beneath the client raises its own kinds
         raise _failed(entry.source, error) from None
+    try:
+        accept(path)
+    except PoposError:
+        _remove(path)
+        raise
+    return path
 
 
 def _from_url(entry: Entry, accept: Callable[[Path], None]) -> Path:

@@ -140,14 +140,16 @@ def weights_here() -> Iterator[tuple[str, tuple[Path, WeightsInfo] | PoposError]
 
 def scheme_mismatch(label: str, info: WeightsInfo, index: Index) -> PoposError | None:
     """Why weights cannot be used on a dataset: their schemes differ. None where they can."""
-    found, wanted = info.landmark_scheme(label), index.scheme
-    if (found.name, found.landmarks) == (wanted.name, wanted.landmarks):
+    found, wanted, dataset = info.landmark_scheme(label), index.scheme, repr(index.name)
+    if found.name != wanted.name:
+        differ = f"scheme {found.name!r}, but dataset {dataset} has {wanted.name!r}"
+    elif found.landmarks != wanted.landmarks:
+        counts = f"{found.landmarks} landmarks, but that of dataset {dataset} has {wanted.landmarks}"
+        differ = f"scheme {found.name!r} with {counts}"
+    else:
         return None
-    ours, theirs = repr(found.name), repr(wanted.name)
-    if ours == theirs:
-        ours, theirs = f"{ours} with {found.landmarks} landmarks", f"{wanted.landmarks} of that name"
     return PoposError(
-        f"{label}: finds the points of scheme {ours}, but dataset {index.name!r} has {theirs}",
+        f"{label}: finds the points of {differ}",
         f"Name other weights, or train some: popos train --dataset {index.name}",
     )
 

@@ -210,7 +210,7 @@ def _state(tensors: dict[str, Tensor], info: WeightsInfo, landmarks: int, source
 def _remarks(source: Path, known: Entry, info: WeightsInfo, layout: str, network: Network) -> Iterator[str]:
     """What a user should check, because it was assumed."""
     if network.left_out:
-        yield f"took {network.place}; left out: {', '.join(network.left_out)}"
+        yield f"took the network under state_dict; left out: {', '.join(network.left_out)}"
     if layout == "hrnet" and known.sigma is None:
         yield f"sigma {info.codec.sigma:g}, as in HRNet's own settings; --sigma sets another"
     if layout == "hrnet" and known.label_offset is None:

@@ -22,7 +22,7 @@ def online(shelf, tmp_path):
     """The environment of a machine that is logged in to that Hub."""
     return {
         "HF_ENDPOINT": shelf.hub.url, "HF_TOKEN": "hf_secret", "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1", "HF_HUB_CACHE": str(tmp_path / "hub"), "no_proxy": "127.0.0.1",
+        "HF_HUB_CACHE": str(tmp_path / "hub"), "no_proxy": "127.0.0.1",
     }  # fmt: skip
 
 

@@ -323,17 +323,14 @@ def test_a_file_changed_on_the_hub(hub, home, tmp_path, monkeypatch):
     assert "net.safetensors" not in files(tmp_path / "hub 2")
 
 
-def test_a_newer_file_on_the_hub(hub, home):
-    """What is here without a pin is brought up to date; without a network it is taken as it is."""
+def test_what_is_in_the_hubs_cache_without_a_pin(hub, home):
+    """Another program's download, say, is checked and pinned, without asking the Hub."""
     source = hub.put("me/nets", "net.safetensors", DATA)
     get(source)
-    hub.put("me/nets", "net.safetensors", OTHER)
-    for flags, found in (({"no_network": True}, DATA), ({}, OTHER), ({}, OTHER)):
-        (home / "pins.json").unlink()
-        assert get(source, **flags) == found
-        assert list(pins(home)) == [source]
-        if found == OTHER:
-            hub.stop()
+    (home / "pins.json").unlink()
+    hub.stop()
+    assert get(source) == DATA
+    assert pins(home) == {source: SHA256}
 
 
 def test_a_newer_file_that_another_program_brought(hub, home):

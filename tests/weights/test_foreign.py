@@ -66,34 +66,31 @@ def same_heatmaps(path, model):
     assert codec.width == found.shape[-1]
 
 
+WFLW_64 = (98, 64, False)
+
+
 @pytest.mark.parametrize(
-    "name, layout, zipped, decoder",
+    "net, name, layout, zipped, scheme, decoder",
     [
-        ("c.pth", mmpose_0, False, "two-hot"),
-        ("c.pth", mmpose_1, True, "two-hot"),
-        ("hrnetv2_w18_wflw_256x256_dark-12345678_20210125.pth", mmpose_0, True, "dark"),
+        (WFLW_64, "c.pth", mmpose_0, False, "wflw", "two-hot"),
+        (WFLW_64, "c.pth", mmpose_1, True, "wflw", "two-hot"),
+        (WFLW_64, "hrnetv2_w18_wflw_256x256_dark-12345678_20210125.pth", mmpose_0, True, "wflw", "dark"),
+        ((98, 32, True), "best_NME_epoch_60.pth", popos_fork, True, "wflw", "popos"),
+        ((29, 8, True), "best_NME_epoch_60.pth", popos_fork, True, "cofw", "popos"),
+        ((19, 4, True), "best_NME_epoch_60.pth", popos_fork, True, "aflw", "popos"),
     ],
 )
-def test_mmpose(tmp_path, mmpose_64, name, layout, zipped, decoder):
-    source = save(tmp_path / name, layout(mmpose_64), _use_new_zipfile_serialization=zipped)
+def test_mmpose_and_popos(tmp_path, net, name, layout, zipped, scheme, decoder):
+    landmarks, resolution, popos = net
+    model = network(landmarks, resolution, popos)
+    source = save(tmp_path / name, layout(model), _use_new_zipfile_serialization=zipped)
     info = import_checkpoint(source, tmp_path / "w.safetensors")
-    same_heatmaps(tmp_path / "w.safetensors", mmpose_64)
-    assert (info.scheme, info.resolution, info.stem_norm) == ("wflw", 64, "own")
+    same_heatmaps(tmp_path / "w.safetensors", model)
+    assert (info.scheme, info.resolution) == (scheme, resolution)
+    assert info.stem_norm == ("shared" if popos else "own")
     assert (info.codec.sigma, info.codec.decoder, info.codec.alignment) == (2.0, decoder, "mmpose")
     assert (info.crop.padding, info.label_offset) == (1.25, (0.0, 0.0))
     assert read_info(tmp_path / "w.safetensors") == info
-
-
-@pytest.mark.parametrize(
-    "resolution, landmarks, scheme", [(32, 98, "wflw"), (8, 29, "cofw"), (4, 19, "aflw")]
-)
-def test_popos(tmp_path, resolution, landmarks, scheme):
-    model = network(landmarks, resolution, popos=True)
-    source = save(tmp_path / "best_NME_epoch_60.pth", popos_fork(model, whole=True))
-    info = import_checkpoint(source, tmp_path / "w.safetensors")
-    same_heatmaps(tmp_path / "w.safetensors", model)
-    assert (info.scheme, info.resolution, info.stem_norm) == (scheme, resolution, "shared")
-    assert (info.codec.sigma, info.codec.decoder, info.codec.alignment) == (2.0, "popos", "mmpose")
     with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
         assert set(file.keys()) == set(model.state_dict())
 
@@ -117,24 +114,17 @@ def other(state):
     "data",
     [
         lambda state: prefixed(state, "module."),
-        lambda state: prefixed(state, "_orig_mod."),
-        lambda state: {"state_dict": prefixed(state, "module._orig_mod.")},
         lambda state: {"state_dict": prefixed(state, "_orig_mod.module.")},
         lambda state: {n.replace("backbone.", "backbone._orig_mod."): t for n, t in state.items()},
-        lambda state: {"state_dict": prefixed(state, "model.") | {"loss.weight": torch.zeros(3)}, "epoch": 3},
-        lambda state: {"state_dict": prefixed(state, "net.model.")},
+        lambda state: {"state_dict": prefixed(state, "net.model.") | {"loss.weight": torch.zeros(3)}},
         lambda state: {"model": state, "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}}},
-        lambda state: {"model_state_dict": state, "loss": torch.tensor(0.1)},
-        lambda state: {"ema": state},
         lambda state: {"ema": {"module": state, "updates": 3}},
-        lambda state: {"model": {"state_dict": state}},
         lambda state: {"n_averaged": torch.tensor(5), **prefixed(state, "module.")},
         lambda state: {"state_dict": state | {f"ema_{n.replace('.', '_')}": t + 1 for n, t in state.items()}},
         lambda state: {"state_dict": state, "ema_state_dict": prefixed(other(state), "module.")},
         lambda state: {"state_dict_ema": other(state), "state_dict": state},
     ],
-    ids=["DDP", "compiled", "DDP of compiled", "compiled DDP", "compiled part", "Lightning", "deeper prefix",
-         "model", "model_state_dict", "ema", "ema.module", "model.state_dict", "torch's average",
+    ids=["DDP", "compiled DDP", "compiled part", "Lightning", "model", "ema.module", "torch's average",
          "mmcv's average", "mmengine's average", "timm's average"],
 )  # fmt: skip
 def test_wherever_the_network_lies_and_whatever_its_names_begin_with(tmp_path, popos_4, data):
@@ -212,11 +202,9 @@ def test_our_own_names_without_our_metadata_are_refused(tmp_path):
     "kind, change",
     [
         ("sparse_coo", lambda t: t.to_sparse()),
-        ("sparse_csr", lambda t: t.flatten(1).to_sparse_csr()),
         ("meta", lambda t: t.to("meta")),
         ("qint8", lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8)),
         ("complex64", lambda t: t.to(torch.complex64)),
-        ("int8", lambda t: t.to(torch.int8)),
         ("bool", lambda t: t > 0),
         ("MaskedTensor", lambda t: masked_tensor(t, t > 0)),
     ],
@@ -278,9 +266,6 @@ def test_known_files_are_recognised_by_their_hash(tmp_path, popos_4):
     assert not recognised(source).named
 
 
-# The resolution, which only POPoS's unused tensors give
-
-
 def without(state, *parts):
     return {name: tensor for name, tensor in state.items() if not any(part in name for part in parts)}
 
@@ -327,9 +312,6 @@ def test_of_the_sizes_with_one_network_the_asked_one_is_built(tmp_path, popos_16
     assert (found.info.resolution, found.layout, found.info.codec.decoder) == (16, "popos", "popos")
 
 
-# Other networks and other things
-
-
 def named(*names, shape=(64, 64, 3, 3)):
     return {name: torch.zeros(shape) for name in names}
 
@@ -340,10 +322,8 @@ W32 = (f"backbone.{FIRST_BRANCH}", "keypoint_head.final_layer.3.weight")
 @pytest.mark.parametrize(
     "data, what",
     [
-        (torch.zeros(3), "one tensor (3,)"),
         ([torch.zeros(3)], "no tensors, but a list"),
         ({"state_dict": 3}, "no tensors"),
-        (named("conv1.weight", "layer4.0.conv1.weight", "fc.weight"), "a ResNet (3 tensors)"),
         (checkpoint(named("backbone.conv1.weight", "backbone.layer4.0.conv1.weight")), "a ResNet"),
         (named("conv1.weight", FIRST_BRANCH, shape=(18, 18, 3, 3)), "W18 without a heatmap head"),
         (checkpoint(named(*W32, shape=(32, 32, 3, 3))), "an HRNet-W32 with a heatmap head"),
