@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..core.codec import Codec
@@ -114,13 +115,12 @@ def weights_here() -> Iterator[tuple[str, tuple[Path, WeightsInfo] | PoposError]
     """
     catalog = load_catalog()
     faces = [entry for entry in catalog.values() if entry.kind == "face"]
-    downloads = [entry for entry in faces if not entry.local]
-    names = {entry.name for entry in downloads}
-    places: list[tuple[str, Path | Entry | str]] = [
+    downloads = {entry.name: entry for entry in faces if not entry.local}
+    places: list[tuple[str, Path | Entry]] = [
         *((str(run), run / BEST) for run in remembered("runs")),
-        *((entry.name, entry.converted or entry) for entry in downloads),
-        *((p.stem, p) for p in sorted(weights_folder().glob("*.safetensors")) if p.stem not in names),
-        *((address, address) for address in read_pins()),
+        *((name, entry.converted or entry) for name, entry in downloads.items()),
+        *((p.stem, p) for p in sorted(weights_folder().glob("*.safetensors")) if p.stem not in downloads),
+        *((entry.name, entry) for entry in _pinned(catalog)),
         *((entry.name, entry) for entry in faces if entry.local),
     ]
     for name, place in places:
@@ -128,14 +128,20 @@ def weights_here() -> Iterator[tuple[str, tuple[Path, WeightsInfo] | PoposError]
             if isinstance(place, Path):
                 path = place if place.exists() else None
             else:
-                entry = entry_of(place, catalog) if isinstance(place, str) else place
-                if entry is None or (place == name and (entry.named or entry.converted)):
-                    continue  # it has come under its own name, or with the converted files
-                path = fetch(entry) if entry.local else find_here(entry)
+                path = fetch(place) if place.local else find_here(place)
             if path:
                 yield name, (path, read_info(path))
         except PoposError as error:
             yield name, error
+
+
+def _pinned(catalog: dict[str, Entry]) -> Iterator[Entry]:
+    """Downloads that the catalog does not name; those that were converted are among the files."""
+    for address in read_pins():
+        with suppress(UsageError):  # somebody edited pins.json
+            entry = entry_of(address, catalog)
+            if entry and not entry.named and not entry.converted:
+                yield entry
 
 
 def scheme_mismatch(label: str, info: WeightsInfo, index: Index) -> PoposError | None:
