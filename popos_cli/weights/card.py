@@ -89,7 +89,7 @@ NO_LICENCE = (
 )
 
 
-Line = Annotated[str, AfterValidator(printable)]
+Line = Annotated[str, AfterValidator(printable)]  # what others wrote, on one line for the front matter
 
 
 class MeasuredFigures(BaseModel):
