@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ..core.choices import DecoderName, Resolution
 from ..core.codec import SIGMAS
@@ -54,11 +62,18 @@ class Entry(BaseModel):
     size: int | None = Field(None, gt=0)
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-fA-F]{8,64}$", to_lower=True)] | None = None
     format: Literal["popos", "mmpose", "timm", "onnx"] = "popos"
-    sigma: float | None = Field(None, ge=SIGMAS[0], le=SIGMAS[1])
+    sigma: float | None = None
     decoder: DecoderName | None = None
     label_offset: Annotated[tuple[_Offset, _Offset] | None, Field(strict=False)] = None
     citation: str | None = None
     manual: str | None = None
+
+    @field_validator("sigma")
+    @classmethod
+    def _in_range(cls, sigma: float | None) -> float | None:
+        if sigma is not None and not SIGMAS[0] <= sigma <= SIGMAS[1]:
+            raise ValueError(f"must be from {SIGMAS[0]:g} to {SIGMAS[1]:g} heatmap pixels")
+        return sigma
 
     @model_validator(mode="after")
     def _can_be_had(self) -> Self:

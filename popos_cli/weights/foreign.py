@@ -62,7 +62,8 @@ def import_file(
     except ValidationError as error:
         key, problem = first_problem(error)
         flag = key.partition(".")[0]
-        raise UsageError(f"--{flag.replace('_', '-')} {given[flag]}: {problem}") from None
+        value = f"{given[flag]:g}" if flag == "sigma" else given[flag]
+        raise UsageError(f"--{flag.replace('_', '-')} {value}: {problem}") from None
     targets = [target for target in (out, converted_file(name) if name else None) if target]
     targets = targets or [source.with_suffix(".safetensors")]
     for target in targets:

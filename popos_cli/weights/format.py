@@ -250,6 +250,13 @@ def read_weights(path: Path) -> Weights:
     scheme = info.landmark_scheme(str(path))
     state = read_state(path)
     model = info.build_model(scheme.landmarks)
+    wanted = tuple(model.state_dict()["head.3.weight"].shape)
+    head = tuple(state["head.3.weight"].shape) if "head.3.weight" in state else "missing"
+    if head != wanted:
+        raise PoposError(
+            f"{path}: the head's last tensor, head.3.weight, is {head}, but scheme {scheme.name!r} with "
+            f"{scheme.landmarks} landmarks, at resolution {info.resolution}, needs {wanted}"
+        )
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

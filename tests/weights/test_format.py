@@ -186,8 +186,8 @@ def test_what_was_always_written_is_still_read(saved, info):
         ("backbone.bn1.running_mean", lambda t: t.double() + 1e300, "infinite"),
         ("backbone.bn1.running_var", lambda t: -t, "negative"),
         ("backbone.conv1.weight", lambda t: t.to(torch.int8), "int8"),
-        ("head.3.weight", lambda t: t[:5].clone(), "[5, 54, 1, 1]"),
-        ("head.3.weight", lambda t: t[:, :0].clone(), "[29, 0, 1, 1]"),
+        ("head.3.weight", lambda t: t[:5].clone(), "(5, 54, 1, 1)"),
+        ("head.3.weight", lambda t: t[:, :0].clone(), "(29, 0, 1, 1)"),
         ("backbone.bn1.weight", lambda t: t[:1].clone(), "backbone.bn1.weight"),
     ],
 )
@@ -209,7 +209,7 @@ def test_tensors_of_another_network_are_refused(saved, model, info):
     fewer = {name: tensor for name, tensor in model.state_dict().items() if name != "head.3.bias"}
     for state in (Landmarker(29, 8).state_dict(), Landmarker(28, 4).state_dict(), fewer):
         save_weights(saved, state, info, half=True)
-        assert "not those of its network" in refusal(saved)
+        assert "head.3." in refusal(saved)
 
 
 def test_a_failed_save_leaves_the_old_file(saved, model, info):
