@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as a shell has it: of a command, and of its worker processes
 
@@ -13,6 +15,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The start of a hint, "Did you mean 'x'? ", or "" where no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def first_problem(error: Any) -> tuple[str, str]:
+    """The key ("codec.sigma"; "" for the whole) and what is wrong with it: the first problem of a pydantic
+    ValidationError, whose own text has several lines and a link."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "literal_error":  # it lists what is possible alone
+        message += f", not {reprlib.repr(first['input'])}"
+    return ".".join(map(str, first["loc"])), message
 
 
 def debugging() -> bool:

@@ -48,12 +48,9 @@ def hrnet(model: Landmarker) -> State:
     return {name.removeprefix("backbone."): tensor for name, tensor in model.state_dict().items()}
 
 
-def popos_fork(model: Landmarker, whole: bool = False) -> State:
-    """With all that POPoS builds and leaves unused at this resolution; the names alone unless `whole`."""
-    state = {
-        f"backbone.{name}": tensor if whole else torch.zeros(1)
-        for name, tensor in Landmarker(1, 64).backbone.state_dict().items()
-    }
+def popos_fork(model: Landmarker) -> State:
+    """With the names of all that POPoS builds and leaves unused at this resolution."""
+    state = {f"backbone.{name}": torch.zeros(1) for name in Landmarker(1, 64).backbone.state_dict()}
     state |= {f"backbone.{name}.weight": torch.randn(64, 64, 3, 3) for name in ("conv3", "conv4")}
     for triple in range(TRIPLES[model.resolution]):
         convolution, norm = nn.Conv2d(model.landmarks, model.landmarks, 3), nn.BatchNorm2d(model.landmarks)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from ..core.choices import DecoderName, Resolution
-from ..errors import UsageError
 from . import console
 from .options import JSON, parse_numbers
 
@@ -54,11 +53,13 @@ def import_weights(
     Size, number of landmarks and codec are read off its tensors, or known for published files. The file
     is read as data: one whose pickle could run code is refused.
     """
-    offset = _parse_offset(label_offset)
-    from ..weights.foreign import Hints, import_file
+    flags = {
+        "scheme": scheme, "resolution": resolution, "sigma": sigma, "decoder": decoder,
+        "label_offset": label_offset and parse_numbers("--label-offset", label_offset, "x,y"),
+    }  # fmt: skip
+    from ..weights.foreign import import_file
 
-    hints = Hints(scheme, resolution, sigma, decoder, offset)
-    weights, foreign = import_file(file, hints, out, name, force)
+    weights, foreign = import_file(file, flags, out, name, force)
     info, imported = foreign.info, foreign.info.training["imported"]
     landmarks = foreign.state["head.3.bias"].shape[0]
     if json:
@@ -78,13 +79,3 @@ def import_weights(
     for remark in foreign.remarks:
         console.note(f"note: {remark}")
     console.note(f"next: popos predict photo.jpg --weights {name or weights}")
-
-
-def _parse_offset(text: str | None) -> tuple[float, float] | None:
-    """ "x,y" -> numbers. Raises UsageError."""
-    if text is None:
-        return None
-    x, y = parse_numbers("--label-offset", text, "x,y")
-    if max(abs(x), abs(y)) >= 1e3:
-        raise UsageError(f"--label-offset {text!r}: must be a few pixels")
-    return x, y

@@ -65,18 +65,16 @@ def download_weights(
 
 def _entry(name: str, known: dict[str, Entry]) -> Entry:
     """Raises UsageError for what is neither a name of the catalog nor an address."""
-    from ..weights.catalog import entry_of, entry_of_address
+    from ..weights.catalog import entry_of
 
-    if "://" not in name:
-        return known[one_of(name, tuple(known), "weights")]
-    return entry_of(name, known) or entry_of_address(name)
+    return entry_of(name, known) or known[one_of(name, tuple(known), "weights")]
 
 
 def _plan(entry: Entry) -> dict[str, Any]:
     from ..weights.find import file_here
 
     action = "here already" if file_here(entry) else "by hand" if entry.manual else "download"
-    return {"name": entry.name, "action": action, "path": _source(entry)}
+    return {"name": entry.name, "action": action, "path": entry.shown_source}
 
 
 def _fetch(entry: Entry, offline: bool, alone: bool) -> dict[str, Any]:
@@ -89,44 +87,29 @@ def _fetch(entry: Entry, offline: bool, alone: bool) -> dict[str, Any]:
         if alone or debugging():
             raise
         console.fail(error, as_json=False)
-        return {"name": entry.name, "action": "failed", "path": _source(entry), "error": error.message}
+        return {"name": entry.name, "action": "failed", "path": entry.shown_source, "error": error.message}
 
 
 def _list(known: dict[str, Entry], json: bool) -> None:
-    from ..weights.find import weights_here
+    from ..weights.find import file_here, weights_here
 
     broken = {name: found for name, found in weights_here() if isinstance(found, PoposError)}
-    for problem in (broken[name] for name in known if name in broken):
-        console.note(f"note: {problem.message}")
-    entries = [_facts(entry, entry.name in broken) for entry in known.values()]
+    entries = []
+    for entry in known.values():
+        if entry.name in broken:
+            console.note(f"note: {broken[entry.name].message}")
+        file = file_here(entry)
+        entries.append({
+            **entry.model_dump(include={"name", "kind", "what", "scheme", "resolution", "licence"}),
+            "size": entry.size or (file.stat().st_size if file else None), "source": entry.shown_source,
+            "here": file is not None and entry.name not in broken,
+        })  # fmt: skip
     if json:
         console.print_json({"weights": entries})
         return
     rows = [
-        [e["name"], "yes" if e["here"] else "no", e["what"], _megabytes(e["size"]), e["licence"]]
+        [e["name"], "yes" if e["here"] else "no", e["what"],
+         f"{e['size'] / 1e6:.1f} MB" if e["size"] else "", e["licence"]]
         for e in entries
-    ]
+    ]  # fmt: skip
     console.print_table("weights", ["name", "here", "what", "size", "licence"], rows)
-
-
-def _facts(entry: Entry, broken: bool) -> dict[str, Any]:
-    """What the catalog says of an entry; size: bytes, of the file here where the catalog has none."""
-    from ..weights.find import file_here
-
-    file = file_here(entry)
-    return {
-        "name": entry.name, "kind": entry.kind, "what": entry.what, "scheme": entry.scheme,
-        "resolution": entry.resolution, "size": entry.size or (file.stat().st_size if file else None),
-        "licence": entry.licence, "source": _source(entry), "here": file is not None and not broken,
-    }  # fmt: skip
-
-
-def _source(entry: Entry) -> str:
-    if entry.source is None:
-        return entry.manual or ""
-    bundled = entry.local is not None and not Path(entry.source).is_absolute()
-    return f"bundled/{entry.source}" if bundled else entry.source
-
-
-def _megabytes(size: int | None) -> str:
-    return f"{size / 1e6:.1f} MB" if size else ""

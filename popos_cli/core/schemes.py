@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean, first_problem
 
 Normaliser = Literal["inter-ocular", "box"]
 MOST_LANDMARKS = 10_000  # a network of more would fill the memory before any other check could refuse it
@@ -102,13 +102,11 @@ class Scheme:
         """Read `to_dict`'s form; `where` names the file in a UsageError."""
         try:
             return TypeAdapter(cls).validate_python(data)
-        except ValidationError as caught:
-            error = caught.errors()[0]
-        key, hint = ".".join(map(str, error["loc"])), None
-        if error["type"] == "unexpected_keyword_argument":
-            known = cls.__dataclass_fields__
+        except ValidationError as error:
+            key, message = first_problem(error)
+        known, hint = cls.__dataclass_fields__, None
+        if key and key.partition(".")[0] not in known:
             hint = did_you_mean(key, known).rstrip() or f"Known: {', '.join(known)}."
-        message = error["msg"].removeprefix("Value error, ")
         raise UsageError(f"{where}: not a landmark scheme: {f'{key}: ' if key else ''}{message}", hint)
 
 

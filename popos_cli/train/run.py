@@ -27,10 +27,10 @@ from ..prepare.run import Progress, prepare_remembered
 from ..processes.launch import Workers, check_endpoint, launch
 from ..processes.world import ALONE, World, joined, outer_launcher, restarts
 from ..progress import Bar
-from ..weights.find import initial_state
 from .autobatch import fitting_batch, with_batch_size
 from .build import build_info, global_batch_size, loader_processes, scaled_rate, training_crops
 from .checkpoint import has_state
+from .initial import initial_state
 from .load import preset_differences
 from .runlog import Silent, TrainingProgress, read_rows, write_settings
 from .settings import AUTO, TrainSettings

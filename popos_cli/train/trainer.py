@@ -22,7 +22,6 @@ from ..errors import PoposError
 from ..evaluate.measure import measure
 from ..home import clear_leftovers
 from ..processes.world import ALONE, Stopped, World, held_interrupts
-from ..weights.find import IMAGENET
 from ..weights.format import save_weights
 from .build import (
     Average,
@@ -35,6 +34,7 @@ from .build import (
     validation_loader,
 )
 from .checkpoint import load_state, only_writer, save_state
+from .initial import IMAGENET
 from .nonfinite import refuse_nonfinite_loss, refuse_nonfinite_weights
 from .objective import PARTS, objective
 from .runlog import LOSSES, Meter, RunLog, Silent, TrainingProgress, write_settings

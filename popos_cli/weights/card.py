@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Annotated, Any
 
 import tomli_w
-from pydantic import BaseModel, Field, FiniteFloat
+from pydantic import AfterValidator, BaseModel, FiniteFloat
 
+from ..text import printable
 from .format import WeightsInfo
 
 # How the Hub's identifiers of licences look; anything else is "other", with its name beside it.
@@ -31,7 +31,7 @@ Weights of popos (`popos-cli`), which finds facial landmarks with sub-pixel accu
 
 | file | `{file}` |
 |---|---|
-| network | HRNet-W18, crop {info.image_size}x{info.image_size}, {heatmaps} heatmaps |
+| network | HRNet-W18, {info.image_size}-pixel crop, {info.resolution}x{info.resolution} heatmaps |
 | points | {landmarks}, scheme {scheme} |
 | codec | sigma {info.codec.sigma:g} heatmap pixels, decoder `{info.codec.decoder}` |
 | alignment | `{info.codec.alignment}` |
@@ -75,14 +75,21 @@ errors.
 * NME on other data, schemes or normalisers cannot be compared with the figures above.
 * Not for identifying people.
 """
-COLUMNS = (
-    "| test set | boxes | decoder | flip test | faces | NME % | FR % | AUC % | normaliser, threshold "
-    "| averaging |"
+RECIPE = "\n## Recipe\n\n`popos train --config settings.toml`, with these settings."
+COLUMNS = """\
+| test set | boxes | decoder | flip test | faces | NME % | FR % | AUC % | normaliser, threshold | averaging |
+|---|---|---|---|---|---|---|---|---|---|"""
+ABBREVIATIONS = (
+    "NME: mean error over the normaliser. FR: faces whose error is above the threshold. AUC: area under the "
+    "cumulative error curve up to the threshold. Measured by `popos evaluate`."
 )
 UNCALIBRATED = "\n* The uncertainty is not calibrated: use it to rank points, not as a tolerance."
 NO_LICENCE = (
     "Not stated. Weights may be bound to the terms of the data, and of the weights, that they come from."
 )
+
+
+Line = Annotated[str, AfterValidator(printable)]  # what others wrote, on one line for the front matter
 
 
 class MeasuredFigures(BaseModel):
@@ -97,30 +104,23 @@ class MeasuredFigures(BaseModel):
 class MeasuredResult(MeasuredFigures):
     """A result of `popos evaluate`, with what the card says of it."""
 
-    dataset: str
-    split: str
+    dataset: Line
+    split: Line
     weights: str
     resolution: int
-    decoder: str
-    normaliser: str
+    decoder: Line
+    normaliser: Line
     threshold: FiniteFloat
-    averaging: str = "face"
-    boxes: str = "truth"
-    detector: str | None = None
+    averaging: Line = "face"
+    boxes: Line = "truth"
+    detector: Line | None = None
     flip_test: bool = False
     remark: str | None = None
-    subsets: dict[str, MeasuredFigures] = {}
+    subsets: dict[Line, MeasuredFigures] = {}
 
-    def parts(self) -> Iterator[tuple[str, MeasuredFigures]]:
+    def parts(self) -> dict[str, MeasuredFigures]:
         """The whole, "", and the subsets by name."""
-        yield "", self
-        yield from self.subsets.items()
-
-
-class MetricsFile(BaseModel):
-    """The metrics.json of `popos evaluate`."""
-
-    results: Annotated[list[MeasuredResult], Field(min_length=1)]
+        return {"": self, **self.subsets}
 
 
 def model_card(
@@ -132,38 +132,32 @@ def model_card(
     """
     from huggingface_hub import ModelCardData
 
-    scheme, fitted = info.landmark_scheme(file), info.uncertainty
+    scheme, fitted, settings = info.landmark_scheme(file), info.uncertainty, _settings(info)
     identifier = (licence or "unknown").lower()
     known = IDENTIFIER.fullmatch(identifier)
     front = ModelCardData(
         license=identifier if known else "other",
-        license_name=None if known else _line(licence),
+        license_name=None if known else printable(str(licence)),
         library_name="popos",
         pipeline_tag="keypoint-detection",
-        tags=["facial-landmarks", "face-alignment", "hrnet", "popos", f"scheme-{_line(info.scheme)}"],
+        tags=["facial-landmarks", "face-alignment", "hrnet", "popos", f"scheme-{printable(info.scheme)}"],
         model_name=PurePath(file).stem,
         eval_results=_eval_results(results) or None,
     )
+    calibrated = f"calibrated on {fitted.faces} faces of {_code(fitted.dataset)}" if fitted else None
     return CARD.format(
-        front=front.to_yaml(), name=PurePath(file).stem, landmarks=scheme.landmarks, file=file,
-        scheme=_code(scheme.name), info=info, address=f"hf://{repository}/{file}", data=_data(info),
-        heatmaps=f"{info.resolution}x{info.resolution}", recipe=_recipe(info),
-        figures=_figures(info, results), limits="" if fitted else UNCALIBRATED,
-        uncertainty=f"calibrated on {fitted.faces} faces of {_code(fitted.dataset)}"
-        if fitted else "not calibrated",
-        offset="({:g}, {:g})".format(*info.label_offset), licence=_code(licence) if licence else NO_LICENCE,
+        front=front.to_yaml(), name=PurePath(file).stem, landmarks=scheme.landmarks, file=file, info=info,
+        scheme=_code(scheme.name), uncertainty=calibrated or "not calibrated",
+        offset="({:g}, {:g})".format(*info.label_offset), data=_data(info, settings),
+        recipe=_recipe(info, settings), figures=_figures(info, results),
+        address=f"hf://{repository}/{file}", licence=_code(licence) if licence else NO_LICENCE,
+        limits="" if calibrated else UNCALIBRATED,
     )  # fmt: skip
 
 
-def _line(value: object) -> str:
-    """Any value on one line, without control characters and what UTF-8 cannot hold."""
-    text = str(value).encode(errors="replace").decode()
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _code(value: object) -> str:
-    """Any value as inline code, in a table, too."""
-    text = _line(value)
+    """Any value as inline code on one line, in a table, too."""
+    text = printable(str(value))
     ticks, pad = _fence(text, 1), " " if "`" in text else ""
     return f"{ticks}{pad}{text}{pad}{ticks}".replace("|", r"\|")
 
@@ -177,36 +171,32 @@ def _eval_results(results: list[MeasuredResult]) -> list[Any]:
     """EvalResults for the Hub's model index: one for each dataset, subset and figure."""
     from huggingface_hub import EvalResult
 
+    conditions = {"decoder", "boxes", "detector", "flip_test", "normaliser", "threshold", "averaging"}
     return [
         EvalResult(
             task_type="keypoint-detection",
-            dataset_type=_line(result.dataset),
-            dataset_name=_line(f"{result.dataset} {subset}"),
-            dataset_config=_line(subset) or None,
-            dataset_split=_line(result.split),
+            dataset_type=result.dataset,
+            dataset_name=f"{result.dataset} {subset}".rstrip(),
+            dataset_config=subset or None,
+            dataset_split=result.split,
             metric_type=metric,
             metric_value=getattr(figures, metric),
-            metric_args={
-                "decoder": _line(result.decoder), "boxes": _line(result.detector or result.boxes),
-                "flip_test": result.flip_test, "normaliser": _line(result.normaliser),
-                "threshold": result.threshold, "averaging": _line(result.averaging),
-            },
+            metric_args=result.model_dump(include=conditions, exclude_none=True),
         )
         for result in results
-        for subset, figures in result.parts()
+        for subset, figures in result.parts().items()
         for metric in ("nme", "failure_rate", "auc")
-    ]  # fmt: skip
+    ]
 
 
-def _data(info: WeightsInfo) -> str:
-    training = info.training
-    if dataset := training.get("dataset"):
-        model = _settings(info).get("model")
+def _data(info: WeightsInfo, settings: dict[str, Any]) -> str:
+    if dataset := info.training.get("dataset"):
+        model = settings.get("model")
         init = model.get("init") if isinstance(model, dict) else None
         start = f", starting from {_code(init)}, whose terms hold for these weights, too"
         known = "" if init in (None, "", "auto", "scratch") else start
         return f"Trained on the faces of the dataset {_code(dataset)}{known}."
-    if isinstance(imported := training.get("imported"), dict):
+    if isinstance(imported := info.training.get("imported"), dict):
         return (
             f"Converted by `popos import-weights` from the checkpoint {_code(imported.get('file'))} "
             f"(SHA-256 {_code(imported.get('sha256'))}). The file does not say more about its data."
@@ -233,17 +223,14 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _recipe(info: WeightsInfo) -> str:
-    if not (settings := _settings(info)):
+def _recipe(info: WeightsInfo, settings: dict[str, Any]) -> str:
+    if not settings:
         return ""
     epoch = info.training.get("epoch")
     best = f" These are the weights after epoch {epoch}." if isinstance(epoch, int) and epoch else ""
     toml = tomli_w.dumps(settings).encode(errors="replace").decode().rstrip()
     fence = _fence(toml, 3)
-    return (
-        f"\n## Recipe\n\n`popos train --config settings.toml`, with these settings.{best}\n\n"
-        f"{fence}toml\n{toml}\n{fence}\n"
-    )
+    return f"{RECIPE}{best}\n\n{fence}toml\n{toml}\n{fence}\n"
 
 
 def _figures(info: WeightsInfo, results: list[MeasuredResult]) -> str:
@@ -255,12 +242,8 @@ def _figures(info: WeightsInfo, results: list[MeasuredResult]) -> str:
         faces = "Test faces, on which this epoch was selected," if test else "Validation faces,"
         parts.append(f"{faces} while training and without the flip test: NME {nme:.2f} % ({normaliser}).")
     if results:
-        rows = [_row(result, subset, figures) for result in results for subset, figures in result.parts()]
-        parts.append("\n".join((COLUMNS, "|---" * COLUMNS.count(" |") + "|", *rows)))
-        parts.append(
-            "NME: mean error over the normaliser. FR: faces whose error is above the threshold. AUC: area "
-            "under the cumulative error curve up to the threshold. Measured by `popos evaluate`."
-        )
+        rows = [_row(result, *part) for result in results for part in result.parts().items()]
+        parts += ["\n".join((COLUMNS, *rows)), ABBREVIATIONS]
     return "\n\n".join(parts or ["None were given."])
 
 

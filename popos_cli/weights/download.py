@@ -1,31 +1,31 @@
 """Weights that are elsewhere -> a verified file here: from the Hub by huggingface-hub, else by pooch.
 
 A file is compared with its SHA-256 whenever it is asked for: the catalog's, else the one that was pinned at
-its first download (pins.py), when it was found to be weights and, on the Hub, to have the Hub's SHA-256.
+its first download, when it was found to be weights and, on the Hub, to have the Hub's SHA-256.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin
 
 from ..errors import PoposError
-from ..home import home, locked
+from ..home import home, locked, read_or_set_aside, write_json
 from ..text import printable
 from . import hub
 from .catalog import URLS, Entry
-from .pins import pin, pins_file, read_pins, sha256
 
 TIMEOUT = 20  # seconds without a byte
 RETRIES = 2  # after a first try that failed
 PIECE = 1 << 18  # bytes
+OFF_DISK = ConnectionError, TimeoutError  # of the OSErrors
 
 Check = Callable[[Path], object]  # raises PoposError for a new file that is not what it should be
 
@@ -36,58 +36,106 @@ def fetch(entry: Entry, no_network: bool = False, check: Check = lambda path: No
     It goes into the Hub client's cache, or below POPOS_HOME/downloads. A new file that has another hash than
     the known one, or does not pass `check`, is removed and its hash not pinned. Raises PoposError.
     """
-    found = find_here(entry)
-    if found and (entry.local or _expected(entry)):
-        return found
     if entry.source is None:
         raise PoposError(f"{entry.name}: cannot be downloaded by a program", entry.manual)
+    path = find_here(entry)
+    if path and (entry.local or _expected(entry)):
+        return path
     if entry.local:
         raise PoposError(
             f"{entry.local}: missing, or not what the catalog's SHA-256 says",
             "Reinstall popos-cli, or correct your catalog.",
         )
+    accept = partial(_accept, entry, check)
     # Here all the same: no hash of it is known, or another program brought a newer file into the Hub's cache.
-    here, no_network = find_here(entry, verify=False), no_network or hub.offline()
-    if here is None and no_network:
+    if path := place_of(entry):
+        accept(path)
+        return path
+    if no_network or hub.offline():
         raise PoposError(
             f"{entry.source}: not here, and downloads are switched off (--offline or HF_HUB_OFFLINE)",
             "Download it once with them on, or copy the file here and name its path.",
         )
-    if here is None and not entry.on_hub:
-        return _from_url(entry.source, lambda path: _accept(entry, check, path))
-    path = here if here and (no_network or not entry.on_hub) else _from_hub(entry, here)
-    try:
-        _accept(entry, check, path)
-    except PoposError:
-        if path != here:
-            _remove(path)
-        raise
-    return path
+    return _from_hub(entry, accept) if entry.on_hub else _from_url(entry, accept)
 
 
-def find_here(entry: Entry, verify: bool = True) -> Path | None:
-    """The file of an entry if it is here; no network is asked. A damaged download is removed.
-
-    verify=False leaves its hash alone: enough to say what is here, not to use it.
-    """
+def place_of(entry: Entry) -> Path | None:
+    """Where the file of an entry lies, if it is here. Its hash is not looked at: not enough to use it."""
     if entry.source is None:
         return None
-    path: Path | None = entry.local or _target(entry.source)
+    path: Path | None = entry.local or entry.downloaded
     if entry.on_hub:
         path = hub.cached(*hub.parse_address(entry.source, entry.revision))
-    if path is None or not os.path.isfile(path):  # which takes any name
-        return None
-    if not verify or (entry.local and not entry.sha256):
+    return path if path and os.path.isfile(path) else None  # which takes any name
+
+
+def find_here(entry: Entry) -> Path | None:
+    """The verified file of an entry if it is here; no network is asked. A damaged download is removed."""
+    path = place_of(entry)
+    if path is None or (entry.local and not entry.sha256):
         return path
-    expected, found = _expected(entry), sha256(path)
-    right = found.startswith(expected)
-    if entry.local or (right and expected):
-        return path if right else None
+    found = sha256(path)
+    right, whole = found.startswith(_expected(entry)), found == (hub.stored_sha256(path) or found)
     # Another program may have brought the Hub's newer file: that one stays, if it is whole.
-    if found != (hub.stored_sha256(path) or found) or not (right or entry.on_hub):
+    if not (right and whole) and not entry.local and not (entry.on_hub and whole):
         _remove(path)
-        return None
-    return path if right else None
+    return path if right and whole else None
+
+
+def sha256(path: Path) -> str:
+    """64 hexadecimal digits. Raises PoposError for a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PoposError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_pins(held: bool = False) -> dict[str, str]:
+    """POPOS_HOME/pins.json: the SHA-256 of each file at its first download, by `Entry.address`. held: see
+    `read_or_set_aside`."""
+    return read_or_set_aside(_pins_file(), _parse_pins, {}, held)
+
+
+def _parse_pins(text: str) -> dict[str, str]:
+    pins = json.loads(text)
+    if not isinstance(pins, dict) or not all(isinstance(value, str) for value in pins.values()):
+        raise ValueError("not a list of hashes")
+    return pins
+
+
+def _pins_file() -> Path:
+    return home() / "pins.json"
+
+
+def _expected(entry: Entry) -> str:
+    """The SHA-256 that a file must have, or its first digits; "" where nothing is known yet."""
+    known, pinned = entry.sha256 or "", read_pins().get(entry.address, "")
+    return pinned if pinned.startswith(known) else known
+
+
+def _accept(entry: Entry, check: Check, path: Path) -> None:
+    """Compare a new file with all that is known of it, and pin its hash. Raises PoposError."""
+    expected, found, size = _expected(entry) or hub.stored_sha256(path), sha256(path), path.stat().st_size
+    wrong = None
+    if not found.startswith(expected):
+        wrong = f"its SHA-256 begins {found[:16]}, not {expected[:16]}"
+    elif entry.size and size > entry.size:
+        wrong = f"it has {size} bytes, the catalog says {entry.size}"
+    if wrong:
+        hint = "It was damaged on its way or replaced at its source, and is not used. Try again later"
+        if entry.address in read_pins():
+            hint += f"; if you trust the new one, delete its line in {_pins_file()}"
+        raise PoposError(f"{entry.source}: wrong file: {wrong}", f"{hint}.")
+    try:
+        check(path)
+    except PoposError as error:
+        message = error.message.replace(str(path), str(entry.source))
+        raise PoposError(message, "Check the address, or try again later: nothing was kept.") from None
+    with suppress(PoposError):  # a POPOS_HOME that cannot be written is no reason to refuse the file
+        if read_pins().get(entry.address) != found:
+            with locked(_pins_file()):
+                write_json(_pins_file(), {**read_pins(held=True), entry.address: found})
 
 
 def _remove(path: Path) -> None:
@@ -97,46 +145,29 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _expected(entry: Entry) -> str:
-    """The SHA-256 that a file must have, or its first digits; "" where nothing is known yet."""
-    known, pinned = entry.sha256 or "", read_pins().get(entry.address, "")
-    return pinned if pinned.startswith(known) else known
-
-
-def file_name(address: str) -> str:
-    """The last part of an address, made fit for a file's name."""
-    last = unquote(urlsplit(address).path.rpartition("/")[2])
-    return re.sub(r"[^\w.+-]", "_", last).strip(".") or "file"
-
-
-def short_hash(address: str) -> str:
-    """Keeps files of one name at two addresses apart."""
-    return hashlib.sha256(address.encode()).hexdigest()[:8]
-
-
-def _target(url: str) -> Path:
-    """Where the file of an address lies: under its own name, in a folder for the address."""
-    return home() / "downloads" / short_hash(url) / file_name(url)
-
-
-def _from_hub(entry: Entry, here: Path | None) -> Path:
-    """The Hub's newest file, in its client's cache; the one that is `here` where the Hub does not answer."""
+def _from_hub(entry: Entry, accept: Callable[[Path], None]) -> Path:
+    """Download a file into the Hub client's cache, where it stays if `accept` has not refused it."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
 
     repository, file, revision = hub.parse_address(str(entry.source), entry.revision)
     try:
         with hub.quiet():
-            if here is None:
-                # Fails at once without a network, where hf_hub_download would try for minutes.
-                with suppress(HfHubHTTPError):
-                    get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
-            return Path(hf_hub_download(repository, file, revision=revision))
+            # Fails at once without a network, where hf_hub_download would try for minutes.
+            with suppress(HfHubHTTPError):
+                get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+            path = Path(hf_hub_download(repository, file, revision=revision))
     except Exception as error:  # the HTTP library beneath the client raises its own kinds
         raise _failed(entry.source, error) from None
+    try:
+        accept(path)
+    except PoposError:
+        _remove(path)
+        raise
+    return path
 
 
-def _from_url(url: str, accept: Callable[[Path], None]) -> Path:
+def _from_url(entry: Entry, accept: Callable[[Path], None]) -> Path:
     """Download a file; it appears under its name only when `accept` has not refused it.
 
     Processes that want the same file wait for each other. Raises PoposError.
@@ -151,7 +182,7 @@ def _from_url(url: str, accept: Callable[[Path], None]) -> Path:
         accept(Path(temporary))
         os.chmod(temporary, 0o644)  # for other users of this POPOS_HOME; pooch then renames it to `target`
 
-    target = _target(url)
+    url, target = str(entry.source), entry.downloaded
     pooch.get_logger().setLevel("ERROR")
     store = pooch.create(
         target.parent, "", registry={target.name: None}, urls={target.name: url}, retry_if_failed=RETRIES
@@ -174,39 +205,13 @@ def _refuse_answer(url: str, answer: Any, **_: Any) -> None:
         raise _failed(url, f"{answer.status_code} {answer.reason}")
 
 
-def _accept(entry: Entry, check: Check, path: Path) -> None:
-    """Compare a new file with all that is known of it, and pin its hash. Raises PoposError."""
-    expected, found, size = _expected(entry) or hub.stored_sha256(path), sha256(path), path.stat().st_size
-    wrong = None
-    if not found.startswith(expected):
-        wrong = f"its SHA-256 begins {found[:16]}, not {expected[:16]}"
-    elif entry.size and size > entry.size:
-        wrong = f"it has {size} bytes, the catalog says {entry.size}"
-    if wrong:
-        hint = "It was damaged on its way or replaced at its source, and is not used. Try again later"
-        if entry.address in read_pins():
-            hint += f"; if you trust the new one, delete its line in {pins_file()}"
-        raise PoposError(f"{entry.source}: wrong file: {wrong}", f"{hint}.")
-    try:
-        check(path)
-    except PoposError as error:
-        message = error.message.replace(str(path), str(entry.source))
-        raise PoposError(message, "Check the address, or try again later: nothing was kept.") from None
-    with suppress(PoposError):  # a POPOS_HOME that cannot be written is no reason to refuse the file
-        pin(entry.address, found)
-
-
 def _failed(source: str | None, reason: Exception | str) -> PoposError:
     """Why a file did not come: the first line of what the library says, or what the disk says."""
     hint = (
         "Check the address, the network and its proxy (a private or gated repository of the Hub needs "
         "HF_TOKEN), or copy the file here and name its path."
     )
-    if (
-        isinstance(reason, OSError)
-        and reason.errno
-        and not isinstance(reason, ConnectionError | TimeoutError)
-    ):
+    if isinstance(reason, OSError) and reason.errno and not isinstance(reason, OFF_DISK):
         reason = f"cannot write {reason.filename or 'it here'}: {reason.strerror}"
         hint = "Free some space, or set POPOS_HOME (for the Hub's files HF_HOME) to a place you may write to."
     text = reason if isinstance(reason, str) else hub.first_line(reason.__cause__ or reason)

@@ -9,40 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from ..core.choices import RESOLUTIONS, Alignment, DecoderName
-from ..core.codec import SIGMAS
 from ..core.hrnet import CHANNELS, VARIANTS
 from ..core.model import IMAGE_SIZE
 from ..core.schemes import SCHEMES, Scheme, find_scheme
-from ..errors import PoposError, UsageError
-from .catalog import Entry, converted_file, load_catalog
+from ..errors import PoposError, UsageError, first_problem
+from .catalog import NAME, Entry, converted_file, load_catalog
+from .download import sha256
 from .format import CodecInfo, WeightsInfo, check_values, save_weights
 from .layouts import NEEDED, Network, find_network
 from .pickles import read_checkpoint
-from .pins import sha256
 
 UNUSED = re.compile(r"backbone\.(conv[34]|transition[23]|stage[34])\.|downscale_layer\.")
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What is known of a foreign checkpoint beforehand. None: read off the tensors, or a default.
-
-    scheme: a built-in name or a TOML file. name: the catalog's for the file.
-    """
-
-    scheme: str | None = None
-    resolution: int | None = None
-    sigma: float | None = None
-    decoder: DecoderName | None = None
-    label_offset: tuple[float, float] | None = None
-    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,50 +42,69 @@ class Foreign:
 
 
 def import_file(
-    source: Path, hints: Hints, out: Path | None, name: str | None, force: bool
+    source: Path, flags: dict[str, Any], out: Path | None, name: str | None, force: bool
 ) -> tuple[Path, Foreign]:
     """Convert a file to `out`, and into POPOS_HOME under `name`; beside itself where neither is given.
 
-    hints: they take precedence over what the catalog knows of the file. Returns the new file (the first).
-    Raises UsageError for a name or hint that is not possible, PoposError where the file cannot be converted
-    or something would be overwritten without `force`.
+    flags: keys of an `Entry`; where not None they take precedence over what the catalog knows of the file.
+    Returns the new file (the first). Raises UsageError for a name or value that is not possible, PoposError
+    where the file cannot be converted or something would be overwritten without `force`.
     """
     if out is not None and out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: must end in .safetensors")
-    if name is not None and not re.fullmatch(r"\w[\w.+-]*", name):
+    if name is not None and not NAME.fullmatch(name):
         raise UsageError(f"--name {name!r}: cannot be used as a name", "Use letters, digits and _ . + -")
     if name in load_catalog():
         raise UsageError(f"--name {name!r}: the catalog has weights of that name", "Choose another.")
-    named = converted_file(name) if name is not None else None
-    targets = [target for target in (out, named) if target] or [source.with_suffix(".safetensors")]
-    given = {key: value for key, value in vars(hints).items() if value is not None}
-    hints = replace(known_hints(source), **given)
-    check_hints(hints)
+    given = {key: value for key, value in flags.items() if value is not None}
+    try:
+        known = Entry.model_validate({**recognised(source).model_dump(), **given})
+    except ValidationError as error:
+        key, problem = first_problem(error)
+        flag = key.partition(".")[0]
+        value = f"{given[flag]:g}" if flag == "sigma" else given[flag]
+        raise UsageError(f"--{flag.replace('_', '-')} {value}: {problem}") from None
+    targets = [target for target in (out, converted_file(name) if name else None) if target]
+    targets = targets or [source.with_suffix(".safetensors")]
     for target in targets:
         if target.exists() and target != source and not force:
             raise PoposError(
                 f"{target} exists already", "Choose another with --out, or overwrite with --force."
             )
-    foreign = read_foreign(source, hints)
+    foreign = read_foreign(source, known)
     for target in targets:
         save_weights(target, foreign.state, foreign.info, half=False)
     return targets[0], foreign
 
 
-def import_checkpoint(source: Path, target: Path, hints: Hints = Hints()) -> WeightsInfo:
+def import_checkpoint(source: Path, target: Path, known: Entry | None = None) -> WeightsInfo:
     """Write a foreign checkpoint as our weights, in float32; `target` whole or not at all.
 
-    Raises PoposError where the file cannot be read, is of another network, or lacks something that no hint
-    gives; UsageError for a hint that is not possible.
+    Raises as `read_foreign` does.
     """
-    foreign = read_foreign(source, hints)
+    foreign = read_foreign(source, known)
     save_weights(target, foreign.state, foreign.info, half=False)
     return foreign.info
 
 
-def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
-    """The conversion without the writing. Raises as `import_checkpoint` does."""
-    scheme = check_hints(hints)
+def recognised(source: Path) -> Entry:
+    """The catalog's entry with this file's SHA-256; one that says nothing for an unknown or missing file."""
+    digits = sha256(source) if source.is_file() else ""
+    for entry in load_catalog().values():
+        if entry.format == "mmpose" and entry.sha256 and digits.startswith(entry.sha256):
+            return entry
+    return Entry(name=str(source), source=str(source), format="mmpose")
+
+
+def read_foreign(source: Path, known: Entry | None = None) -> Foreign:
+    """A checkpoint in our terms; what its tensors do not say is taken from `known`, else from the catalog's
+    entry of this file, else from the defaults of the code that wrote it.
+
+    Raises PoposError where the file cannot be read, is of another network, or lacks something that is not
+    known; UsageError for a scheme or sigma that is not possible.
+    """
+    known = known or recognised(source)
+    scheme = find_scheme(known.scheme) if known.scheme is not None else None
     network = find_network(source, read_checkpoint(source))
     landmarks = len(network.tensors["head.3.weight"])
     schemes = [scheme] if scheme else list(SCHEMES.values())
@@ -110,15 +115,18 @@ def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
             f"{source}: finds {landmarks} landmarks, but scheme {others}",
             "Name its scheme with --scheme, or describe its landmarks in a TOML file and name that.",
         )
-    resolution = _resolution(network.tensors, hints.resolution, source)
-    if hints.sigma and hints.sigma > resolution:
-        raise UsageError(f"--sigma {hints.sigma:g}: wider than the heatmap of {resolution} pixels")
+    resolution = _resolution(network.tensors, known.resolution, source)
+    if known.sigma and known.sigma > resolution:
+        raise UsageError(f"--sigma {known.sigma:g}: wider than the heatmap of {resolution} pixels")
     of_popos = "backbone.conv3.weight" in network.tensors or resolution != RESOLUTIONS[0]
     if network.hrnet_names and of_popos:
         raise PoposError(
             f"{source}: --resolution {resolution} or conv3, but HRNet's own code has 64-pixel heatmaps alone"
         )
     layout = "hrnet" if network.hrnet_names else "popos" if of_popos else "mmpose"
+    imported = {
+        "file": source.name, "sha256": sha256(source), "name": known.name if known.named else None
+    }  # fmt: skip
     info = WeightsInfo(
         resolution=resolution,
         image_size=IMAGE_SIZE,
@@ -126,16 +134,16 @@ def read_foreign(source: Path, hints: Hints = Hints()) -> Foreign:
         fusion="bilinear",
         scheme=scheme.name,
         scheme_definition=None if SCHEMES.get(scheme.name) == scheme else scheme.to_dict(),
-        codec=_codec(layout, scheme, hints, source),
-        label_offset=hints.label_offset or (0.0, 0.0),
-        training={"imported": {"file": source.name, "sha256": sha256(source), "name": hints.name}},
+        codec=_codec(layout, scheme, known, source),
+        label_offset=known.label_offset or (0.0, 0.0),
+        training={"imported": imported},
     )
     state = _state(network.tensors, info, landmarks, source)
-    return Foreign(state, info, layout, tuple(_remarks(source, hints, info, layout, network)))
+    return Foreign(state, info, layout, tuple(_remarks(source, known, info, layout, network)))
 
 
-def _codec(layout: str, scheme: Scheme, hints: Hints, source: Path) -> CodecInfo:
-    """The hints', else what the layout's own code trains with and decodes by."""
+def _codec(layout: str, scheme: Scheme, known: Entry, source: Path) -> CodecInfo:
+    """As known, else what the layout's own code trains with and decodes by."""
     sigma = 2.0
     decoder: DecoderName = "two-hot"
     alignment: Alignment = "mmpose"
@@ -145,30 +153,7 @@ def _codec(layout: str, scheme: Scheme, hints: Hints, source: Path) -> CodecInfo
         decoder = "popos"
     elif "_dark" in source.name:
         decoder = "dark"
-    return CodecInfo(sigma=hints.sigma or sigma, decoder=hints.decoder or decoder, alignment=alignment)
-
-
-def known_hints(source: Path) -> Hints:
-    """What the catalog knows of a file with this SHA-256; no hints for an unknown or missing file."""
-    digits = sha256(source) if source.is_file() else ""
-    for entry in load_catalog().values():
-        if entry.format == "mmpose" and entry.sha256 and digits.startswith(entry.sha256):
-            return hints_of(entry)
-    return Hints()
-
-
-def hints_of(entry: Entry) -> Hints:
-    """What a catalog's entry says of its checkpoint."""
-    return Hints(entry.scheme, entry.resolution, entry.sigma, entry.decoder, entry.label_offset, entry.name)
-
-
-def check_hints(hints: Hints) -> Scheme | None:
-    """The named scheme. Raises UsageError for an unknown one, and for a sigma out of range."""
-    if hints.sigma is not None and not SIGMAS[0] <= hints.sigma <= SIGMAS[1]:
-        raise UsageError(
-            f"--sigma {hints.sigma:g}: must be from {SIGMAS[0]:g} to {SIGMAS[1]:g} heatmap pixels"
-        )
-    return find_scheme(hints.scheme) if hints.scheme is not None else None
+    return CodecInfo(sigma=known.sigma or sigma, decoder=known.decoder or decoder, alignment=alignment)
 
 
 def _resolution(tensors: dict[str, Tensor], asked: int | None, source: Path) -> int:
@@ -206,9 +191,15 @@ def _state(tensors: dict[str, Tensor], info: WeightsInfo, landmarks: int, source
         theirs = tensors.get(name)
         if theirs is None and name.endswith(".num_batches_tracked"):  # a counter that inference ignores
             theirs = torch.zeros((), dtype=torch.int64)
-        problem = _problem(theirs, ours)
-        if theirs is None or problem:
-            raise PoposError(f"{source}: {name} {problem}; needed: {NEEDED}")
+        if theirs is None:
+            raise PoposError(f"{source}: {name} is missing in this checkpoint; needed: {NEEDED}")
+        plain = theirs.layout == torch.strided and not (theirs.is_quantized or theirs.is_meta)
+        if not plain or theirs.is_floating_point() != ours.is_floating_point():
+            kind = f"{theirs.layout}, {theirs.dtype}, {theirs.device}"
+            raise PoposError(f"{source}: {name} is not a plain tensor of floating-point numbers ({kind})")
+        if theirs.shape != ours.shape:
+            shapes = f"{tuple(theirs.shape)}, not {tuple(ours.shape)}"
+            raise PoposError(f"{source}: {name} is {shapes}; needed: {NEEDED}")
         state[name] = theirs.detach().to(ours.dtype, copy=True).contiguous()
     more = [name for name in tensors if name not in wanted and not UNUSED.match(name)]
     if more:
@@ -217,42 +208,22 @@ def _state(tensors: dict[str, Tensor], info: WeightsInfo, landmarks: int, source
     return state
 
 
-def _problem(theirs: Tensor | None, ours: Tensor) -> str | None:
-    """Why a tensor cannot become ours without loss; None where it can."""
-    if theirs is None:
-        return "is missing in this checkpoint"
-    odd = theirs.is_quantized or theirs.is_meta or theirs.layout != torch.strided
-    if odd or theirs.is_floating_point() != ours.is_floating_point():
-        kind = f"{theirs.layout}, {theirs.dtype}, {theirs.device}"
-        return f"is not a plain tensor of floating-point numbers ({kind})"
-    return None if theirs.shape == ours.shape else f"is {tuple(theirs.shape)}, not {tuple(ours.shape)}"
-
-
-def _remarks(source: Path, hints: Hints, info: WeightsInfo, layout: str, network: Network) -> Iterator[str]:
+def _remarks(source: Path, known: Entry, info: WeightsInfo, layout: str, network: Network) -> Iterator[str]:
     """What a user should check, because it was assumed."""
     if network.left_out:
-        yield f"took {network.place}; left out: {', '.join(network.left_out)}"
-    digits = info.training["imported"]["sha256"]
-    for entry in load_catalog().values():
-        published = entry.source and entry.source.endswith(f"/{source.name}") and entry.sha256
-        if published and not digits.startswith(entry.sha256 or ""):
-            yield (
-                f"{source.name} is the name of {entry.name!r}, but its SHA-256 begins with {digits[:8]}: a "
-                "damaged or another file, converted as an unknown one"
-            )
-    if layout == "hrnet":
-        if hints.sigma is None:
-            yield f"sigma {info.codec.sigma:g}, as in HRNet's own settings; --sigma sets another"
-        if hints.label_offset is None:
-            yield (
-                "label offset 0; HRNet's code mirrors x to width - x, and counts the labels of 300W and COFW "
-                "from 1: a network trained by it needs --label-offset 0.5,1 there, 0.5,0 elsewhere"
-            )
-    elif info.scheme == "300w" and hints.label_offset is None and hints.name is None:
+        yield f"took the network under state_dict; left out: {', '.join(network.left_out)}"
+    if layout == "hrnet" and known.sigma is None:
+        yield f"sigma {info.codec.sigma:g}, as in HRNet's own settings; --sigma sets another"
+    if layout == "hrnet" and known.label_offset is None:
+        yield (
+            "label offset 0; HRNet's code mirrors x to width - x, and counts the labels of 300W and COFW "
+            "from 1: a network trained by it needs --label-offset 0.5,1 there, 0.5,0 elsewhere"
+        )
+    elif info.scheme == "300w" and known.label_offset is None and not known.named:
         yield (
             "label offset 0; a network that mmpose or POPoS trained on 300W, whose labels count from 1, "
             "needs --label-offset 1,1"
         )
     downscaling = any(name.startswith("downscale_layer.") for name in network.tensors)
-    if layout == "popos" and not downscaling and hints.resolution is None:
+    if layout == "popos" and not downscaling and known.resolution is None:
         yield "POPoS's layout without downscale_layer: taken for its 64-pixel network"

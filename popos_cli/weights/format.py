@@ -18,10 +18,10 @@ from ..core.calibration import Calibration
 from ..core.choices import DEFAULT_DECODER, Alignment, DecoderName, Fusion, StemNorm
 from ..core.codec import Codec
 from ..core.crop_rule import FROM_300W, FROM_LANDMARKS, RULES, SAME, CropRule
-from ..core.hrnet import CHANNELS, VARIANTS
+from ..core.hrnet import VARIANTS
 from ..core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
 from ..core.schemes import SCHEMES, Scheme
-from ..errors import PoposError, UsageError
+from ..errors import PoposError, UsageError, first_problem
 from ..home import replacing
 from .file_kinds import refuse_file
 
@@ -128,11 +128,6 @@ class WeightsInfo(_Part):
             raise PoposError(f"{where}: its scheme is {self.scheme!r}, but describes {scheme.name!r}")
         return scheme
 
-    @property
-    def head_channels(self) -> int:
-        """Channels into the heatmap head: those of all branches of the last stage."""
-        return sum(CHANNELS[: self.stages or VARIANTS[self.image_size // self.resolution].stages])
-
     def rule_from_300w(self, detector: str) -> CropRule | None:
         """From the tight square of 300W's 68 points, which a detector promises, to this network's square:
         as measured with this detector, else with another one, else by the scheme. None: not known."""
@@ -204,27 +199,20 @@ def read_info(path: Path) -> WeightsInfo:
     is out of range or inconsistent."""
     with _opened(path) as file:
         metadata, names = file.metadata() or {}, list(file.keys())
-    if "popos" not in metadata and is_backbone(names):
-        raise PoposError(
-            f"{path}: an HRNet backbone (as trained on ImageNet), but landmarks need a face model",
-            f"It is where training starts: popos train --weights {path}",
-        )
     if "popos" not in metadata:
-        raise PoposError(
-            f"{path}: a safetensors file, but not popos weights (no 'popos' metadata)",
-            "Name one that popos wrote: popos train, or popos import-weights for a .pth file of mmpose.",
-        )
+        what = "a safetensors file, but not popos weights (no 'popos' metadata)"
+        hint = "Name one that popos wrote: popos train, or popos import-weights for a .pth file of mmpose."
+        if is_backbone(names):
+            what = "an HRNet backbone (as trained on ImageNet), but landmarks need a face model"
+            hint = f"It is where training starts: popos train --weights {path}"
+        raise PoposError(f"{path}: {what}", hint)
     try:
         # Strict: JSON's true and "1" are not numbers.
         info = WeightsInfo.model_validate_json(metadata["popos"], strict=True)
-    except ValidationError as error:  # its own text has several lines and a link
-        first = error.errors()[0]
-        key, problem = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        if first["type"] == "literal_error":
-            problem += f", not {first['input']!r}"
+    except ValidationError as error:
         raise PoposError(
             f"{path}: its metadata does not describe weights that this popos can run: "
-            + ": ".join(filter(None, (key, problem))),
+            + ": ".join(filter(None, first_problem(error))),
             "Upgrade popos, or take the file from its source again.",
         ) from None
     scheme = info.landmark_scheme(str(path))
@@ -261,15 +249,14 @@ def read_weights(path: Path) -> Weights:
     info = read_info(path)
     scheme = info.landmark_scheme(str(path))
     state = read_state(path)
-    # Before the model is built: landmarks that no tensor has could fill the memory.
+    model = info.build_model(scheme.landmarks)
+    wanted = tuple(model.state_dict()["head.3.weight"].shape)
     head = tuple(state["head.3.weight"].shape) if "head.3.weight" in state else "missing"
-    wanted = (scheme.landmarks, info.head_channels, 1, 1)
     if head != wanted:
         raise PoposError(
             f"{path}: the head's last tensor, head.3.weight, is {head}, but scheme {scheme.name!r} with "
             f"{scheme.landmarks} landmarks, at resolution {info.resolution}, needs {wanted}"
         )
-    model = info.build_model(scheme.landmarks)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -39,11 +39,10 @@ DEPTH = 4  # how deep mappings in mappings are searched for tensors
 @dataclass(frozen=True)
 class Network:
     """tensors: by our names. hrnet_names: whether the file has those of HRNet's own code, which lack
-    "backbone.". place: the keys that lead to the network. left_out: those of other networks in the file."""
+    "backbone.". left_out: the keys that lead to other networks in the file."""
 
     tensors: dict[str, Tensor]
     hrnet_names: bool
-    place: str
     left_out: list[str]
 
 
@@ -60,7 +59,7 @@ def find_network(source: Path, checkpoint: Any) -> Network:
             )
         everything[name] = tensor
     branches = [name for name in everything if re.search(rf"(^|[./]){re.escape(FIRST_BRANCH)}$", name)]
-    places = {name.removesuffix(FIRST_BRANCH).removesuffix("backbone."): name for name in branches}
+    places = dict.fromkeys(name.removesuffix(FIRST_BRANCH).removesuffix("backbone.") for name in branches)
     # mmengine, timm and others keep a second network, averaged or raw, beside the one to use.
     chosen = [place for place in places if place.startswith("state_dict/")] or list(places)
     if len(chosen) > 1:
@@ -84,7 +83,7 @@ def find_network(source: Path, checkpoint: Any) -> Network:
     if head is None or head.ndim != 4 or branch is None or branch.shape[:1] != CHANNELS[:1]:
         raise PoposError(f"{source}: holds {_describe(checkpoint, everything)}; needed: {NEEDED}")
     left_out = [_readable(other) for other in places if other != place]
-    return Network(tensors, hrnet_names, _readable(place), left_out)
+    return Network(tensors, hrnet_names, left_out)
 
 
 def _tensors_in(value: Any, place: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Tensor]]:

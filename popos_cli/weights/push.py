@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import PoposError, UsageError
-from .card import MeasuredResult, MetricsFile, model_card
+from .card import MeasuredResult, model_card
 from .catalog import entry_of, load_catalog
 from .find import BEST, find_weights
 from .format import WeightsInfo, read_weights
-from .hub import REPOSITORY, offline, quiet
+from .hub import REPOSITORY, first_line, offline, quiet
 
 FILE_NAME = re.compile(r"(\w[\w.+-]*/)*\w[\w.+-]*\.safetensors", re.ASCII)
+
+
+class MetricsFile(BaseModel):
+    """The metrics.json of `popos evaluate`."""
+
+    results: list[MeasuredResult] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def plan_upload(
     if not metrics and beside.exists():
         metrics = [beside]
     results = [result for one in metrics for result in read_results(one, weights, path, info)]
-    if licence is None and (entry := entry_of(weights, load_catalog())):
+    if licence is None and (entry := entry_of(weights, load_catalog())) and entry.named:
         licence = entry.licence
     file = file or _default_name(path)
     card = model_card(info, repository, file, licence, results)
@@ -137,16 +143,16 @@ def _explained(error: BaseException, repository: str) -> PoposError:
     cause: Any = error
     while cause and getattr(cause, "response", None) is None:
         cause = cause.__cause__
-    said = getattr(cause, "server_message", None) or str(error).strip() or type(error).__name__
+    said = getattr(cause, "server_message", None) or first_line(error)
     if cause is None:
         return PoposError(
-            f"{repository}: the Hub cannot be reached, or the upload broke off ({said.splitlines()[0]})",
+            f"{repository}: the Hub cannot be reached, or the upload broke off ({said})",
             "Check the network and its proxy, and run the command again: no file was published.",
         )
     status = cause.response.status_code
-    hint = "Try again later."
-    if status == 401:
-        hint = "Log in with hf auth login, or set HF_TOKEN to another token."
-    elif status == 403:
-        hint = f"Use a token with write access to {repository.partition('/')[0]}'s repositories."
-    return PoposError(f"{repository}: the Hub refused ({status}): {' '.join(said.split())}", hint)
+    hints = {
+        401: "Log in with hf auth login, or set HF_TOKEN to another token.",
+        403: f"Use a token with write access to {repository.partition('/')[0]}'s repositories.",
+    }
+    message = f"{repository}: the Hub refused ({status}): {' '.join(said.split())}"
+    return PoposError(message, hints.get(status, "Try again later."))

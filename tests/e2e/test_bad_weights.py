@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 
@@ -29,14 +27,13 @@ def test_listings_name_what_is_broken(popos, poisoned):
     assert list(poisoned.glob("pins.json.*.broken")) and (poisoned / "catalog.toml").exists()
 
 
-def test_evaluate_and_predict_still_work(popos, synthetic, poisoned, astronaut):
+def test_evaluate_still_works(popos, synthetic, poisoned):
     result = popos("evaluate", "--workers", "0", "--no-flip-test", "--json").ok()
     assert result.json["results"][0]["weights"] == "default"
     assert "bad.safetensors" in result.err
-    assert popos("predict", astronaut, "--json").ok().json["images"][0]["faces"]
 
 
 def test_a_poisoned_file_by_its_name(popos, poisoned, astronaut):
-    for weights in ("bad", "mmpose-wflw", poisoned / "weights/bad.safetensors"):
+    for weights in ("bad", "mmpose-wflw"):
         failed = popos("predict", astronaut, "--weights", weights, "--json")
-        assert failed.code == 1 and ".safetensors" in json.loads(failed.out)["error"]["message"]
+        assert failed.code == 1 and ".safetensors" in failed.json["error"]["message"]

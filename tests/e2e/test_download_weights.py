@@ -77,9 +77,7 @@ def test_a_catalog_of_ones_own(popos, download, host, tmp_path):
     (tmp_path / "club.toml").write_text(f'[club]\nsource = "{host.url}/theirs.safetensors"\n')
     (done,) = download("club", "--catalog", "club.toml")
     assert done["name"] == "club"
-    result = popos("download-weights", "club")
-    assert result.code == 2
-    assert "unknown weights 'club'" in result.err
+    assert popos("download-weights", "club").code == 2
 
 
 def test_one_failure_among_several(popos, host):

@@ -25,7 +25,7 @@ MAIN = "from popos_cli.cli.app import main\nassert main({}) == 0"
         ("import popos_cli", "", "torch cv2 matplotlib numpy typer"),
         (
             MAIN.format("['predict', PHOTO, '--json']"), '"landmarks"',
-            "torchvision matplotlib timm huggingface_hub scipy",
+            "torchvision matplotlib timm huggingface_hub.file_download scipy",
         ),
     ],
     ids=["help", "package", "predict"],

@@ -29,28 +29,23 @@ def archive():
 
 
 TORCH = "a checkpoint of PyTorch, not popos weights", "popos import-weights"
-READERS = (read_info, read_state, read_weights)
-OTHERS = {
-    "empty": (b"", "the file is empty", "again"),
-    "archive": (archive(), "a zip archive", "exp/best.pth"),
-    "pointer": (
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-        "a Git LFS pointer",
-        "lfs pull",
-    ),
-    "page": (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page", "again"),
-    "onnx": (b"\x08\x07\x12\x07pytorch" + bytes(99), "an ONNX model", "--detector yunet"),
-}
+TEXT = b"These are not the weights you look for."
+OTHERS = [
+    (b"", "the file is empty", "again"),
+    (archive(), "a zip archive", "exp/best.pth"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer", "lfs pull"),
+    (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page", "again"),
+    (b"\x08\x07\x12\x07pytorch" + bytes(99), "an ONNX model", "--detector yunet"),
+]
 CASES = [
-    *((read, *case) for read in (*READERS, read_checkpoint) for case in OTHERS.values()),
-    *((read, checkpoint(legacy), *TORCH) for read in READERS for legacy in (False, True)),
+    *((read, *case) for read in (read_info, read_checkpoint) for case in OTHERS),
+    *((read, checkpoint(legacy), *TORCH) for read in (read_info, read_state) for legacy in (False, True)),
     (read_info, checkpoint(False)[:400], *TORCH),
     (read_info, pickle.dumps([1.0] * 99), *TORCH),
-    (read_info, b"These are not the weights you look for.", "not a safetensors file: Error", "again"),
+    (read_info, TEXT, "not a safetensors file: Error", "again"),
     (read_info, save({"x": torch.zeros(9)})[:-1], "not a readable safetensors file: Error", "again"),
     (read_checkpoint, save({"x": torch.zeros(9)}), "a safetensors file, not a checkpoint", "no import"),
-    (read_checkpoint, b"These are not the weights you look for.", "not a PyTorch checkpoint: ", "again"),
-    (read_checkpoint, b"\x89HDF\r\n\x1a\n" + bytes(99), "not a PyTorch checkpoint: ", "again"),
+    (read_checkpoint, TEXT, "not a PyTorch checkpoint: ", "again"),
     (read_checkpoint, pickle.dumps({"a": [1.0]}), "not a readable PyTorch checkpoint: ", "again"),
 ]
 

@@ -20,6 +20,7 @@ from popos_cli.weights.format import (
     read_info,
     read_state,
     read_weights,
+    replace_info,
     save_weights,
 )
 
@@ -92,11 +93,9 @@ def test_round_trip(tmp_path, model, info, half):
 
 
 def test_an_own_scheme_travels_with_the_weights(tmp_path):
-    model = Landmarker(3, 4)
-    path = tmp_path / "own.safetensors"
     info = WeightsInfo(resolution=4, scheme="triangle", scheme_definition=OWN.to_dict())
-    save_weights(path, model.state_dict(), info, half=True)
-    weights = read_weights(path)
+    save_weights(tmp_path / "own.safetensors", Landmarker(3, 4).state_dict(), info, half=True)
+    weights = read_weights(tmp_path / "own.safetensors")
     assert (weights.scheme, weights.model.landmarks) == (OWN, 3)
 
 
@@ -120,70 +119,43 @@ CALIBRATION = {
     "landmarks": [1.0] * 29, "own": ROW, "face": ROW, "lowest": [ROW, ROW], "highest": [ROW, ROW],
     "dataset": "mine", "faces": 9,
 }  # fmt: skip
-NAN, INF, HUGE = float("nan"), float("inf"), 1e300
+NAN, HUGE = float("nan"), 1e300
 
 
 def embedded(**change):
     return {"scheme_definition": {**OWN.to_dict(), "name": "cofw", "landmarks": 29, **change}}
 
 
-def detector(rule):
-    return {"crop": {"detectors": {"haar": rule}}}
-
-
 # What the metadata may not be, and the key that the message names.
 BAD_VALUES = {
-    "crop.padding": [{"crop": {"padding": value}} for value in (0, -1, NAN, INF, HUGE, True, "1.25", None)],
-    "sigma": [{"codec": {"sigma": value}} for value in (0, 1e-300, NAN, INF, 1e30, 65, -1, True, "2")],
-    "alignment": [{"codec": {"alignment": "udp"}}],
+    "crop.padding": [{"crop": {"padding": value}} for value in (0, NAN, True)],
+    "sigma": [{"codec": {"sigma": value}} for value in (0, NAN, 1e30, 65, "2")],
     "oracle": [{"codec": {"decoder": "oracle"}}],
-    "architecture": [{"architecture": "resnet"}],
-    "label_offset": [
-        {"label_offset": value} for value in ([NAN, 0], [0, INF], [HUGE, 0], [1], [1, 2, 3], [True, 0])
-    ],
-    "image": [{"image_size": value} for value in (0, -256, 8192, 1 << 20, 1024, 16, 250, 256.5, True)],
-    "resolution": [
-        {"resolution": value} for value in (0, -4, 3, 6, 128, 256, 2, 4.5, True, 10**30, None, "big")
-    ],
-    "normalisation.std": [
-        {"normalisation": {"std": value}} for value in ([0, 1, 1], [1, 1], [NAN] * 3, [1e-30] * 3)
-    ],
-    "normalisation.mean": [
-        {"normalisation": {"mean": value}} for value in ([NAN, 0, 0], [INF] * 3, [HUGE] * 3, [0] * 4)
-    ],
-    "stages": [{"stages": value} for value in (0, 1, 5, "4", 2.5)],
-    "format": [{"format": value} for value in (0, -1, True, 1.5, NAN, "two", None, {})],
+    "label_offset": [{"label_offset": value} for value in ([NAN, 0], [HUGE, 0], [1], [True, 0])],
+    "image": [{"image_size": value} for value in (0, 1 << 20, 1024, 250)],
+    "resolution": [{"resolution": value} for value in (0, 3, 128, 256, 2, 4.5, 10**30, None)],
+    "normalisation.std": [{"normalisation": {"std": value}} for value in ([0, 1, 1], [NAN] * 3)],
+    "normalisation.mean": [{"normalisation": {"mean": [HUGE] * 3}}],
+    "stages": [{"stages": 5}],
+    "format": [{"format": value} for value in (0, "two", None)],
     "calibrat": [
         {"uncertainty": {**CALIBRATION, **change}}
-        for change in (
-            {"landmarks": [1.0] * 5}, {"landmarks": []}, {"own": ROW[1:]}, {"face": ROW[1:]},
-            {"own": [HUGE, *ROW[1:]]}, {"lowest": [[1.0] * 5, ROW]},
-        )
+        for change in ({"landmarks": [1.0] * 5}, {"own": ROW[1:]}, {"own": [HUGE, *ROW[1:]]})
     ],
     "uncertainty": [
-        {"uncertainty": value}
-        for value in (
-            [], {**CALIBRATION, "faces": 0}, {**CALIBRATION, "lowest": ROW[1:]},
-            *({**CALIBRATION, "own": [value, *ROW[1:]]} for value in (NAN, INF, None)),
-        )
+        {"uncertainty": {**CALIBRATION, **change}}
+        for change in ({"faces": 0}, {"lowest": ROW[1:]}, {"own": [NAN, *ROW[1:]]})
     ],
-    "training": [{"training": [1]}],
-    "fusion": [{"fusion": "cubic"}],
-    "stem_norm": [{"stem_norm": None}],
     "crop.detectors.haar": [
-        detector(3), detector({"shift": [0, 0], "side": 0}), detector({"shift": [0, NAN], "side": 1}),
-        detector({"shift": [0], "side": 1}),
+        {"crop": {"detectors": {"haar": rule}}}
+        for rule in (3, {"shift": [0, 0], "side": 0}, {"shift": [0, NAN], "side": 1})
     ],
-    "scheme": [
-        {"scheme": "nobody's"}, {"scheme": ""}, {"scheme_definition": {"name": "x"}}, embedded(groups=3),
-    ],
+    "scheme": [{"scheme": "nobody's"}, {"scheme_definition": {"name": "x"}}, embedded(groups=3)],
     "another": [embedded(name="another")],
     "": [
-        embedded(landmarks=10**9), embedded(landmarks=0), embedded(landmarks=28), embedded(threshold=NAN),
-        embedded(threshold=0), embedded(groups={"a": [29]}), embedded(groups={"a": [-1]}),
-        embedded(flip_pairs=[[0, 99]]), embedded(flip_pairs=[[0, 1], [1, 2]]), embedded(eye_corners=[0]),
-        embedded(eye_corners=[0, 1e9]), "", "{", "[1, 2]", "null", "7", "[" * 100_000,
-        '{"training": ' * 50_000, '{"format": 1e999}',
+        embedded(landmarks=10**9), embedded(threshold=NAN),
+        embedded(groups={"a": [29]}), embedded(flip_pairs=[[0, 1], [1, 2]]),
+        "", "[1, 2]", "null", "[" * 100_000, '{"training": ' * 50_000, '{"format": 1e999}',
     ],
 }  # fmt: skip
 
@@ -211,12 +183,9 @@ def test_what_was_always_written_is_still_read(saved, info):
     "name, change, words",
     [
         ("head.3.bias", lambda t: t * torch.nan, "NaN"),
-        ("backbone.conv1.weight", lambda t: t.index_fill(0, torch.tensor(3), torch.inf), "NaN or infinite"),
         ("backbone.bn1.running_mean", lambda t: t.double() + 1e300, "infinite"),
         ("backbone.bn1.running_var", lambda t: -t, "negative"),
         ("backbone.conv1.weight", lambda t: t.to(torch.int8), "int8"),
-        ("backbone.conv1.weight", lambda t: t.to(torch.complex64), "complex64"),
-        ("head.3.bias", lambda t: t > 0, "bool"),
         ("head.3.weight", lambda t: t[:5].clone(), "(5, 54, 1, 1)"),
         ("head.3.weight", lambda t: t[:, :0].clone(), "(29, 0, 1, 1)"),
         ("backbone.bn1.weight", lambda t: t[:1].clone(), "backbone.bn1.weight"),
@@ -229,23 +198,18 @@ def test_tensors_that_no_network_has_are_named(saved, info, name, change, words)
     assert name in message and words in message
 
 
-@pytest.mark.parametrize("keep", [0, 4, 100, -1000])
+@pytest.mark.parametrize("keep", [4, 100, -1000])
 def test_a_torn_file_is_refused(saved, keep):
     saved.write_bytes(saved.read_bytes()[:keep])
     refusal(saved)
     refusal(saved, read_info)
 
 
-def test_tensors_of_another_network_are_refused(tmp_path, model, info):
-    path = tmp_path / "other.safetensors"
-    save_weights(path, Landmarker(29, 8).state_dict(), info, half=True)
-    refusal(path)
-    save_weights(path, Landmarker(28, 4).state_dict(), info, half=True)
-    refusal(path)
-    state = model.state_dict()
-    del state["head.3.bias"]
-    save_weights(path, state, info, half=True)
-    assert "head.3.bias" in refusal(path)
+def test_tensors_of_another_network_are_refused(saved, model, info):
+    fewer = {name: tensor for name, tensor in model.state_dict().items() if name != "head.3.bias"}
+    for state in (Landmarker(29, 8).state_dict(), Landmarker(28, 4).state_dict(), fewer):
+        save_weights(saved, state, info, half=True)
+        assert "head.3." in refusal(saved)
 
 
 def test_a_failed_save_leaves_the_old_file(saved, model, info):
@@ -254,26 +218,19 @@ def test_a_failed_save_leaves_the_old_file(saved, model, info):
     with pytest.raises(Exception, match="meta"):
         save_weights(saved, state, info, half=True)
     assert saved.read_bytes() == before
-    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+    assert {p.name for p in saved.parent.iterdir()} == {saved.name, "home"}
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path, model, info):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(PoposError, match="cannot write"):
-        save_weights(tmp_path / "file" / "w.safetensors", model.state_dict(), info, half=True)
-
-
-def test_the_crop_rule_is_kept_under_the_documented_names(tmp_path, model, info):
+def test_the_crop_rule_is_kept_under_the_documented_names(saved, info):
     crop = CropInfo(detectors={"haar": CropRule((0.01, 0.1), 0.44)}, landmarks=CropRule((0, -0.1), 1.2))
-    path = tmp_path / "w.safetensors"
-    save_weights(path, model.state_dict(), info.model_copy(update={"crop": crop}), half=False)
-    with safe_open(path, "pt") as file:
+    replace_info(saved, saved, info.model_copy(update={"crop": crop}))
+    with safe_open(saved, "pt") as file:
         assert json.loads(file.metadata()["popos"])["crop"] == {
             "padding": 1.25,
             "landmarks": {"shift": [0, -0.1], "side": 1.2},
             "detectors": {"haar": {"shift": [0.01, 0.1], "side": 0.44}},
         }
-    assert read_info(path).crop == crop
+    assert read_info(saved).crop == crop
 
 
 def test_files_without_a_rule_go_by_their_scheme(info):
