@@ -106,7 +106,7 @@ def evaluate(
         if flip_test and not scheme.mirrors:
             console.note(f"{job.label}: no flip test: {scheme.no_mirror}")
         if boxes == "detector" and job.info.rule_from_300w(detector) is None:
-            console.note(f"warning: {job.label}: {job.info.crop_is_a_guess}")
+            console.note(f"warning: {job.label}: {job.info.crop_warning}")
     flags = {
         "datasets": dataset or [], "resolution": resolution, "weights": weights or [],
         "decoders": decoder or [], "split": split, "averaging": averaging, "boxes": boxes,

@@ -105,7 +105,7 @@ def _print_remarks(predictor: Predictor, weights: str, flip_test: bool, detects:
     if flip_test and not predictor.scheme.mirrors:
         console.note(f"no flip test: {predictor.scheme.no_mirror}")
     if predictor.rule is None and detects:
-        console.note(f"warning: {weights}: {predictor.info.crop_is_a_guess}")
+        console.note(f"warning: {weights}: {predictor.info.crop_warning}")
     if predictor.codec.calibration is None:
         console.note(f"{weights}: its uncertainty is not calibrated (see popos calibrate --help)")
 

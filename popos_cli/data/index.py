@@ -82,7 +82,7 @@ class Index:
 
     @property
     def validation_split(self) -> str | None:
-        """The split that training chooses its epoch by, and calibrates on: "val", else "test"."""
+        """The split that training picks its best epoch on, and calibrates on: "val", else "test"."""
         return next((split for split in ("val", "test") if split in self.splits), None)
 
     @property
@@ -125,7 +125,7 @@ class Index:
         image = str(self.image[face])
         picture = read_bgr(self.root / image, upright=self.notes.get("orientation") == "upright")
         if picture.shape[1::-1] != tuple(self.size[face]) or self.is_changed(face):
-            raise self.refuse_changed(image)
+            raise self.changed_error(image)
         return picture
 
     def read_rgb(self, face: int) -> NDArray[np.uint8]:
@@ -137,7 +137,7 @@ class Index:
         size, time, content = self.stamp[face].tolist()
         return is_changed(self.root / str(self.image[face]), (size, time, content))
 
-    def refuse_changed(self, image: str, count: int = 1) -> PoposError:
+    def changed_error(self, image: str, count: int = 1) -> PoposError:
         """The error for `count` changed pictures, `image` the first of them."""
         more = f" and {count - 1} more pictures" if count > 1 else ""
         return PoposError(
@@ -152,7 +152,7 @@ class Index:
         return str(self.notes.get("command") or f"popos prepare-data ... --name {self.name}")
 
     def normalisers(self) -> Floats:
-        """(F,) image pixels: distance of the eye corners, or the square's side for a box scheme."""
+        """(F,) image pixels: distance of the eye corners, or the square's side for schemes without eye corners."""
         if self.scheme.eye_corners is None:
             return self.side
         a, b = self.scheme.eye_corners
@@ -234,7 +234,7 @@ def load_index(path: Path, again: str | None = None) -> Index:
             )
         if problem := _problem(index):
             raise PoposError(f"{path}: {problem}")
-    except PoposError as error:  # also a UsageError about the scheme in it: no flag of the user's is wrong
+    except PoposError as error:  # also a UsageError about its scheme: the fault is in the file
         raise PoposError(error.message, again) from None
     except Exception as error:  # NumPy, zipfile, zlib and json raise many kinds for a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__

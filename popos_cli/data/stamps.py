@@ -74,4 +74,4 @@ def check_pictures(index: Index) -> None:
         )
     changed = [image for image, face in faces.items() if index.is_changed(face)]
     if changed:
-        raise index.refuse_changed(changed[0], len(changed))
+        raise index.changed_error(changed[0], len(changed))

@@ -159,7 +159,7 @@ class Predictor:
         if boxes is not None:
             return [Detection(b, None, *edges_to_square(b)) for b in checked_boxes(boxes, image)]
         if self.rule is None:
-            warnings.warn(self.info.crop_is_a_guess, PoposWarning, stacklevel=4)
+            warnings.warn(self.info.crop_warning, PoposWarning, stacklevel=4)
         return [detection.of(self.rule or SAME) for detection in self.detector(image)]
 
     def _predict(self, images: list[NDArray[np.uint8]], boxes: list[Floats | None]) -> list[list[Face]]:

@@ -39,7 +39,7 @@ def initial_state(init: str, model: Landmarker) -> tuple[dict[str, Tensor] | Non
         info = read_info(path)  # refuses another program's file, and a newer one of ours
         if info.fusion != model.backbone.fusion:
             raise PoposError(
-                f"{path}: its network enlarges coarser branches by {info.fusion!r}, this run's by "
+                f"{path}: its network upsamples coarser branches by {info.fusion!r}, this run's by "
                 f"{model.backbone.fusion!r}",
                 f"Train the same network: --set model.fusion={info.fusion}",
             )

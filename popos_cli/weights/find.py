@@ -33,7 +33,7 @@ def find_weights(name: str) -> Path:
         if entry.kind != "face":
             raise UsageError(
                 f"{name}: {OTHER_KINDS[entry.kind]}, but landmarks need a face model",
-                "popos train --weights takes the backbone, --detector the detector.",
+                "A backbone is for popos train --weights, a detector for popos predict --detector.",
             )
         return obtain(entry)
     path = Path(name).expanduser()
@@ -85,13 +85,13 @@ def _check_detector(path: Path) -> None:
             raise PoposError(f"{path}: not an ONNX model")
 
 
-# What refuses a new file that is not what an entry is for, by the entry's kind. A face model's tensors are
-# read, too: the pinned hash would keep a broken file for good.
+# Checks a new download, by the entry's kind. A face model is read completely: once its hash is pinned, a broken
+# file would be accepted for ever.
 CHECKS: dict[str, Check] = {"face": read_weights, "backbone": read_state, "detector": _check_detector}
 
 
 def file_here(entry: Entry) -> Path | None:
-    """Where an entry's file lies, converted or as it came, if it is here; its hash is not looked at."""
+    """Where an entry's file lies, converted or as it came, if it is here; its hash is not checked."""
     converted = entry.converted
     return converted if converted and converted.exists() else place_of(entry)
 

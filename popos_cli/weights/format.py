@@ -122,7 +122,7 @@ class WeightsInfo(_Part):
             return SCHEMES[self.scheme]
         try:
             scheme = Scheme.from_dict(self.scheme_definition, where)
-        except UsageError as error:  # no flag of the user's is wrong
+        except UsageError as error:  # not a usage error: the fault is in the file
             raise PoposError(error.message, error.hint) from None
         if scheme.name != self.scheme:
             raise PoposError(f"{where}: its scheme is {self.scheme!r}, but describes {scheme.name!r}")
@@ -137,7 +137,7 @@ class WeightsInfo(_Part):
         return FROM_300W.get(self.scheme) if self.scheme_definition is None else None
 
     @property
-    def crop_is_a_guess(self) -> str:
+    def crop_warning(self) -> str:
         """The warning where `rule_from_300w` gives None."""
         return (
             f"these weights do not say where the landmarks of scheme {self.scheme!r} lie in a detector's "
