@@ -63,18 +63,19 @@ class FaceDataset(Dataset[dict[str, Any]]):
 
     def __getitems__(self, keys: list[Any]) -> list[dict[str, Any]]:
         """A whole batch, as DataLoader asks for it: on as many threads as OpenCV may use, which is one in a
-        loader process."""
+        loader process. Colours are changed one after another, since torch has threads of its own for each."""
         threads = cv2.getNumThreads()
-        if threads == 1:
-            return [self[key] for key in keys]
         size = math.ceil(len(keys) / threads)  # one task a thread: one a face costs as much as it gains
         parts = [keys[first : first + size] for first in range(0, len(keys), size)]
         with ThreadPoolExecutor(threads) as pool:
-            made = pool.map(lambda part: [self[key] for key in part], parts)
-            return [sample for part in made for sample in part]
+            made = pool.map(lambda part: [self._before_colours(key) for key in part], parts)
+            return [_with_colours(sample) for part in made for sample in part]
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """`key`: the face, or (epoch, face) as `TrainingBatches` gives it."""
+        return _with_colours(self._before_colours(key))
+
+    def _before_colours(self, key: int | tuple[int, int]) -> dict[str, Any]:
         epoch, face = key if isinstance(key, tuple) else (0, key)
         augment, size = self.augment, self.image_size
         center, side = self.centers[face], float(self.sides[face]) * self.padding
@@ -96,7 +97,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
         if flip:
             points = points[self.flip_index]
         return {
-            "image": change_colours(torch.from_numpy(planes), photometric),
+            "image": torch.from_numpy(planes),
             "photometric": torch.from_numpy(photometric),
             "points": torch.from_numpy(points.astype(np.float32)),
             "points_image": torch.from_numpy(self.index.points[face]),
@@ -113,3 +114,7 @@ class FaceDataset(Dataset[dict[str, Any]]):
         else:
             picture = self.index.read_bgr(face)
         return warp(picture, matrix, self.image_size)
+
+
+def _with_colours(sample: dict[str, Any]) -> dict[str, Any]:
+    return sample | {"image": change_colours(sample["image"], sample["photometric"].numpy())}

@@ -152,7 +152,7 @@ class Index:
         return str(self.notes.get("command") or f"popos prepare-data ... --name {self.name}")
 
     def normalisers(self) -> Floats:
-        """(F,) image pixels: distance of the eye corners, or the square's side for schemes without eye corners."""
+        """(F,) image pixels: distance of the eye corners, or the square's side without eye corners."""
         if self.scheme.eye_corners is None:
             return self.side
         a, b = self.scheme.eye_corners

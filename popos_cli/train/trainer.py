@@ -208,7 +208,7 @@ class Trainer:
         points, share = (tensor.to(self.device, non_blocking=True) for tensor in (batch["points"], share))
         parts = [tensor.chunk(schedule.accumulate) for tensor in (images, points, share, batch["face"])]
         sums = np.zeros(len(PARTS))
-        model.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=True)
         for number, (pictures, truth, part, faces) in enumerate(zip(*parts, strict=True), 1):
             # Processes exchange gradients after the last part alone.
             last = number == len(parts[0]) or not isinstance(self.network, DistributedDataParallel)

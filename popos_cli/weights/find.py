@@ -85,8 +85,8 @@ def _check_detector(path: Path) -> None:
             raise PoposError(f"{path}: not an ONNX model")
 
 
-# Checks a new download, by the entry's kind. A face model is read completely: once its hash is pinned, a broken
-# file would be accepted for ever.
+# Checks a new download, by the entry's kind. A face model is read completely: once its hash is pinned, a
+# broken file would be accepted for ever.
 CHECKS: dict[str, Check] = {"face": read_weights, "backbone": read_state, "detector": _check_detector}
 
 
