@@ -22,7 +22,8 @@ from ..core.schemes import Scheme
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import clear_leftovers, datasets_folder, locked, replacing
 from .pictures import read_bgr
-from .stamps import is_changed
+from .stamps import is_changed, stamp_of
+from .threads import in_threads
 
 FORMAT = 1
 # The arrays of the file, and their shape after the first axis: K landmarks, S subsets.
@@ -267,3 +268,28 @@ def _problem(index: Index) -> str | None:
         if person and split_of.setdefault(person, split) != split:
             return f"{person!r} stands in more than one split"
     return None
+
+
+def stamped(index: Index) -> Index:
+    """The index with the stamps that its pictures have now. Raises PoposError for one that is gone."""
+    images, rows = np.unique(index.image, return_inverse=True)
+    try:
+        stamps = in_threads(lambda image: stamp_of(index.root / image), images.tolist())
+    except OSError as error:
+        raise PoposError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
+    return replace(index, stamp=np.array(stamps, np.int64)[rows])
+
+
+def check_pictures(index: Index) -> None:
+    """Raises PoposError where pictures are missing, or have changed since the dataset was prepared."""
+    faces = {image: face for face, image in enumerate(index.image.tolist())}
+    missing = [image for image in faces if not (index.root / image).is_file()]
+    if missing:
+        raise PoposError(
+            f"{len(missing)} of the {len(faces)} pictures of dataset {index.name!r} are missing, first "
+            f"{index.root / missing[0]}",
+            f"Put them back, or prepare the dataset again where they are now: {index.prepare_command}",
+        )
+    changed = [image for image, face in faces.items() if index.is_changed(face)]
+    if changed:
+        raise index.changed_error(changed[0], len(changed))

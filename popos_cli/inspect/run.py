@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.schemes import Scheme
-from ..data.index import read_index
+from ..data.index import check_pictures, read_index
 from ..data.pictures import save_picture
-from ..data.stamps import check_pictures
 from ..evaluate.plots import noted
 from ..home import new_run_folder, refuse_taken
 from ..progress import Bar

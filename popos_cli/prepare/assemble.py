@@ -16,7 +16,7 @@ from ..data.index import Index
 from ..data.pictures import read_with_orientation
 from ..data.threads import Advance, in_threads
 from ..errors import PoposError
-from .labels import Bad, Face, Label, Labels, Size, Square, refuse_far
+from .labels import Bad, Label, LabelledFace, Labels, Size, Square, refuse_far
 from .options import Orientation
 from .remarks import remarks_on_orientation, remarks_on_sizes
 
@@ -42,8 +42,8 @@ class Source:
     labels: Labels
     scheme: Scheme
     on_picture: OnPicture = as_given
-    finish: Callable[[list[Face]], list[Face]] = lambda faces: faces
-    remark_on: Callable[[Sequence[Face]], list[str]] = remarks_on_sizes
+    finish: Callable[[list[LabelledFace]], list[LabelledFace]] = lambda faces: faces
+    remark_on: Callable[[Sequence[LabelledFace]], list[str]] = remarks_on_sizes
     spare: int = 0
     root: Path | None = None
     subsets: Sequence[str] = ()
@@ -80,7 +80,7 @@ def assemble(
     labels = source.labels
     paths = sorted({label.image for label in labels.faces})
     pictures = dict(zip(paths, in_threads(read, paths, advance), strict=True))
-    faces: list[Face] = []
+    faces: list[LabelledFace] = []
     undecodable, bad = [], list(labels.bad)
     for label in labels.faces:
         found = pictures[label.image]
@@ -90,7 +90,7 @@ def assemble(
         try:
             placed, square = source.on_picture(label, found[0])
             refuse_far(placed, square, found[0])
-            faces.append(Face(placed, found[0], square, found[1]))
+            faces.append(LabelledFace(placed, found[0], square, found[1]))
         except PoposError as error:
             bad.append(Bad(label.source, error.message))
     if len({row.reason for row in undecodable}) > source.spare:  # which names the picture
@@ -109,7 +109,7 @@ def assemble(
 
 
 def build_index(
-    name: str, scheme: Scheme, faces: Sequence[Face], root: Path | None = None,
+    name: str, scheme: Scheme, faces: Sequence[LabelledFace], root: Path | None = None,
     subsets: Sequence[str] = (), **notes: Any,
 ) -> Index:  # fmt: skip
     """The index of at least one face. root: what pictures are named from, by default the folder that all of

@@ -23,7 +23,7 @@ from ..errors import PoposError
 from .assemble import Source
 from .coco import bbox, read_coco
 from .custom_csv import read_csv
-from .labels import Bad, Face, Label, Labels, Size, Square, box_square, checked
+from .labels import Bad, Label, LabelledFace, Labels, Size, Square, box_square, checked
 from .landmark_names import in_scheme_order, wrong_count
 from .options import PrepareOptions
 from .parsing import read_pts, shown
@@ -224,7 +224,7 @@ def _lies_beside(box: Floats, points: Floats) -> bool:
     return not (np.abs(points - center) <= side / 2 + 1).all(1).any()
 
 
-def _crop_alike(faces: list[Face]) -> list[Face]:
+def _crop_alike(faces: list[LabelledFace]) -> list[LabelledFace]:
     """The faces, those labelled in part cropped as the others.
 
     What a file calls a bbox may be a detector's box or a person's. Fully labelled faces show where the square
@@ -239,7 +239,7 @@ def _crop_alike(faces: list[Face]) -> list[Face]:
     except ValueError:
         rule = None
 
-    def crop(face: Face) -> Face:
+    def crop(face: LabelledFace) -> LabelledFace:
         box = face.label.box
         if face.label.whole or box is None:
             return face

@@ -101,7 +101,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Face:
+class LabelledFace:
     """A label on its picture: its points are 0-based pixels of the picture as it is read, stored or upright.
 
     size: of that picture. orientation: EXIF's, 1 for a picture that it does not turn. square: what is cropped

@@ -9,14 +9,14 @@ import numpy as np
 from ..core.geometry import tight_square
 from ..core.schemes import Scheme
 from ..data.index import outside
-from .labels import Face, Size, box_square
+from .labels import LabelledFace, Size, box_square
 from .options import Orientation
 
 _SIDEWAYS = 5  # EXIF orientation 5 to 8: width and height change places
 _MEANING = {"stored": "the stored pixels", "upright": "upright pictures"}
 
 
-def remarks_on_own(faces: Sequence[Face], scheme: Scheme) -> list[str]:
+def remarks_on_own(faces: Sequence[LabelledFace], scheme: Scheme) -> list[str]:
     """At most one line for each kind of doubt about somebody's own labels."""
     partly = [face for face in faces if not face.label.whole]
     unsized = sum(map(_shows_no_size, partly))
@@ -35,7 +35,7 @@ def remarks_on_own(faces: Sequence[Face], scheme: Scheme) -> list[str]:
     return [remark for remark, holds in doubts.items() if holds]
 
 
-def remarks_on_sizes(faces: Sequence[Face]) -> list[str]:
+def remarks_on_sizes(faces: Sequence[LabelledFace]) -> list[str]:
     """On a benchmark's pictures that have another size than their labels say."""
     odd = {face.label.image: face for face in faces if face.label.size not in (None, face.size)}
     if not odd:
@@ -47,7 +47,7 @@ def remarks_on_sizes(faces: Sequence[Face]) -> list[str]:
     ]
 
 
-def _shows_no_size(face: Face) -> bool:
+def _shows_no_size(face: LabelledFace) -> bool:
     """Whether a partly labelled face has no box, or one that some program drew around its few points."""
     label = face.label
     if label.box is None:
@@ -56,7 +56,7 @@ def _shows_no_size(face: Face) -> bool:
     return bool(few and box_square(label.box)[1] < tight_square(label.points)[1] + 2)
 
 
-def _are_corners(faces: Sequence[Face]) -> bool:
+def _are_corners(faces: Sequence[LabelledFace]) -> bool:
     """Whether boxes, read as two corners, hold all points of each face, and are mostly much smaller."""
     given = [(face.label.box, face.label.points) for face in faces if face.label.box is not None]
     hold = [
@@ -67,14 +67,14 @@ def _are_corners(faces: Sequence[Face]) -> bool:
     return len(given) > 2 and all(hold) and 2 * sum(smaller) > len(given)
 
 
-def _are_in_a_quarter(faces: Sequence[Face]) -> bool:
+def _are_in_a_quarter(faces: Sequence[LabelledFace]) -> bool:
     """Whether no point of ten pictures or more lies right of, or below, the middle of its picture."""
     if len({face.label.image for face in faces}) < 10:
         return False
     return all(bool((np.nanmax(face.label.points, axis=0) < np.array(face.size) / 2).all()) for face in faces)
 
 
-def _lie_on_their_side(faces: Sequence[Face], scheme: Scheme) -> bool:
+def _lie_on_their_side(faces: Sequence[LabelledFace], scheme: Scheme) -> bool:
     """Whether in more than half of the pictures that EXIF does not turn one eye is above the other."""
     if scheme.eye_corners is None:
         return False
@@ -84,7 +84,7 @@ def _lie_on_their_side(faces: Sequence[Face], scheme: Scheme) -> bool:
     return len(apart) > 2 and bool(2 * (apart[:, 1] > apart[:, 0]).sum() > len(apart))
 
 
-def remarks_on_orientation(faces: Sequence[Face], orientation: Orientation) -> list[str]:
+def remarks_on_orientation(faces: Sequence[LabelledFace], orientation: Orientation) -> list[str]:
     """On pictures that their EXIF orientation turns."""
     turned = [face for face in faces if face.orientation != 1]
     if not turned:
@@ -108,5 +108,5 @@ def remarks_on_orientation(faces: Sequence[Face], orientation: Orientation) -> l
     return [f"{remark}; if they were made on {_MEANING[other]}, use --orientation {other}"]
 
 
-def _fits(face: Face, size: Size) -> bool:
+def _fits(face: LabelledFace, size: Size) -> bool:
     return not outside(face.label.points[face.label.visible > 0], size).any()

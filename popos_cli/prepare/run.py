@@ -12,8 +12,7 @@ from pathlib import Path
 from ..core.choices import IMPORTERS
 from ..core.schemes import find_scheme
 from ..data.crops import cache_crops
-from ..data.index import Index, index_path, load_index, write_index
-from ..data.stamps import stamped
+from ..data.index import Index, index_path, load_index, stamped, write_index
 from ..data.threads import Advance
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import remember, remembered

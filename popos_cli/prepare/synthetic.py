@@ -17,7 +17,7 @@ from ..data.index import Index
 from ..errors import PoposError
 from ..home import clear_leftovers, new_folder
 from .assemble import build_index
-from .labels import Face, Label
+from .labels import Label, LabelledFace
 from .synthetic_face import RANGES, Curve, canonical_points, curves_of, landmarks_of, on_face
 
 _MARGIN = 6  # pixels between the landmarks and the border of the picture
@@ -208,7 +208,7 @@ def prepare_synthetic(
                     folder / file, points, visible, f"synthetic:{seed}:{number}",
                     split="train" if number < count - val else "val", group=Path(file).stem,
                 )  # fmt: skip
-                faces.append(Face(label, (image.shape[1], image.shape[0]), tight_square(points)))
+                faces.append(LabelledFace(label, (image.shape[1], image.shape[0]), tight_square(points)))
     except FileExistsError:
         hint = "Choose a new folder: pictures are never replaced."
         raise PoposError(f"{folder} exists already", hint) from None

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from ..core.device import pick_device
 from ..data.flip_check import mirror, mirror_remarks
-from ..data.index import Index, prepared_names, read_index
-from ..data.stamps import check_pictures
+from ..data.index import Index, check_pictures, prepared_names, read_index
 from ..errors import PoposError, UsageError
 from ..evaluate.calibrate import calibrate, pictures
 from ..evaluate.detections import measured_crop

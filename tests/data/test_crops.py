@@ -15,8 +15,7 @@ from popos_cli.data import index as index_module
 from popos_cli.data.augment import Augment
 from popos_cli.data.crops import WIDEST, cache_crops, crops_folder, open_crops
 from popos_cli.data.dataset import FaceDataset
-from popos_cli.data.index import Index
-from popos_cli.data.stamps import stamped
+from popos_cli.data.index import Index, stamped
 from popos_cli.errors import PoposError
 
 SCHEME = Scheme("dots", 3, {"left": (0,), "right": (1,), "chin": (2,)}, frozenset(), ((0, 1),), (0, 1))

@@ -14,8 +14,7 @@ import pytest
 from popos_cli.core.schemes import AFLW
 from popos_cli.data.crops import cache_crops, open_crops
 from popos_cli.data.dataset import FaceDataset
-from popos_cli.data.index import Index, load_index, read_index, write_index
-from popos_cli.data.stamps import check_pictures, stamped
+from popos_cli.data.index import Index, check_pictures, load_index, read_index, stamped, write_index
 from popos_cli.errors import PoposError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
