@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from ..core.geometry import Floats, crop_matrix, invert, warp
 from ..errors import PoposError
 from ..home import clear_leftovers, home, locked, replacing
+from ..progress import Advance
 from .index import Index, check_pictures
 from .pictures import read_bgr
-from .threads import Advance, in_threads
+from .threads import in_threads
 
 # Part of every name: a change here makes all caches stale.
 VERSION = 1

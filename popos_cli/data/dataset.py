@@ -65,6 +65,8 @@ class FaceDataset(Dataset[dict[str, Any]]):
         """A whole batch, as DataLoader asks for it: on as many threads as OpenCV may use, which is one in a
         loader process. Colours are changed one after another, since torch has threads of its own for each."""
         threads = cv2.getNumThreads()
+        if threads == 1:
+            return [self[key] for key in keys]
         size = math.ceil(len(keys) / threads)  # one task a thread: one a face costs as much as it gains
         parts = [keys[first : first + size] for first in range(0, len(keys), size)]
         with ThreadPoolExecutor(threads) as pool:

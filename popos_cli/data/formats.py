@@ -180,10 +180,8 @@ def _tiff(data: bytes) -> Header:
     """Raw files of cameras begin with a thumbnail of 160 pixels or so, or with what the sensor saw."""
     values = {tag: value for tag, (_, value) in _tags(data, 0).items()}
     problem = None
-    if _DNG_VERSION in values or values.get(_PHOTOMETRIC) in (
-        32803,
-        34892,
-    ):  # colour filter array, linear raw
+    sensor = values.get(_PHOTOMETRIC) in (32803, 34892)  # colour filter array, linear raw
+    if _DNG_VERSION in values or sensor:
         problem = _RAW
     elif values.get(_SUBFILE, 0) & 1:
         problem = _THUMBNAIL

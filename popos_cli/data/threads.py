@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ..progress import Advance
+
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-Advance = Callable[[int, int], None]  # called with how many are done, and of how many
 
 
 def in_threads(

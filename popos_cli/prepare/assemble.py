@@ -14,8 +14,9 @@ from ..core.geometry import tight_square
 from ..core.schemes import Scheme
 from ..data.index import Index
 from ..data.pictures import read_with_orientation
-from ..data.threads import Advance, in_threads
+from ..data.threads import in_threads
 from ..errors import PoposError
+from ..progress import Advance
 from .labels import Bad, Label, LabelledFace, Labels, Size, Square, refuse_far
 from .options import Orientation
 from .remarks import remarks_on_orientation, remarks_on_sizes

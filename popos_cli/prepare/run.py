@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from ..core.choices import IMPORTERS
 from ..core.schemes import find_scheme
 from ..data.crops import cache_crops
 from ..data.index import Index, index_path, load_index, stamped, write_index
-from ..data.threads import Advance
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import remember, remembered
+from ..progress import Counter
 from .assemble import assemble
 from .benchmarks import BENCHMARKS, find_benchmark
 from .custom import find_own
@@ -30,7 +29,6 @@ BENCHMARK_VALIDATION = 0.05  # of the training pictures: no benchmark has a vali
 LONGEST_NAME = 200  # bytes; file systems take 255, endings and temporary names among them
 
 Say = Callable[[str], None]  # shows a line to the user
-Progress = Callable[[str], AbstractContextManager[Advance]]  # shows how far a step is, by its description
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Prepared:
 
 
 def prepare_dataset(
-    dataset: str, root: Path, options: PrepareOptions, say: Say, progress: Progress
+    dataset: str, root: Path, options: PrepareOptions, say: Say, counter: Counter
 ) -> Prepared:
     """Prepare one of `IMPORTERS` from ROOT, write its index, and remember ROOT.
 
@@ -60,23 +58,23 @@ def prepare_dataset(
         scheme, share = find_scheme(options.scheme or "300w"), options.val_fraction or VALIDATION
         index, skipped = prepare_synthetic(root, options.count, scheme, options.seed or 0, name, share), 0
     else:
-        index, skipped = _import(dataset, root, name, options, say, progress)
+        index, skipped = _import(dataset, root, name, options, say, counter)
     notes = {**index.notes, "prepared_from": origin, "command": options.command(dataset, root)}
     index = stamped(replace(index, notes=notes))
     crops = None
     if options.cache_crops:  # before the index: where the disk is full, an earlier one stays as it was
-        with progress("caching crops") as advance:
+        with counter("caching crops") as advance:
             crops = cache_crops(index, lossless=options.crop_format == "png", advance=advance)
     path = write_index(index)
     remember("roots", root)
     return Prepared(index, path, crops, skipped)
 
 
-def prepare_remembered(dataset: str, say: Say, progress: Progress) -> bool:
+def prepare_remembered(dataset: str, say: Say, counter: Counter) -> bool:
     """Prepare a benchmark from the ROOT of an earlier prepare-data, if one of them holds all of it."""
     for root in remembered("roots") if dataset in BENCHMARKS else []:
         try:
-            prepared = prepare_dataset(dataset, root, PrepareOptions(), say, progress)
+            prepared = prepare_dataset(dataset, root, PrepareOptions(), say, counter)
         except PoposError as error:
             say(f"{error.message}. {error.hint or ''}")
             continue
@@ -124,7 +122,7 @@ def _refuse_replacing(name: str, origin: str) -> None:
 
 
 def _import(
-    dataset: str, root: Path, name: str, options: PrepareOptions, say: Say, progress: Progress
+    dataset: str, root: Path, name: str, options: PrepareOptions, say: Say, counter: Counter
 ) -> tuple[Index, int]:
     """The index of the good faces, and how many labels were left out. Raises PoposError."""
     own = dataset == "custom"
@@ -132,7 +130,7 @@ def _import(
         source = find_own(root, find_scheme(options.scheme or "300w"), options)
     else:
         source = find_benchmark(dataset, root, options.allow_partial, say)
-    with progress("checking pictures") as advance:
+    with counter("checking pictures") as advance:
         found = assemble(name, source, options.orientation, advance)
     for line in (*listed(found.bad), *listed(found.left_out), *found.remarks):
         say(line)

@@ -59,9 +59,8 @@ def launch(workers: Workers, function: Callable[..., Any], *arguments: Any) -> A
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     _silence_agent()
-    if (
-        workers.max_restarts
-    ):  # in a store that outlives the workers, the new ones find the old ones' addresses
+    if workers.max_restarts:
+        # In a store that outlives the workers, the new ones would find the old ones' addresses.
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # pytorch/pytorch#135712
     others = multiprocessing.active_children()
     try:

@@ -27,10 +27,8 @@ from .settings import MACHINE, TrainSettings
 PREFIX = "POPOS_"
 NOT_SETTINGS = ("POPOS_HOME", "POPOS_DEBUG", "POPOS_MAX_PIXELS")
 
-CHOICE = {
-    "recipe": "popos",
-    "dataset": "",
-}  # the keys that pick the preset, and what stands for an absent one
+# The keys that pick the preset, and what stands for an absent one.
+CHOICE = {"recipe": "popos", "dataset": ""}
 
 Given = dict[str, tuple[Any, str]]  # key -> value, and where it came from
 

@@ -22,10 +22,10 @@ from ..evaluate.calibrate import calibrate, pictures
 from ..evaluate.detections import measured_crop
 from ..evaluate.plots import noted, save_training_curves
 from ..home import new_run_folder, remember
-from ..prepare.run import Progress, prepare_remembered
+from ..prepare.run import prepare_remembered
 from ..processes.launch import Workers, check_endpoint, launch
 from ..processes.world import ALONE, World, joined, outer_launcher, restarts
-from ..progress import Bar
+from ..progress import Bar, Counter
 from .autobatch import fitting_batch, with_batch_size
 from .build import build_info, global_batch_size, loader_processes, scaled_rate, training_crops
 from .checkpoint import has_state
@@ -45,7 +45,7 @@ class Display:
 
     note: Note
     bar: Bar
-    preparing: Progress
+    preparing: Counter
     training: Callable[[], AbstractContextManager[TrainingProgress]]
 
 
@@ -95,9 +95,8 @@ def run_training(settings: TrainSettings, options: RunOptions, display: Display)
             return _run(settings, options, display, world, None)
     workers = _workers(settings, options)
     if settings.dataset not in prepared_names() and options.nodes == 1:
-        prepare_remembered(
-            settings.dataset, display.note, display.preparing
-        )  # else read_index says what to do
+        # Where that fails, read_index says what to do.
+        prepare_remembered(settings.dataset, display.note, display.preparing)
     return _run(settings, options, display, ALONE, workers)
 
 

@@ -233,12 +233,14 @@ def test_a_full_gpu_is_not_the_files_fault(run: Path) -> None:
 
 @needs_fork
 def test_a_full_disk(run: Path, taker: Taker, tmp_path: Path) -> None:
+    large = torch.zeros(100_000)  # made here: OpenMP, once used, hangs in a forked process
+
     def work() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
-            save_state(run, {"step": 3, "model": torch.zeros(100_000)})
+            save_state(run, {"step": 3, "model": large})
         except PoposError as error:
             (tmp_path / "message").write_text(error.message)
 
