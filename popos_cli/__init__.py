@@ -10,12 +10,13 @@ __all__ = ["Codec", "Face", "Predictor", "load"]
 
 if TYPE_CHECKING:
     from .core.codec import Codec
-    from .predict.predictor import Face, Predictor
+    from .predict.face import Face
+    from .predict.predictor import Predictor
     from .weights.find import load
 
 _HOMES = {
     "Codec": ".core.codec",
-    "Face": ".predict.predictor",
+    "Face": ".predict.face",
     "Predictor": ".predict.predictor",
     "load": ".weights.find",
 }

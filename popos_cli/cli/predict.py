@@ -15,7 +15,8 @@ from .options import DEVICE, FLIP_HELP, JSON, parse_numbers
 
 if TYPE_CHECKING:
     from ..core.schemes import Scheme
-    from ..predict.predictor import Face, Predictor
+    from ..predict.face import Face
+    from ..predict.predictor import Predictor
 
 EXAMPLES = (
     "Examples:  popos predict photo.jpg   |   popos predict photos/ --out found   |   "
@@ -106,7 +107,7 @@ def _print_remarks(predictor: Predictor, weights: str, flip_test: bool, detects:
         console.note(f"no flip test: {predictor.scheme.no_mirror}")
     if predictor.rule is None and detects:
         console.note(f"warning: {weights}: {predictor.info.crop_warning}")
-    if predictor.codec.calibration is None:
+    if predictor.info.uncertainty is None:
         console.note(f"{weights}: its uncertainty is not calibrated (see popos calibrate --help)")
 
 

@@ -66,11 +66,11 @@ def features(fit: Fit, landmarks: int, sigma: float) -> Tensor:
     """FEATURES (N, K, 5) of a fit of N * K maps; all finite."""
     width = fit.widening(sigma).nan_to_num(nan=0.0).clamp(-0.5, 0.5)
     columns = [
-        fit.amplitude.nan_to_num(nan=0.0).clamp(1e-2, 2).log(),
-        fit.misfit.nan_to_num(nan=1.0).clamp(1e-3, 1).log(),
+        fit.amplitude.nan_to_num(nan=0.0).clamp(1e-2, 2.0).log(),
+        fit.misfit.nan_to_num(nan=1.0).clamp(1e-3, 1.0).log(),
         width[0],
         width[1],
-        (fit.edge() / fit.window.size.amax()).nan_to_num(nan=0.0).clamp(-0.1, 0.3),
+        (fit.edge() / fit.window.size.amax(0)).nan_to_num(nan=0.0).clamp(-0.1, 0.3),
     ]
     return torch.stack(columns, dim=1).view(-1, landmarks, len(FEATURES))
 

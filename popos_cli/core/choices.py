@@ -17,6 +17,11 @@ ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 StemNorm = Literal["own", "shared"]  # batch norms behind the stem's extra convolutions
 Fusion = Literal["nearest", "bilinear"]  # how HRNet enlarges its coarser branches
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Range of sigma, heatmap pixels: a narrower Gaussian may miss all pixels, a wider one is flat in float32.
+SIGMAS = (0.1, 256.0)
+
 DetectorName = Literal["auto", "haar", "yunet"]
 
 Split = Literal["train", "val", "test", "private"]  # private: 300W's 600 faces of 2014

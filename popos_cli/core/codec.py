@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .calibration import Calibration, features
-from .choices import ALIGNMENTS, DECODER_NAMES, DEFAULT_DECODER, Alignment, DecoderName
+from .choices import ALIGNMENTS, DECODER_NAMES, DEFAULT_DECODER, SIGMAS, Alignment, DecoderName
+from .decoded import Array, Decoded
 from .decoders import DECODERS
 from .decoders.gaussian_fit import Fit, assess_points, locate_and_assess, maximum_likelihood
-
-Array = TypeVar("Array", Tensor, NDArray[Any])
-# Range of sigma, heatmap pixels: a narrower Gaussian may miss all pixels, a wider one is flat in float32.
-SIGMAS = (0.1, 256.0)
-
-
-@dataclass(frozen=True)
-class Decoded(Generic[Array]):
-    """points (N, K, 2), x then y in crop pixels; scores (N, K) in 0..1; uncertainty (N, K) in crop pixels.
-    (`core.inference.decode_to_image` has points and uncertainty in picture pixels.)
-
-    A score is the peak height of the Gaussian that fits the map best, clipped to 0..1, times R^2 of the fit:
-    1 for a clean map, 0 for one that is flat, has no positive value, or has a NaN or +infinity. The
-    uncertainty is the expected RMS Euclidean error sqrt(var_x + var_y): finite, and at most the crop's
-    diagonal, which it equals where a map has no peak or is not finite. It comes from the codec's
-    `calibration`; without one from the covariance of the fit, which is right only for white noise on the
-    heatmaps.
-    """
-
-    points: Array
-    scores: Array
-    uncertainty: Array
 
 
 def _size(value: Any, name: str) -> tuple[int, int]:

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .choices import Alignment
-from .codec import Codec, Decoded
-from .crop_rule import SAME, CropRule
-from .geometry import Floats, invert, tight_square, transform
+from .codec import Codec
+from .decoded import Decoded, in_image
+from .geometry import Floats
 from .schemes import Scheme
 
-# Passes of the network at a detected face, each with a new crop. NME on 534 detected faces: 5.01 % after one,
-# 4.59 % after two, 4.53 % after three and after four.
-PASSES = 3
 CACHED = 4  # pictures in float32 that stay in a CPU's cache: 3 MB
 
 
@@ -77,31 +74,11 @@ def predict_heatmaps(
 def decode_to_image(
     codec: Codec, heatmaps: Tensor, matrices: Floats, label_offset: tuple[float, float]
 ) -> Decoded[NDArray[Any]]:
-    """Decode, and move points and uncertainty through the inverted `matrices` (N, 2, 3) to image pixels."""
+    """Decode, and move points and uncertainty to image pixels."""
     decoded = codec.decode(heatmaps)
     # float64 by NumPy: Apple's GPUs have none.
     points, scores, uncertainty = (
         values.cpu().numpy().astype(np.float64)
         for values in (decoded.points, decoded.scores, decoded.uncertainty)
     )
-    back = invert(matrices)
-    scale = np.sqrt(np.abs(np.linalg.det(back[:, :, :2])))[:, None]
-    return Decoded(transform(points, back) - np.array(label_offset), scores, uncertainty * scale)
-
-
-def squares_around(
-    points: Floats, centers: Floats, sides: Floats, rule: CropRule = SAME
-) -> tuple[Floats, Floats]:
-    """Squares for the next pass, around the points (N, K, 2) of the last one: centres (N, 2), sides (N,).
-
-    rule: from the tight square of the landmarks to the kind of square that the network was trained on (a
-    detector's box misses that by a tenth of its width). A square whose side is less than half or more than
-    twice the last one's is taken for an error, and the last one stays.
-    """
-    next_centers = np.array(centers, dtype=np.float64).reshape(-1, 2)
-    next_sides = np.array(sides, dtype=np.float64)
-    for n, face in enumerate(points):
-        center, side = rule.square(*tight_square(face))
-        if 0.5 < side / sides[n] < 2:
-            next_centers[n], next_sides[n] = center, side
-    return next_centers, next_sides
+    return in_image(Decoded(points, scores, uncertainty), matrices, label_offset)

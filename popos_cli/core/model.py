@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .choices import Fusion, StemNorm
+from .choices import IMAGENET_MEAN, IMAGENET_STD, Fusion, StemNorm
 from .hrnet import HRNet
 
 IMAGE_SIZE = 256  # crop side, pixels
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Landmarker(nn.Module):

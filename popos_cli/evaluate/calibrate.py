@@ -18,7 +18,8 @@ from ..data.dataset import FaceDataset
 from ..data.index import Index
 from ..data.loader import ordered_loader
 from ..errors import PoposError
-from ..weights.format import CropInfo, UncertaintyInfo, read_weights, replace_info
+from ..weights.format import read_weights, replace_info
+from ..weights.info import CropInfo, UncertaintyInfo
 
 # Each face is used once as it is, and this many times as a bad photo: turned, dark or bright, of low
 # resolution, partly covered, and badly cropped.

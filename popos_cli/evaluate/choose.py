@@ -11,7 +11,8 @@ from ..data.index import Index, prepared_names, read_index
 from ..errors import PoposError, UsageError
 from ..home import remembered
 from ..weights.find import face_weights, find_weights, scheme_mismatch, trained_on
-from ..weights.format import WeightsInfo, read_info
+from ..weights.format import read_info
+from ..weights.info import WeightsInfo
 
 Resolution = int | Literal["all"] | None
 Candidate = tuple[str, Path, WeightsInfo]

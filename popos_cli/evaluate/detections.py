@@ -14,7 +14,7 @@ from ..data.index import Index
 from ..errors import PoposError
 from ..predict.detect import Detection, Detector, detectors_here
 from ..progress import Bar
-from ..weights.format import CropInfo, WeightsInfo
+from ..weights.info import CropInfo, WeightsInfo
 
 # A detection is of a face where its box overlaps the square around the face's 68 points by this much.
 FOUND_IOU = 0.3

@@ -10,15 +10,9 @@ import numpy as np
 import torch
 
 from ..core.codec import Codec
+from ..core.crop_rule import squares_around
 from ..core.geometry import Floats
-from ..core.inference import (
-    PASSES,
-    decode_to_image,
-    mirror_index,
-    predict_heatmaps,
-    squares_around,
-    to_model_input,
-)
+from ..core.inference import decode_to_image, mirror_index, predict_heatmaps, to_model_input
 from ..core.metrics import nme_per_face
 from ..data.index import Index
 from ..data.loader import evaluation_loader
@@ -79,19 +73,18 @@ def _in_order(batches: list[tuple[Any, ...]]) -> Measured:
 
 def evaluate_weights(
     weights: Weights, index: Index, decoders: Iterable[str], device: torch.device, flip_test: bool,
-    workers: int, squares: tuple[Floats, Floats] | None = None,
+    workers: int, squares: tuple[Floats, Floats] | None = None, passes: int = 1,
     progress: Callable[[int], None] | None = None, world: World = ALONE,
 ) -> dict[str, Measured]:  # fmt: skip
     """`measure` for the weights of a file, by decoder name.
 
-    squares: a detector's centres (F, 2) and sides (F,) to crop around instead of the index's own; the
-    network then makes as many passes as in `predict`, each around the points of the one before.
+    squares: a detector's centres (F, 2) and sides (F,) to crop around instead of the index's own. passes: of
+    the network, each around the points of the one before, as in `predict`.
     """
     codec, info = weights.codec, weights.info
     model = weights.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     flip_index = mirror_index(weights.scheme, flip_test, device)
     around = info.around_landmarks()
-    passes = 1 if squares is None else PASSES
     for _ in range(passes - 1):
         assert squares is not None
         loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)

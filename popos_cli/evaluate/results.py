@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from ..core.choices import DetectorName
+from ..core.crop_rule import PASSES
 from ..core.metrics import summary, uncertainty_quality
 from ..data.index import Index
 from ..errors import PoposError
 from ..predict.detect import Detection, load_detector
 from ..processes.world import ALONE, World
-from ..weights.format import WeightsInfo, read_weights
+from ..weights.format import read_weights
+from ..weights.info import WeightsInfo
 from .choose import Job
 from .detections import detect_all, squares_of
 from .measure import Measured, evaluate_weights
@@ -97,15 +99,15 @@ def evaluate_job(
     """
     weights = read_weights(job.path)
     flip_test = conditions.flip_test and weights.scheme.mirrors
-    index, squares = job.index, None
+    index, squares, passes = job.index, None, 1
     if detected:
         rows, squares = squares_of(index, detected.found, job.info.rule_from_300w(detected.name))
         if not len(rows):
             raise PoposError(f"{detected.name} found none of the {len(index)} faces of {index.name!r}")
-        index = index.select(rows)
+        index, passes = index.select(rows), PASSES[detected.name]
     decoders = conditions.decoders or (job.info.codec.decoder,)
     measured = evaluate_weights(
-        weights, index, decoders, device, flip_test, workers, squares, progress, world
+        weights, index, decoders, device, flip_test, workers, squares, passes, progress, world
     )  # fmt: skip
     evaluated = []
     for name, outcome in measured.items():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.choices import DetectorName
-from ..core.crop_rule import RULES, CropRule
+from ..core.crop_rule import PASSES, RULES, CropRule
 from ..core.geometry import Floats, box_iou, edges_to_square
 from ..errors import PoposError
 from ..weights.catalog import load_catalog
@@ -24,18 +24,20 @@ from ..weights.download import find_here
 @dataclass(frozen=True)
 class Detection:
     """box: (x, y, w, h) in pixel edges. score 0..1 or None. center (2,), side: the square that the box
-    promises, in pixel centres, before padding; a detector's is the tight one around 300W's 68 points."""
+    promises, in pixel centres, before padding; a detector's is the tight one around 300W's 68 points.
+    passes: of the network, each with a crop around the points of the pass before."""
 
     box: Floats
     score: float | None
     center: Floats
     side: float
+    passes: int
 
     @classmethod
-    def from_box(cls, box: Floats, score: float | None, rule: CropRule) -> Detection:
+    def from_box(cls, box: Floats, score: float | None, rule: CropRule, passes: int) -> Detection:
         """A detector's box with the square that `rule` makes of it, in units of its size sqrt(w * h)."""
         middle, _ = edges_to_square(box)
-        return cls(box, score, *rule.square(middle, math.sqrt(box[2] * box[3])))
+        return cls(box, score, *rule.square(middle, math.sqrt(box[2] * box[3])), passes)
 
     def of(self, rule: CropRule) -> Detection:
         """The same face with another square, which `rule` makes of this one."""
@@ -84,7 +86,7 @@ class Haar:
                 grey, scaleFactor=1.1, minNeighbors=3, minSize=(self.SMALLEST, self.SMALLEST)
             )
         boxes = np.asarray(found, dtype=np.float64).reshape(-1, 4) / scale
-        return [Detection.from_box(box, None, self.RULE) for box in without_overlaps(boxes)]
+        return [Detection.from_box(box, None, self.RULE, PASSES["haar"]) for box in without_overlaps(boxes)]
 
 
 def without_overlaps(boxes: Floats, most: float = 0.3) -> Floats:
@@ -167,7 +169,8 @@ def yunet_detections(rows: Floats, scale: float) -> list[Detection]:
     rows = rows[np.isfinite(rows).all(1) & (rows[:, 2:4] > 0).all(1)]
     rows = rows[np.argsort(-rows[:, 2] * rows[:, 3], kind="stable")]
     boxes, scores = rows[:, :4] / scale, np.clip(rows[:, 14], 0, 1).tolist()
-    return [Detection.from_box(box, score, YuNet.RULE) for box, score in zip(boxes, scores, strict=True)]
+    rule, passes = YuNet.RULE, PASSES["yunet"]
+    return [Detection.from_box(box, score, rule, passes) for box, score in zip(boxes, scores, strict=True)]
 
 
 # Both take RGB uint8 (H, W, 3) and give the largest face first. Threads may share one; it can be pickled.

@@ -7,63 +7,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..core.choices import SMALLEST_BOX, DetectorName
-from ..core.codec import Decoded
-from ..core.crop_rule import SAME
-from ..core.device import pick_inference_device
+from ..core.crop_rule import SAME, squares_around
+from ..core.decoded import Decoded, in_image
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
-from ..core.inference import (
-    PASSES,
-    decode_to_image,
-    mirror_index,
-    predict_heatmaps,
-    squares_around,
-    to_model_input,
-)
-from ..errors import PoposError, PoposWarning
+from ..errors import PoposWarning
 from ..weights.find import find_weights
-from ..weights.format import read_weights
 from .detect import Detection, load_detector
+from .face import Face, Faces
+from .runtime import load_runtime
 
 BATCH = 64  # faces that go through the network at once; more are done in several batches
 LARGEST_BOX = 10  # a box so many times the picture's longer side is a mistake
-
-
-@dataclass(frozen=True)
-class Face:
-    """One face in source pixels (0-based, pixel centres at integers).
-
-    box (4,): x, y, w, h in pixel edges, the detector's or the caller's. score: the detector's,
-    0..1 or None. points (K, 2), scores (K,) 0..1, uncertainty (K,): expected RMS error in pixels.
-    """
-
-    box: NDArray[np.float32]
-    score: float | None
-    points: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    uncertainty: NDArray[np.float32]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, rounded to 1/1000 pixel."""
-
-        def rounded(values: NDArray[np.float32]) -> Any:
-            return np.round(values.astype(np.float64), 3).tolist()
-
-        return {
-            "box": rounded(self.box),
-            "score": None if self.score is None else round(float(self.score), 4),
-            "landmarks": rounded(self.points),
-            "scores": rounded(self.scores),
-            "uncertainty": rounded(self.uncertainty),
-        }
 
 
 def whole_image_box(image: NDArray[np.uint8], padding: float) -> Floats:
@@ -118,24 +78,20 @@ class Predictor:
         detector: DetectorName = "auto",
         flip_test: bool = False,
     ) -> None:
-        self.device = pick_inference_device(device)
-        self.path = find_weights(weights)
-        read = read_weights(self.path)
-        self.model, self.codec, self.info, self.scheme = read.model, read.codec, read.info, read.scheme
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.runtime = load_runtime(find_weights(weights), device, flip_test)
+        self.info, self.scheme = self.runtime.info, self.runtime.scheme
         self.detector = load_detector(detector)
         self.rule = self.info.rule_from_300w(self.detector.name)
         self.around = self.info.around_landmarks()
-        self.flip_index = mirror_index(self.scheme, flip_test, self.device)
         if flip_test and not self.scheme.mirrors:
             warnings.warn(f"no flip test: {self.scheme.no_mirror}", PoposWarning, stacklevel=2)
 
     @overload
-    def __call__(self, images: NDArray[np.uint8], boxes: Floats | None = None) -> list[Face]: ...
+    def __call__(self, images: NDArray[np.uint8], boxes: Floats | None = None) -> Faces: ...
     @overload
     def __call__(
         self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Floats | None] | None = None
-    ) -> list[list[Face]]: ...
+    ) -> list[Faces]: ...
     def __call__(self, images: Any, boxes: Any = None) -> Any:
         """RGB uint8 (H, W, 3), or a list of such -> faces, largest first, or a list of lists.
 
@@ -151,50 +107,60 @@ class Predictor:
             raise ValueError(f"{len(images)} images, but boxes for {len(boxes)}")
         return self._predict(list(images), boxes)
 
-    def _detections(self, image: NDArray[np.uint8], boxes: Floats | None) -> list[Detection]:
+    def detect(self, image: NDArray[np.uint8], boxes: Floats | None = None) -> list[Detection]:
+        """The faces of RGB `image` by the detector, or around `boxes` (M, 4), each with this network's
+        square. Raises ValueError as `__call__`."""
         if not isinstance(image, np.ndarray):
             raise ValueError(f"an image must be an array, RGB uint8 (H, W, 3), not {type(image).__name__}")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"an image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
         if boxes is not None:
-            return [Detection(b, None, *edges_to_square(b)) for b in checked_boxes(boxes, image)]
+            return [Detection(b, None, *edges_to_square(b), passes=1) for b in checked_boxes(boxes, image)]
         if self.rule is None:
             warnings.warn(self.info.crop_warning, PoposWarning, stacklevel=4)
         return [detection.of(self.rule or SAME) for detection in self.detector(image)]
 
-    def _predict(self, images: list[NDArray[np.uint8]], boxes: list[Floats | None]) -> list[list[Face]]:
-        found = [self._detections(i, b) for i, b in zip(images, boxes, strict=True)]
-        flat = [(n, detection) for n, group in enumerate(found) for detection in group]
-        faces: list[list[Face]] = [[] for _ in images]
-        for start in range(0, len(flat), BATCH):
-            part = flat[start : start + BATCH]
-            pictures = [images[n] for n, _ in part]
-            centers = np.array([d.center for _, d in part])
-            sides = np.array([d.side for _, d in part])
-            detected = np.array([boxes[n] is None for n, _ in part])
-            for _ in range(PASSES - 1 if detected.any() else 0):
-                points = self._pass(pictures, centers, sides, None).points
-                new_centers, new_sides = squares_around(points, centers, sides, self.around)
-                centers = np.where(detected[:, None], new_centers, centers)
-                sides = np.where(detected, new_sides, sides)
-            decoded = self._pass(pictures, centers, sides, self.flip_index)
-            for row, (n, d) in enumerate(part):
-                values = (decoded.points[row], decoded.scores[row], decoded.uncertainty[row])
-                arrays = (v.astype(np.float32) for v in values)
-                faces[n].append(Face(d.box.astype(np.float32), d.score, *arrays))
+    def locate(self, pictures: Sequence[NDArray[np.uint8]], detections: Sequence[Detection]) -> list[Face]:
+        """The landmarks of N detections, each in the picture of the same number; all go through the network
+        together, BATCH at a time, in as many passes as each needs."""
+        faces: list[Face] = []
+        for start in range(0, len(detections), BATCH):
+            part = slice(start, start + BATCH)
+            faces += self._locate(pictures[part], detections[part])
         return faces
 
+    def _predict(self, images: list[NDArray[np.uint8]], boxes: list[Floats | None]) -> list[Faces]:
+        found = [self.detect(i, b) for i, b in zip(images, boxes, strict=True)]
+        owners = [image for image, group in zip(images, found, strict=True) for _ in group]
+        located = iter(self.locate(owners, [detection for group in found for detection in group]))
+        return [Faces([next(located) for _ in group], self.scheme) for group in found]
+
+    def _locate(self, pictures: Sequence[NDArray[np.uint8]], detections: Sequence[Detection]) -> list[Face]:
+        passes = np.array([detection.passes for detection in detections])
+        centers = np.array([detection.center for detection in detections])
+        sides = np.array([detection.side for detection in detections])
+        result: list[Any] = [None] * len(detections)
+        for done in range(1, int(passes.max()) + 1):
+            rows = np.flatnonzero(passes >= done)
+            found = self._pass([pictures[row] for row in rows], centers[rows], sides[rows])
+            for n, row in enumerate(rows):
+                result[row] = found.points[n], found.scores[n], found.uncertainty[n]
+            centers[rows], sides[rows] = squares_around(found.points, centers[rows], sides[rows], self.around)
+        return [
+            Face(
+                d.box.astype(np.float32), d.score, *(v.astype(np.float32) for v in values),
+                groups=self.scheme.groups,
+            )
+            for d, values in zip(detections, result, strict=True)
+        ]  # fmt: skip
+
     def _pass(
-        self, pictures: list[NDArray[np.uint8]], centers: Floats, sides: Floats, flip_index: Tensor | None
+        self, pictures: Sequence[NDArray[np.uint8]], centers: Floats, sides: Floats
     ) -> Decoded[NDArray[Any]]:
         """One pass of the network over one square (centers (N, 2), sides (N,)) of each of N pictures:
         landmarks in the pictures' pixels."""
-        size, alignment, padding = self.codec.image_width, self.codec.alignment, self.info.crop.padding
-        squares = zip(centers, sides * padding, strict=True)
+        size, alignment = self.info.image_size, self.info.codec.alignment
+        squares = zip(centers, sides * self.info.crop.padding, strict=True)
         matrices = np.stack([crop_matrix(center, side, size, alignment) for center, side in squares])
         crops = np.stack([warp(p, m, size) for p, m in zip(pictures, matrices, strict=True)])
-        batch = to_model_input(torch.from_numpy(crops).permute(0, 3, 1, 2), self.device)
-        heatmaps = predict_heatmaps(self.model, batch, flip_index, alignment)
-        if not heatmaps.isfinite().all():
-            raise PoposError(f"{self.path}: these weights give heatmaps that are not finite")
-        return decode_to_image(self.codec, heatmaps, matrices, self.info.label_offset)
+        return in_image(self.runtime(crops), matrices, self.info.label_offset)

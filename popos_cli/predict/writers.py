@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ..data.pictures import read_image, save_picture
 from ..errors import PoposError, debugging, explained
 from ..home import write_json
+from .face import Face
 from .overlay import draw_box, draw_points
-from .predictor import Face, Predictor, whole_image_box
+from .predictor import Predictor, whole_image_box
 from .sources import OVERLAY, written_by_predict
 
 LONGEST_STEM = 200  # bytes of the 255 that a file's name may have

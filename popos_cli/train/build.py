@@ -22,7 +22,7 @@ from ..data.index import Index
 from ..data.loader import Loader, ordered_loader
 from ..errors import PoposError, UsageError
 from ..processes.world import ALONE, World
-from ..weights.format import CodecInfo, CropInfo, WeightsInfo
+from ..weights.info import CodecInfo, CropInfo, WeightsInfo
 from .presets import SIGMA
 from .settings import AUTO, MACHINE, ScheduleSettings, TrainSettings
 

@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, FiniteFloat
 
 from ..text import printable
-from .format import WeightsInfo
+from .info import WeightsInfo
 
 # How the Hub's identifiers of licences look; anything else is "other", with its name beside it.
 IDENTIFIER = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")

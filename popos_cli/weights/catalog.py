@@ -22,8 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..core.choices import DecoderName, Resolution
-from ..core.codec import SIGMAS
+from ..core.choices import SIGMAS, DecoderName, Resolution
 from ..core.schemes import find_scheme
 from ..errors import PoposError, UsageError, first_problem
 from ..home import home, weights_folder

@@ -6,16 +6,18 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..core.codec import Codec
-from ..core.model import Landmarker
-from ..data.index import Index
 from ..errors import PoposError, UsageError, did_you_mean
 from ..home import remembered, weights_folder
 from .catalog import Entry, converted_file, entry_of, load_catalog
 from .download import Check, fetch, find_here, place_of, read_pins
-from .foreign import import_checkpoint, read_foreign
-from .format import WeightsInfo, read_info, read_state, read_weights
+from .info import WeightsInfo
+
+if TYPE_CHECKING:
+    from ..core.codec import Codec
+    from ..core.model import Landmarker
+    from ..data.index import Index
 
 _log = logging.getLogger(__name__)
 BEST = "best.safetensors"  # in a run's folder
@@ -62,6 +64,8 @@ def load(name: str = "default") -> tuple[Landmarker, Codec]:
 
     model: RGB crops (N, 3, S, S) in 0..1 -> heatmaps (N, K, R, R); codec.decode reads them.
     """
+    from .format import read_weights
+
     weights = read_weights(find_weights(name))
     return weights.model, weights.codec
 
@@ -72,6 +76,8 @@ def obtain(entry: Entry, no_network: bool = False) -> Path:
     """
     if entry.converted is None:
         return fetch(entry, no_network, CHECKS[entry.kind])
+    from .foreign import import_checkpoint, read_foreign
+
     if not entry.converted.exists():
         known = entry if entry.named else None
         file = fetch(entry, no_network, lambda path: read_foreign(path, known))
@@ -85,9 +91,21 @@ def _check_detector(path: Path) -> None:
             raise PoposError(f"{path}: not an ONNX model")
 
 
+def _check_face(path: Path) -> None:
+    from .format import read_weights
+
+    read_weights(path)
+
+
+def _check_backbone(path: Path) -> None:
+    from .format import read_state
+
+    read_state(path)
+
+
 # Checks a new download, by the entry's kind. A face model is read completely: once its hash is pinned, a
 # broken file would be accepted for ever.
-CHECKS: dict[str, Check] = {"face": read_weights, "backbone": read_state, "detector": _check_detector}
+CHECKS: dict[str, Check] = {"face": _check_face, "backbone": _check_backbone, "detector": _check_detector}
 
 
 def file_here(entry: Entry) -> Path | None:
@@ -113,6 +131,8 @@ def weights_here() -> Iterator[tuple[str, tuple[Path, WeightsInfo] | PoposError]
 
     Downloads are in the catalog's order; then come other converted or imported files, and other downloads.
     """
+    from .format import read_info
+
     catalog = load_catalog()
     faces = [entry for entry in catalog.values() if entry.kind == "face"]
     downloads = {entry.name: entry for entry in faces if not entry.local}

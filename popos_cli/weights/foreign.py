@@ -24,7 +24,8 @@ from ..core.schemes import SCHEMES, Scheme, find_scheme
 from ..errors import PoposError, UsageError, first_problem
 from .catalog import NAME, Entry, converted_file, load_catalog
 from .download import sha256
-from .format import CodecInfo, WeightsInfo, check_values, save_weights
+from .format import check_values, save_weights
+from .info import CodecInfo, WeightsInfo
 from .layouts import NEEDED, Network, find_network
 from .pickles import read_checkpoint
 

@@ -14,8 +14,9 @@ from ..errors import PoposError, UsageError
 from .card import MeasuredResult, model_card
 from .catalog import entry_of, load_catalog
 from .find import BEST, find_weights
-from .format import WeightsInfo, read_weights
+from .format import read_weights
 from .hub import REPOSITORY, first_line, offline, quiet
+from .info import WeightsInfo
 
 FILE_NAME = re.compile(r"(\w[\w.+-]*/)*\w[\w.+-]*\.safetensors", re.ASCII)
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from popos_cli.core.choices import IMAGENET_MEAN, IMAGENET_STD
 from popos_cli.core.hrnet import ExchangeModule, HRNet
-from popos_cli.core.model import IMAGENET_MEAN, IMAGENET_STD, Landmarker
+from popos_cli.core.model import Landmarker
 
 
 def randomise(module, seed=0):

@@ -8,7 +8,8 @@ import pytest
 from hosts import Host
 
 from popos_cli.core.model import Landmarker
-from popos_cli.weights.format import WeightsInfo, save_weights
+from popos_cli.weights.format import save_weights
+from popos_cli.weights.info import WeightsInfo
 
 QUICK = ("--workers", "0", "--no-flip-test", "--json")
 

@@ -16,7 +16,8 @@ from popos_cli.errors import PoposWarning
 from popos_cli.predict.detect import Haar
 from popos_cli.predict.predictor import Predictor
 from popos_cli.weights.find import find_weights
-from popos_cli.weights.format import CropInfo, read_info, read_state, save_weights
+from popos_cli.weights.format import read_info, read_state, save_weights
+from popos_cli.weights.info import CropInfo
 
 CHOSEN = [31, 35, 33, 32, 34]  # of the 68: the base of the nose, a fifth of the face
 FIVE = Scheme("five", 5, {}, frozenset(), ((0, 1), (3, 4)), (0, 1))

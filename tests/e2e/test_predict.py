@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from popos_cli.core.crop_rule import PASSES
 from popos_cli.core.geometry import tight_square
-from popos_cli.core.inference import PASSES
 from popos_cli.core.schemes import SCHEMES
 from popos_cli.data.pictures import read_image
 from popos_cli.predict.detect import Haar
@@ -158,7 +158,7 @@ def test_every_face_is_found_and_does_not_depend_on_its_neighbour(
         image = read_image(photo, upright=True)
         x, y, w, h = promised_box(face["box"])
         box = x - shift, y, w, h
-        for _ in range(PASSES):
+        for _ in range(PASSES["haar"]):
             (alone,) = predictor(image, np.array([box]))
             box = box_around(alone.points)
         np.testing.assert_allclose(alone.points + [shift, 0], landmarks(face), atol=0.5)

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from popos_cli.core.crop_rule import RULES, SAME, CropRule
+from popos_cli.core.crop_rule import RULES, SAME, CropRule, squares_around
 from popos_cli.core.geometry import tight_square
-from popos_cli.core.inference import squares_around
 from popos_cli.core.schemes import Scheme
 from popos_cli.data.index import Index
 from popos_cli.evaluate.detections import LEAST_FACES, detect_all, measure_crop, squares_of
@@ -34,7 +33,8 @@ class Rectangles:
         _, _, stats, _ = cv2.connectedComponentsWithStats((image[..., 0] > 128).astype(np.uint8))
         boxes = stats[1:, :4].astype(float)
         return [
-            Detection(box, None, *RULES["haar"].square(box[:2] + box[2:] / 2 - 0.5, box[2])) for box in boxes
+            Detection(box, None, *RULES["haar"].square(box[:2] + box[2:] / 2 - 0.5, box[2]), 3)
+            for box in boxes
         ]
 
 

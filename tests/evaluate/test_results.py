@@ -12,7 +12,8 @@ from popos_cli.errors import PoposError, UsageError
 from popos_cli.evaluate.choose import Job, choose_jobs, faces_of
 from popos_cli.evaluate.measure import Measured
 from popos_cli.evaluate.results import Conditions, build_result
-from popos_cli.weights.format import WeightsInfo, save_weights
+from popos_cli.weights.format import save_weights
+from popos_cli.weights.info import WeightsInfo
 
 FACES = 4
 

@@ -18,7 +18,8 @@ from PIL import Image
 from popos_cli.core.codec import Codec
 from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposError
-from popos_cli.predict.predictor import Face, Predictor
+from popos_cli.predict.face import Face
+from popos_cli.predict.predictor import Predictor
 from popos_cli.weights.catalog import load_catalog
 from popos_cli.weights.download import find_here
 from popos_cli.weights.find import load
@@ -248,7 +249,7 @@ def test_what_is_no_image_is_refused(predictor, image):
 
 def test_numbers_that_are_not_finite_are_never_returned(predictor):
     broken = pickle.loads(pickle.dumps(predictor))
-    for values in broken.model.parameters():
+    for values in broken.runtime.model.parameters():
         values.data.fill_(np.nan)
     with pytest.raises(PoposError, match="not finite"):
         broken(photo(PHOTOS[0]))

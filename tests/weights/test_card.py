@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from popos_cli.core.calibration import FEATURES
 from popos_cli.core.schemes import Scheme
 from popos_cli.weights.card import MeasuredResult, model_card
-from popos_cli.weights.format import CodecInfo, UncertaintyInfo, WeightsInfo
+from popos_cli.weights.info import CodecInfo, UncertaintyInfo, WeightsInfo
 
 NONE = (0.0,) * len(FEATURES)
 RESULT = {

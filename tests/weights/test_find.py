@@ -17,7 +17,8 @@ from popos_cli.errors import PoposError, UsageError
 from popos_cli.home import remember
 from popos_cli.weights.catalog import Entry
 from popos_cli.weights.find import face_weights, find_weights, obtain, trained_on, weights_here
-from popos_cli.weights.format import WeightsInfo, read_info, save_weights
+from popos_cli.weights.format import read_info, save_weights
+from popos_cli.weights.info import WeightsInfo
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,8 @@ from popos_cli.core.crop_rule import FROM_300W, FROM_LANDMARKS, RULES, SAME, Cro
 from popos_cli.core.model import Landmarker
 from popos_cli.core.schemes import SCHEMES, Scheme
 from popos_cli.errors import PoposError
-from popos_cli.weights.format import (
-    CodecInfo,
-    CropInfo,
-    WeightsInfo,
-    read_info,
-    read_state,
-    read_weights,
-    replace_info,
-    save_weights,
-)
+from popos_cli.weights.format import read_info, read_state, read_weights, replace_info, save_weights
+from popos_cli.weights.info import CodecInfo, CropInfo, WeightsInfo
 
 OWN = Scheme(
     name="triangle", landmarks=3, groups={"left": (0,), "right": (1,), "chin": (2,)}, closed=frozenset(),

@@ -9,7 +9,8 @@ from huggingface_hub import constants
 
 from popos_cli.core.model import Landmarker
 from popos_cli.errors import PoposError, UsageError
-from popos_cli.weights.format import WeightsInfo, save_weights
+from popos_cli.weights.format import save_weights
+from popos_cli.weights.info import WeightsInfo
 from popos_cli.weights.push import plan_upload, push, read_results
 
 RESULT = {

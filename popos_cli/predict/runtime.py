@@ -1,0 +1,119 @@
+"""The network and its decoder behind one call, by ONNX Runtime (a CPU's default, three times as fast there)
+or by torch (GPUs, the flip test, and weights that were not exported)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.decoded import Decoded
+from ..core.schemes import Scheme
+from ..errors import PoposError
+from ..weights.download import sha256
+from ..weights.info import METADATA, SOURCE, WeightsInfo, parse_info
+
+if TYPE_CHECKING:
+    pass
+
+Crops = NDArray[np.uint8]  # (N, S, S, 3) RGB
+
+
+class Runtime(Protocol):
+    """crops (N, S, S, 3) uint8 RGB -> `Decoded` NumPy in crop pixels. Threads may share it."""
+
+    path: Path
+    info: WeightsInfo
+    scheme: Scheme
+
+    def __call__(self, crops: Crops) -> Decoded[NDArray[Any]]: ...
+
+
+def load_runtime(path: Path, device: str | None = None, flip_test: bool = False) -> Runtime:
+    """The engine for a weight file (.safetensors or .onnx) on a device; None: a GPU if there is one.
+
+    On a CPU a .safetensors file runs in ONNX Runtime where `popos export` wrote its model beside it. Raises
+    PoposError for a file that is not ours.
+    """
+    graph = path.with_suffix(".onnx")
+    on_cpu = device == "cpu" or (device is None and not _nvidia_driver())
+    if on_cpu and not flip_test and graph.exists():
+        runtime = OnnxRuntime(graph, path)
+        if path == graph or runtime.source == sha256(path):
+            return runtime
+    return TorchRuntime(path, device, flip_test)
+
+
+def _nvidia_driver() -> bool:
+    """Whether it is worth the seconds of importing torch to ask it for a GPU."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+class OnnxRuntime:
+    """An exported network on the CPU. Needs no torch."""
+
+    def __init__(self, graph: Path, path: Path | None = None, threads: int = 0) -> None:
+        """path: the weights that the graph was made from. threads: 0 for every core of this process."""
+        import onnxruntime
+
+        self.graph, self.path, self.threads = graph, path or graph, threads
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.log_severity_level = 3  # errors
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(graph), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own, which have no common base
+            first = str(error).strip().splitlines()[0]
+            raise PoposError(f"{graph}: not an ONNX model that ONNX Runtime can run: {first}") from None
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        if METADATA not in metadata:
+            raise PoposError(
+                f"{graph}: an ONNX model, but not of popos", "popos export writes one of popos weights."
+            )
+        self.source = metadata.get(SOURCE)
+        self.info = parse_info(metadata[METADATA], graph)
+        self.scheme = self.info.landmark_scheme(str(graph))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OnnxRuntime, (self.graph, self.path, self.threads)
+
+    def __call__(self, crops: Crops) -> Decoded[NDArray[Any]]:
+        images = np.ascontiguousarray(crops.transpose(0, 3, 1, 2))
+        if self.session.get_inputs()[0].type == "tensor(float)":
+            images = images.astype(np.float32) / 255  # type: ignore[assignment]
+        return Decoded(*self.session.run(["points", "scores", "uncertainty"], {"images": images}))
+
+
+class TorchRuntime:
+    """The network in torch, on any of its devices."""
+
+    def __init__(self, path: Path, device: str | None = None, flip_test: bool = False) -> None:
+        import torch
+
+        from ..core.device import pick_inference_device
+        from ..core.inference import mirror_index
+        from ..weights.format import read_weights
+
+        self.path, self.device = path, pick_inference_device(device)
+        weights = read_weights(path)
+        self.codec, self.info, self.scheme = weights.codec, weights.info, weights.scheme
+        self.model = weights.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.flip_index = mirror_index(self.scheme, flip_test, self.device)
+
+    def __call__(self, crops: Crops) -> Decoded[NDArray[Any]]:
+        import torch
+
+        from ..core.inference import predict_heatmaps, to_model_input
+
+        batch = to_model_input(torch.from_numpy(crops).permute(0, 3, 1, 2), self.device)
+        heatmaps = predict_heatmaps(self.model, batch, self.flip_index, self.codec.alignment)
+        if not heatmaps.isfinite().all():
+            raise PoposError(f"{self.path}: these weights give heatmaps that are not finite")
+        decoded = self.codec.decode(heatmaps)
+        return Decoded(*(v.cpu().numpy() for v in (decoded.points, decoded.scores, decoded.uncertainty)))
