@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import PoposError
+from ..errors import PoposError, UsageError
 from . import console
 from .options import DEVICE, JSON, WORKERS
 
@@ -41,6 +41,8 @@ def calibrate(
     info = read_info(path)
     if mismatch := scheme_mismatch(weights, info, index):
         raise mismatch
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: must end in .safetensors")
     if out.exists():
         raise PoposError(f"{out} exists already", "Choose another file with --out.")
     # Known weights keep the squares that they were trained on, which may differ from this dataset's.

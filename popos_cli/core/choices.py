@@ -22,6 +22,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # Range of sigma, heatmap pixels: a narrower Gaussian may miss all pixels, a wider one is flat in float32.
 SIGMAS = (0.1, 256.0)
 
+ExportInput = Literal["uint8", "float"]  # crops of 0..255 or of 0..1
+
 DetectorName = Literal["auto", "haar", "yunet"]
 
 Split = Literal["train", "val", "test", "private"]  # private: 300W's 600 faces of 2014

@@ -1,4 +1,5 @@
-"""Weights on disk: one .safetensors file that says which network and codec it belongs to."""
+"""Weights on disk: one .safetensors file that says which network and codec it belongs to, or an exported
+model."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from ..core.schemes import Scheme
 from ..errors import PoposError
 from ..home import replacing
 from .file_kinds import refuse_file
-from .info import WeightsInfo, bad_metadata, parse_info
+from .info import METADATA, WeightsInfo, bad_metadata, parse_info
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def save_weights(path: Path, state: dict[str, torch.Tensor], info: WeightsInfo, 
         tensors[name] = kept.half() if half and kept.ndim == 4 else kept
     with replacing(path) as temporary, temporary.open("wb") as file:
         # Not save_file, whose files only their owner may read.
-        file.write(save(tensors, {"popos": info.model_dump_json()}))
+        file.write(save(tensors, {METADATA: info.model_dump_json()}))
         file.flush()
         os.fsync(file.fileno())  # on the disk before a checkpoint that refers to these weights
 
@@ -56,14 +57,14 @@ def read_info(path: Path) -> WeightsInfo:
     is out of range or inconsistent."""
     with _opened(path) as file:
         metadata, names = file.metadata() or {}, list(file.keys())
-    if "popos" not in metadata:
+    if METADATA not in metadata:
         what = "a safetensors file, but not popos weights (no 'popos' metadata)"
         hint = "Name one that popos wrote: popos train, or popos import-weights for a .pth file of mmpose."
         if is_backbone(names):
             what = "an HRNet backbone (as trained on ImageNet), but landmarks need a face model"
             hint = f"It is where training starts: popos train --weights {path}"
         raise PoposError(f"{path}: {what}", hint)
-    info = parse_info(metadata["popos"], path)
+    info = parse_info(metadata[METADATA], path)
     try:
         info.check()
     except ValueError as error:
@@ -134,6 +135,11 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise FileNotFoundError
+        if path.suffix == ".onnx":
+            from .onnx_file import OnnxFile
+
+            yield OnnxFile(path)
+            return
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:

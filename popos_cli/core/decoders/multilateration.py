@@ -18,9 +18,8 @@ from .peak import one_hot, peak, value
 GAUSS_NEWTON_ANCHORS = {64: 30, 32: 30, 16: 30, 8: 15, 4: 10}
 POPOS_ANCHORS = {64: 30, 32: 10, 16: 20, 8: 15, 4: 10}
 POPOS_GRID_SIDE = {64: 8.0, 32: 8.0, 16: 4.0, 8: 3.0, 4: 2.0}
-# POPoS compares this many distances (maps x anchors x candidates) at once: 4 MiB in float32, which stay in a
-# CPU's cache; chunks 16 times as large take up to seven times as long.
-CHUNK_ELEMENTS = 1 << 20
+# Maps that POPoS searches at once on a CPU: their candidates stay in its cache.
+CHUNK_MAPS = 272
 
 
 def squared_distance(values: Tensor, sigma: float) -> Tensor:
@@ -115,25 +114,29 @@ def popos(maps: Tensor, sigma: float) -> Tensor:
     """The best candidate of a grid around the KeyPosS point: least sum of |distance - d|.
 
     Not differentiable. The grid has int(side / (H / 128)) points a side, end points included, and
-    is shifted by -H / 256 hm px, so that it never contains its own start. Candidates of as many
-    maps as fit `CHUNK_ELEMENTS` are compared at once.
+    is shifted by -H / 256 hm px, so that it never contains its own start; of equal candidates the first in
+    row order wins.
     """
+    if maps.is_cuda or torch.compiler.is_exporting():  # an exported model cannot loop over parts of a batch
+        return _search_grid(maps, sigma)
+    return torch.cat([_search_grid(part, sigma) for part in maps.split(CHUNK_MAPS)])
+
+
+def _search_grid(maps: Tensor, sigma: float) -> Tensor:
+    """`popos` for as many maps as memory allows; one row of candidates is compared at a time."""
     size = maps.shape[-2]
     side, spacing = float(_for_resolution(POPOS_GRID_SIDE, size)), size / 128
     count = max(int(side / spacing), 1)
     positions, squared = _anchors(maps, anchor_count(size), sigma)
-    distances = squared.sqrt()
+    distances = squared.sqrt()[..., None]
     start = keyposs(maps, sigma)
     line = torch.linspace(-side / 2, side / 2, count, dtype=maps.dtype, device=maps.device) - spacing / 2
     across, down = start[:, :1] + line, start[:, 1:] + line  # (M, C) candidate columns and rows
-    chunk = max(CHUNK_ELEMENTS // (count * count * positions.shape[1]), 1)
-    found = []
-    for x, y, p, d in zip(
-        *(torch.split(t, chunk) for t in (across, down, positions, distances)), strict=True
-    ):
-        squared_x = (x[:, None, :] - p[..., :1]).square()  # (m, anchors, C)
-        squared_y = (y[:, None, :] - p[..., 1:]).square()
-        error = (squared_y[..., :, None] + squared_x[..., None, :]).sqrt_().sub_(d[..., None, None]).abs_()
-        best = error.sum(dim=1).flatten(1).argmin(dim=1, keepdim=True)
-        found.append(torch.cat([x.gather(1, best % count), y.gather(1, best // count)], dim=1))
-    return torch.cat(found)
+    squared_x = (across[:, None] - positions[..., :1]).square()  # (M, anchors, C)
+    squared_y = (down[:, None] - positions[..., 1:]).square()
+    errors = [
+        (squared_x + squared_y[..., row, None]).sqrt_().sub_(distances).abs_().sum(dim=1)
+        for row in range(count)
+    ]
+    best = torch.cat(errors, dim=1).argmin(dim=1, keepdim=True)
+    return torch.cat([across.gather(1, best % count), down.gather(1, best // count)], dim=1)

@@ -30,7 +30,7 @@ def peak(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     blocks = flat.unflatten(1, (pixels // length, length))
     highest = blocks.amax(dim=2)
     block = highest.nan_to_num(nan=lowest, posinf=lowest).argmax(dim=1)
-    line = blocks[torch.arange(len(maps), device=maps.device), block]
+    line = blocks[torch.arange(maps.shape[0], device=maps.device), block]
     index = block * length + line.nan_to_num(nan=lowest, posinf=lowest).argmax(dim=1)
     return index % width, index // width, highest.amax(dim=1).isfinite()
 
