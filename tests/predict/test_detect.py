@@ -4,7 +4,6 @@ import hashlib
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 
 import cv2
 import numpy as np
@@ -13,7 +12,14 @@ import pytest
 from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposError
 from popos_cli.predict import detect
-from popos_cli.predict.detect import Haar, YuNet, load_detector, without_overlaps, yunet_detections
+from popos_cli.predict.detect import (
+    Haar,
+    YuNet,
+    load_detector,
+    search_scale,
+    without_overlaps,
+    yunet_detections,
+)
 from popos_cli.weights.catalog import load_catalog
 from popos_cli.weights.download import find_here
 
@@ -135,69 +141,75 @@ def test_boxes_inside_or_over_a_larger_one_go_and_the_rest_are_sorted_by_area():
     assert without_overlaps(np.zeros((0, 4))).shape == (0, 4)
 
 
-# A face whose eyes, nose and mouth lie where they do, in OpenCV's row.
-ROW = [100, 50, 80, 125, 120, 100, 160, 100, 140, 120, 125, 145, 155, 145, 0.9]
+BOX = [100.0, 50.0, 80.0, 125.0]
 
 
-def test_yunets_rows_become_faces_of_the_whole_picture():
-    (one,) = yunet_detections(np.array([ROW], dtype=float), 1.0)
-    assert one.box.tolist() == [100, 50, 80, 125]
+def test_yunets_boxes_become_faces_of_the_whole_picture():
+    (one,) = yunet_detections(np.array([BOX]), np.array([0.9]), 1.0)
+    assert one.box.tolist() == BOX
     assert one.score == pytest.approx(0.9)
     size = 100  # sqrt(80 * 125); the box is centred on (140, 112.5) in pixel edges
     assert one.center == pytest.approx([139.5, 112 + YuNet.RULE.shift[1] * size])
     assert one.side == pytest.approx(YuNet.RULE.side * size)
-    (half,) = yunet_detections(np.array([ROW], dtype=float), 0.5)
+    (half,) = yunet_detections(np.array([BOX]), np.array([0.9]), 0.5)
     assert half.box.tolist() == [200, 100, 160, 250]
     assert half.center + 0.5 == pytest.approx(2 * (one.center + 0.5))
     assert half.side == pytest.approx(2 * one.side)
 
 
-def test_yunets_faces_are_sorted_by_area_and_odd_rows_left_out():
-    small, large, flat, broken = (list(ROW) for _ in range(4))
-    small[2:4], large[2:4], flat[2], broken[7] = [20, 30], [300, 200], 0, np.nan
-    large[14] = 1.0000001  # of a float32
-    found = yunet_detections(np.array([small, flat, large, broken], dtype=float), 1.0)
+def test_yunets_faces_are_sorted_by_area_and_odd_boxes_left_out():
+    small, large, flat, broken = [1, 1, 20, 30], [1, 1, 300, 200], [1, 1, 0, 30], [np.nan, 1, 20, 30]
+    scores = np.array([0.9, 0.9, 1.0000001, 0.9])  # of a float32
+    found = yunet_detections(np.array([small, flat, large, broken], dtype=float), scores, 1.0)
     assert [d.box[2] for d in found] == [300, 20]
     assert found[0].score == 1
-    assert yunet_detections(np.zeros((0, 15)), 1.0) == []
+    assert yunet_detections(np.zeros((0, 4)), np.zeros(0), 1.0) == []
 
 
-class FakeNetwork:
-    """In a YuNet's place: it finds ROW in a picture of one of the `sizes`."""
+class FakeSession:
+    """In ONNX Runtime's place: YuNet finds one face of 64 pixels in a picture of one of the `sizes`."""
 
     def __init__(self, sizes):
         self.asked, self.sizes = [], sizes
         self.detector = YuNet.__new__(YuNet)
-        self.detector.lock, self.detector.network = Lock(), self
+        self.detector.session = self
 
-    def setInputSize(self, size):
-        self.asked.append(size)
-
-    def detect(self, picture):
-        assert picture.shape[1::-1] == self.asked[-1]
-        assert not picture[..., 1:].any()  # the tests' pictures are blue, which comes first in OpenCV's order
-        return 1, np.array([ROW], np.float32) if self.asked[-1] in self.sizes else None
+    def run(self, names, feeds):
+        (pixels,) = feeds["input"]
+        height, width = pixels.shape[1:]
+        self.asked.append((width, height))
+        assert not pixels[1:].any()  # the tests' pictures are blue, which comes first in OpenCV's order
+        outputs = []
+        for name in names:
+            kind, stride = name.split("_")
+            cells = (height // int(stride)) * (width // int(stride))
+            values = np.zeros((1, cells, 4 if kind == "bbox" else 1), np.float32)
+            if stride == "32" and self.asked[-1] in self.sizes:
+                values[0, 0] = np.log(2) if kind == "bbox" else 1
+            outputs.append(values)
+        return outputs
 
 
 @pytest.mark.parametrize(
     ("picture", "sizes"),
     [
-        ((300, 200), [(200, 300), (200, 300)]),
-        ((600, 900), [(640, 427), (320, 213)]),
-        ((400, 3600), [(1440, 160), (720, 80)]),  # a panorama: as many pixels as one of 640 x 360
-        ((1, 5000), [(5000, 64), (5000, 64)]),  # padded: OpenCV needs 64 pixels
-        ((90, 30), [(64, 90), (64, 90)]),
+        ((300, 200), [(224, 320), (224, 320)]),  # filled up to whole cells of 32 pixels
+        ((600, 900), [(640, 448), (320, 224)]),
+        ((400, 3600), [(1440, 160), (736, 96)]),  # a panorama: as many pixels as one of 640 x 360
+        ((1, 5000), [(5024, 32), (5024, 32)]),
     ],
 )
 def test_a_picture_without_faces_is_searched_again_at_a_smaller_scale(picture, sizes):
     image = np.full((*picture, 3), (0, 0, 200), np.uint8)
-    nothing, first, second = (FakeNetwork(found) for found in ([], sizes[:1], sizes[1:]))
+    nothing, first, second = (FakeSession(found) for found in ([], sizes[:1], sizes[1:]))
     assert nothing.detector(image) == []
     assert nothing.asked == sizes
     (one,) = first.detector(image)
     assert first.asked == sizes[:1]
+    assert one.score == 1
     (other,) = second.detector(image)
-    assert other.box / one.box == pytest.approx(sizes[0][0] / sizes[1][0])
+    scales = [search_scale(image, size) for size in YuNet.SEARCH_SIZES]
+    assert other.box[2] / one.box[2] == pytest.approx(scales[0] / scales[1])
 
 
 @pytest.mark.parametrize("data", [b"", b"no network", b"\x08\x07\x12\x07pytorch"])
@@ -210,7 +222,7 @@ def test_a_file_that_is_no_yunet(tmp_path, data):
 
 @needs_yunet
 def test_the_real_yunet_finds_nothing_in_thin_pictures():
-    """Whatever was searched before: OpenCV would read beyond maps of a single pixel."""
+    """Whatever was searched before."""
     detector = YuNet(real_yunet())
     noise = np.random.default_rng(0).integers(0, 255, (640, 640, 3), np.uint8)
     for side in (1, 10, 32):
