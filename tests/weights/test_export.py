@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,9 +13,12 @@ import torch
 
 from popos_cli.core.choices import DECODER_NAMES, RESOLUTIONS
 from popos_cli.core.codec import Codec
+from popos_cli.core.geometry import tight_square
 from popos_cli.core.inference import predict_heatmaps, to_model_input
 from popos_cli.core.schemes import SCHEMES, Scheme
+from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposError, UsageError
+from popos_cli.predict.predictor import Predictor
 from popos_cli.predict.runtime import OnnxRuntime, TorchRuntime, load_runtime
 from popos_cli.prepare.synthetic import draw_face
 from popos_cli.weights.export import export_file
@@ -22,6 +26,7 @@ from popos_cli.weights.find import find_weights
 from popos_cli.weights.format import read_info, read_weights, replace_info, save_weights
 from popos_cli.weights.info import CodecInfo, WeightsInfo
 
+DOCS = Path(__file__).parents[2] / "docs"
 OWN = Scheme(
     name="triangle", landmarks=3, groups={"left": (0,), "right": (1,), "chin": (2,)}, closed=frozenset(),
     flip_pairs=((0, 1),), eye_corners=(0, 1), threshold=0.08,
@@ -159,3 +164,22 @@ def test_every_resolution_and_decoder(resolution, decoder, crops, tmp_path):
     found = OnnxRuntime(out)(crops)
     seen = decoded.scores.numpy() > 0.1
     assert np.abs(found.points - decoded.points.numpy())[seen].max(initial=0) < 0.05
+
+
+def test_the_page_on_export_shows_a_program_that_works(tmp_path, monkeypatch):
+    """docs/export.md's program finds the astronaut's landmarks, with nothing of popos."""
+    folder = find_weights("default").parent
+    shutil.copy(folder / "popos-300w-16.onnx", tmp_path / "default.onnx")
+    shutil.copy(folder / "popos-300w-16.safetensors", tmp_path)
+    shutil.copy(DOCS / "assets/astronaut.jpg", tmp_path / "photo.jpg")
+    page = (DOCS / "export.md").read_text()
+    program = page.partition("```python\n")[2].partition("```")[0]
+    (face,) = Predictor()(read_image(tmp_path / "photo.jpg", upright=True))
+    center, side = tight_square(face.points)
+    side = round(1.25 * side)
+    x, y = (center - (side - 1) / 2).round().astype(int)
+    monkeypatch.chdir(tmp_path)
+    variables = {}
+    exec(program.replace("60, 40, 300", f"{x}, {y}, {side}"), variables)
+    off = np.linalg.norm(variables["points"] - face.points, axis=1)
+    assert off.mean() < 0.01 * np.ptp(face.points[:, 0])
