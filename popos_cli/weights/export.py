@@ -208,16 +208,19 @@ def _rename_inputs(model: ModelProto, old: str, new: str) -> None:
 
 
 def _difference(network: Exported, graph: Path, inputs: ExportInput) -> float:
-    """Between the points of torch and of ONNX Runtime on drawn faces, crop pixels: of landmarks that torch
-    sees, or of all where it sees none."""
-    size = network.codec.image_width
+    """Between the points of torch and of ONNX Runtime on drawn faces, crop pixels.
+
+    Of landmarks whose points do not hang on rounding: those that torch finds in float64, too. (gauss-newton
+    diverges on some maps, and then anywhere.)
+    """
+    size, codec = network.codec.image_width, network.codec
     crops = np.stack([cv2.resize(draw_face(0, n, SCHEMES["300w"])[0], (size, size)) for n in range(DRAWN)])
     images = np.ascontiguousarray(crops[..., ::-1].transpose(0, 3, 1, 2))
-    if inputs == "float":
-        images = (images / 255).astype(np.float32)
     with torch.inference_mode():
-        points, scores = (tensor.numpy() for tensor in network(torch.from_numpy(images))[:2])
+        heatmaps = network.network(torch.from_numpy(images) / 255)
+        points, exact = (codec.decode(maps).points.numpy() for maps in (heatmaps, heatmaps.double()))
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    (exported,) = session.run(["points"], {"images": images})
-    far = np.abs(exported - points).max(axis=2)
-    return float((far[scores >= SEEN] if (scores >= SEEN).any() else far).max())
+    given = images if inputs == "uint8" else (images / 255).astype(np.float32)
+    (exported,) = session.run(["points"], {"images": given})
+    sure = np.abs(points - exact).max(axis=2) <= PARITY
+    return float(np.abs(exported - points)[sure].max(initial=0.0))

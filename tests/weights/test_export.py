@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 
 from popos_cli.core.choices import DECODER_NAMES, RESOLUTIONS
 from popos_cli.core.codec import Codec
 from popos_cli.core.geometry import tight_square
-from popos_cli.core.inference import predict_heatmaps, to_model_input
 from popos_cli.core.schemes import SCHEMES, Scheme
 from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposError, UsageError
@@ -152,18 +150,12 @@ def test_refusals(exported, weights, tmp_path):
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("decoder", DECODER_NAMES)
 def test_every_resolution_and_decoder(resolution, decoder, crops, tmp_path):
-    scheme = SCHEMES["wflw" if decoder == "dark" else "300w"]
+    scheme = SCHEMES["cofw" if decoder == "dark" else "300w"]
     alignment = {"popos": "mmpose", "two-hot": "hrnet"}.get(decoder, "center")
     path = seeing(resolution, scheme, decoder, alignment, tmp_path / "any.safetensors")
     out, parity = export_file(str(path), tmp_path / "any.onnx")
     print(resolution, decoder, parity)
     assert parity < 0.01
-    weights = read_weights(path)
-    images = to_model_input(torch.from_numpy(crops.transpose(0, 3, 1, 2).copy()), torch.device("cpu"))
-    decoded = weights.codec.decode(predict_heatmaps(weights.model, images, None, alignment))
-    found = OnnxRuntime(out)(crops)
-    seen = decoded.scores.numpy() > 0.1
-    assert np.abs(found.points - decoded.points.numpy())[seen].max(initial=0) < 0.05
 
 
 def test_the_page_on_export_shows_a_program_that_works(tmp_path, monkeypatch):
