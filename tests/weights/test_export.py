@@ -153,7 +153,7 @@ def test_every_resolution_and_decoder(resolution, decoder, crops, tmp_path):
     scheme = SCHEMES["cofw" if decoder == "dark" else "300w"]
     alignment = {"popos": "mmpose", "two-hot": "hrnet"}.get(decoder, "center")
     path = seeing(resolution, scheme, decoder, alignment, tmp_path / "any.safetensors")
-    out, parity = export_file(str(path), tmp_path / "any.onnx")
+    _, parity = export_file(str(path), tmp_path / "any.onnx")
     print(resolution, decoder, parity)
     assert parity < 0.01
 
