@@ -210,17 +210,18 @@ def _rename_inputs(model: ModelProto, old: str, new: str) -> None:
 def _difference(network: Exported, graph: Path, inputs: ExportInput) -> float:
     """Between the points of torch and of ONNX Runtime on drawn faces, crop pixels.
 
-    Of landmarks whose points do not hang on rounding: those that torch finds in float64, too. (gauss-newton
-    diverges on some maps, and then anywhere.)
+    Of landmarks that do not hang on rounding: noise of 1e-5 in torch's heatmaps moves them by less than a
+    tenth of PARITY. (gauss-newton diverges on some maps, and then anywhere.)
     """
     size, codec = network.codec.image_width, network.codec
     crops = np.stack([cv2.resize(draw_face(0, n, SCHEMES["300w"])[0], (size, size)) for n in range(DRAWN)])
     images = np.ascontiguousarray(crops[..., ::-1].transpose(0, 3, 1, 2))
     with torch.inference_mode():
         heatmaps = network.network(torch.from_numpy(images) / 255)
-        points, exact = (codec.decode(maps).points.numpy() for maps in (heatmaps, heatmaps.double()))
+        noise = torch.empty_like(heatmaps).uniform_(-1e-5, 1e-5, generator=torch.Generator().manual_seed(0))
+        points, moved = (codec.decode(maps).points.numpy() for maps in (heatmaps, heatmaps + noise))
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     given = images if inputs == "uint8" else (images / 255).astype(np.float32)
     (exported,) = session.run(["points"], {"images": given})
-    sure = np.abs(points - exact).max(axis=2) <= PARITY
+    sure = np.abs(points - moved).max(axis=2) <= PARITY / 10
     return float(np.abs(exported - points)[sure].max(initial=0.0))
