@@ -80,13 +80,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not debugging():  # no stack frames of torch's C++, no warnings of OpenCV about a damaged picture
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet: what is wrong with a video, we say
     # Of a command that torchrun or srun runs many times, only the first process prints JSON.
     first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
     try:
-        code = _run(arguments, "--json" in arguments and first)
+        code = _run(arguments, bool({"--json", "--jsonl"} & set(arguments)) and first)
         console.write("")  # flush typer's help
         return code
-    except SystemExit as end:  # stdout cannot be written
+    except SystemExit as end:  # stdout cannot be written, or the command has reported its interruption
         return int(end.code or 0)
 
 

@@ -84,6 +84,11 @@ def _end(error: OSError) -> NoReturn:
     raise SystemExit(PoposError.exit_code)
 
 
+def line(message: str) -> None:
+    """Print one line of results while a progress bar may be drawn: on a terminal above the bar."""
+    (stderr if stderr.is_terminal and sys.stdout.isatty() else stdout).print(message)
+
+
 def note(message: str) -> None:
     """Print one line for the person at the terminal, on stderr."""
     stderr.print(message)
@@ -100,11 +105,37 @@ logging.getLogger("popos_cli").handlers = [_Notes()]
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document: in ASCII where stdout cannot take all of its letters, or some are control
-    characters. A NaN in it is a bug and raises ValueError."""
+    """Print one JSON document on a line of its own."""
+    write(_json_text(document) + "\n")
+
+
+def _json_text(document: Any) -> str:
+    """In ASCII where stdout cannot take all of its letters, or some are control characters. A NaN is a bug
+    and raises ValueError."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
     readable = printable(text) == text and (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
-    write((text if readable else json.dumps(document)) + "\n")
+    return text if readable else json.dumps(document)
+
+
+class JsonList:
+    """One JSON document, {key: [item, ...], **rest}, that is printed item by item, so that none of them has
+    to be kept."""
+
+    def __init__(self, key: str) -> None:
+        self.opening = f'{{"{key}": ['
+        self.separator = self.opening
+
+    @property
+    def begun(self) -> bool:
+        return self.separator != self.opening
+
+    def add(self, item: Any) -> None:
+        write(self.separator + _json_text(item))
+        self.separator = ", "
+
+    def end(self, rest: dict[str, Any]) -> None:
+        """rest: at least one key."""
+        write(("" if self.begun else self.opening) + "], " + _json_text(rest)[1:] + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
@@ -147,7 +178,8 @@ def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
         TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[extra]}"),
     )  # fmt: skip
     # Steps may take seconds, and training pauses to validate: an ETA from the last half minute would jump.
-    bar = Progress(*columns, console=stderr, transient=True, speed_estimate_period=600)
+    # stdout is not redirected: rich would print on stderr what belongs into a file.
+    bar = Progress(*columns, console=stderr, transient=True, speed_estimate_period=600, redirect_stdout=False)
     # rich before 14.3 ends a line even for a disabled bar.
     with bar if stderr.is_terminal else nullcontext(bar):
         yield bar, bar.add_task(printable(description), total=None, extra="")

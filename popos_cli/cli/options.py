@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
@@ -41,3 +42,12 @@ def one_of(value: T, known: Sequence[T], what: str) -> T:
     names = [str(name) for name in known]
     hint = f"{did_you_mean(str(value), names)}Known: {', '.join(names)}."
     raise UsageError(f"unknown {what} {value!r}", hint)
+
+
+def parse_time(flag: str, text: str) -> float:
+    """Seconds of "90", "1:30", "1:02:03.5". Raises UsageError."""
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", text.strip())
+    if not match:
+        raise UsageError(f"{flag} {text!r}: expected seconds, m:ss or h:mm:ss")
+    hours, minutes, seconds = match.groups(default="0")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)

@@ -1,44 +1,60 @@
-"""popos predict: pictures -> landmarks as text, JSON and overlays."""
+"""popos predict: pictures and videos -> landmarks as text, JSON, tables, overlays."""
 
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.choices import SMALLEST_BOX, DetectorName
-from ..errors import PoposWarning, UsageError
+from ..errors import INTERRUPTED, PoposError, PoposWarning, UsageError
 from . import console
-from .options import DEVICE, FLIP_HELP, JSON, parse_numbers
+from .options import DEVICE, FLIP_HELP, JSON, parse_numbers, parse_time
+from .predict_report import Report
 
 if TYPE_CHECKING:
-    from ..core.schemes import Scheme
-    from ..predict.face import Face
+    from ..predict.frames import Source, Span
     from ..predict.predictor import Predictor
 
 EXAMPLES = (
     "Examples:  popos predict photo.jpg   |   popos predict photos/ --out found   |   "
-    "popos predict 'shots/*.png' --json > found.json   |   popos predict face.jpg --box 120,80,200,210"
+    "popos predict 'shots/*.png' --json > found.json   |   popos predict face.jpg --box 120,80,200,210   |   "
+    "popos predict clip.mp4 --start 1:30 --end 2:00 --csv clip.csv   |   popos predict 0 --show   |   "
+    "popos predict rtsp://camera/1 --jsonl"
 )
 DEFAULT_OUT = Path("popos-out")
 
 
 def predict(
-    sources: Annotated[list[str], typer.Argument(help="Images, folders (searched below) or globs.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures and videos, folders of them (searched below), globs, a camera's number, "
+            "a stream's address (rtsp://, http://)."
+        ),
+    ],
     weights: Annotated[
         str, typer.Option(help="A catalog name, a .safetensors file or a run folder.")
     ] = "default",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for overlays and JSON files.", show_default="popos-out; with --json none"),
+        typer.Option(
+            help="Folder for overlays, annotated videos and JSON files.",
+            show_default="popos-out; with --json none",
+        ),
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A table, a row a face, with OpenFace's columns.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open a window; q ends.")] = False,
     box: Annotated[
         list[str] | None,
         typer.Option(
             metavar="x,y,w,h",
-            help="Tight landmark box in pixels instead of the detector; one source; repeatable.",
+            help="Tight landmark box in pixels instead of the detector's; one picture; repeatable.",
         ),
     ] = None,
     whole_image: Annotated[
@@ -47,46 +63,71 @@ def predict(
     detector: Annotated[
         DetectorName, typer.Option(help="auto: yunet where it has been downloaded, else haar.")
     ] = "auto",
+    every: Annotated[int, typer.Option(min=1, help="Of a video only every N-th frame.")] = 1,
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Begin there in a video: seconds, m:ss or h:mm:ss.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="End there.")] = None,
+    smooth: Annotated[
+        bool, typer.Option("--smooth/--no-smooth", help="Filter the landmarks of a video over time.")
+    ] = True,
     flip_test: Annotated[bool, typer.Option("--flip-test/--no-flip-test", help=FLIP_HELP)] = False,
     device: DEVICE = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every landmark.")] = False,
     json: JSON = False,
+    jsonl: Annotated[
+        bool,
+        typer.Option(
+            "--jsonl", help="Print a JSON object a frame, as it is found, as --json does of a video."
+        ),
+    ] = False,
 ) -> None:
-    """Find faces and their landmarks in pictures.
+    """Find faces and their landmarks in pictures, videos, and what a camera sees.
 
     Coordinates are 0-based pixels of the picture as a person sees it (EXIF orientation applied).
-    An unreadable picture is reported, the others are still done, and the exit code is 1.
+    What cannot be read is reported, the others are still done, and the exit code is 1. Ctrl-C keeps
+    what is done.
     """
     boxes = [_parse_box(text) for text in box or []]
-    if boxes and whole_image:
-        raise UsageError("--box and --whole-image exclude each other")
+    span = _parse_span(every, start, end)
     from ..data.pictures import max_pixels
     from ..predict.sources import expand
 
     max_pixels()  # a wrong setting is found now, not at the first picture
-    paths = expand(sources)
-    if boxes and len(paths) != 1:
-        raise UsageError(f"--box is for one picture, but {len(paths)} were named")
+    named = expand(sources, span)
+    _check(named, span, bool(boxes), whole_image)
+    from ..predict.entries import entry, line
     from ..predict.predictor import Predictor
-    from ..predict.writers import predict_files
+    from ..predict.run import Outputs, run_prediction
 
     warnings.simplefilter("ignore", PoposWarning)  # the notes below say the same, once
     predictor = Predictor(weights, device, detector, flip_test)
     _print_remarks(predictor, weights, flip_test, detects=not (boxes or whole_image))
-    folder = out if json else out or DEFAULT_OUT
     head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
-    entries: list[dict[str, Any]] = []
-    for entry, faces in predict_files(predictor, paths, head, folder, boxes, whole_image):
-        entries.append(entry)
-        if "error" in entry:
-            console.note(f"error: {entry['error']}")
-        elif not json:
-            _print_faces(entry["source"], faces, predictor.scheme)
-    failed = sum("error" in entry for entry in entries)
-    if json:
-        console.print_json({"images": entries, **head})
-    elif failed < len(entries):
-        console.note(f"overlays and JSON: {folder}")
-    if failed:
+    lines = jsonl or (json and any(source.moving for source in named))
+    folder = out if json or jsonl else out or DEFAULT_OUT
+    results = run_prediction(predictor, named, Outputs(head, folder, csv, show), boxes, whole_image, smooth)
+    report = Report(named, verbose, quiet=json or jsonl)
+    document = console.JsonList("images") if json and not lines else None
+    interruption = None
+    try:
+        with closing(results), report.progress():
+            for result in results:
+                report.add(result)
+                if document:
+                    document.add(entry(result))
+                elif lines:
+                    console.print_json(line(result, head))
+    except KeyboardInterrupt:
+        interruption = PoposError("interrupted", "What was done until then is kept.")
+    if document:
+        why = {"error": {"message": interruption.message, "hint": interruption.hint}} if interruption else {}
+        document.end(head | why)
+    report.summarise(folder)
+    if interruption:
+        console.fail(interruption, as_json=False)
+        raise SystemExit(INTERRUPTED)  # the app would report a typer.Exit of this code again
+    if report.errors:
         raise typer.Exit(1)
 
 
@@ -101,6 +142,30 @@ def _parse_box(text: str) -> tuple[float, float, float, float]:
     return x, y, w, h
 
 
+def _parse_span(every: int, start: str | None, end: str | None) -> Span:
+    """Which frames of a video. Raises UsageError."""
+    from ..predict.frames import Span
+
+    first = parse_time("--start", start) if start else 0.0
+    last = parse_time("--end", end) if end else None
+    if last is not None and last <= first:
+        raise UsageError(f"--end {end}: must be behind --start {start or 0}")
+    return Span(every, first, last)
+
+
+def _check(sources: list[Source], span: Span, boxes: bool, whole_image: bool) -> None:
+    """Raises UsageError for flags that do not go together, or with what was named."""
+    if boxes and whole_image:
+        raise UsageError("--box and --whole-image exclude each other")
+    if boxes and len(sources) != 1:
+        raise UsageError(f"--box is for one picture, but {len(sources)} were named")
+    videos = [source.name for source in sources if source.moving]
+    if videos and (boxes or whole_image):
+        raise UsageError(f"{'--box' if boxes else '--whole-image'} is for pictures, and {videos[0]} is none")
+    if not videos and (span.every, span.start, span.end) != (1, 0, None):
+        raise UsageError("--every, --start and --end are for videos, and none was named")
+
+
 def _print_remarks(predictor: Predictor, weights: str, flip_test: bool, detects: bool) -> None:
     """What to know of these weights before their results are used."""
     if flip_test and not predictor.scheme.mirrors:
@@ -109,16 +174,3 @@ def _print_remarks(predictor: Predictor, weights: str, flip_test: bool, detects:
         console.note(f"warning: {weights}: {predictor.info.crop_warning}")
     if predictor.info.uncertainty is None:
         console.note(f"{weights}: its uncertainty is not calibrated (see popos calibrate --help)")
-
-
-def _print_faces(source: str, faces: list[Face], scheme: Scheme) -> None:
-    count = "no face found" if not faces else f"{len(faces)} face{'s' if len(faces) > 1 else ''}"
-    console.stdout.print(f"{source}: {count}")
-    for number, face in enumerate(faces, start=1):
-        x, y, w, h = face.box
-        console.stdout.print(
-            f"  face {number}: box {x:.0f},{y:.0f},{w:.0f},{h:.0f}  mean score {face.scores.mean():.2f}"
-        )
-        for group, indices in scheme.groups.items():
-            points = " ".join(f"{px:.1f},{py:.1f}" for px, py in face.points[list(indices)])
-            console.stdout.print(f"    {group + ':':<13} {points}")

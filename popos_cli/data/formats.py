@@ -9,6 +9,7 @@ from typing import Literal
 
 # Bytes from the start that are enough to recognise a file; an AVIF's properties lie within them, too.
 HEAD = 4096
+VIDEO = "a video; extract its frames first (ffmpeg -i VIDEO frames/%05d.png)"
 _RAW = "a raw picture of a camera; develop it to JPEG or TIFF first"
 _THUMBNAIL = (
     "a TIFF that begins with a thumbnail, as raw pictures of cameras do; develop or save it as JPEG first"
@@ -29,7 +30,7 @@ _FOREIGN = tuple(
             # transport streams in packets of 188 bytes, of 192 with a time stamp (.mts)
             rb".{4}(?:ftyp|moov|mdat)|\x1aE\xdf\xa3|.{8}AVI |FLV\x01|OggS|\0\0\x01[\xb3\xba]"
             rb"|0&\xb2u\x8ef\xcf\x11|(?:G.{187}){3}G|(?:.{4}G.{187}){3}.{4}G",
-            "a video; extract its frames first (ffmpeg -i VIDEO frames/%05d.png)",
+            VIDEO,
         ),
         (
             rb"\xff\x0a|.{4}JXL ",

@@ -26,6 +26,10 @@ UNREADABLE = frozenset(
     {".heic", ".heif", ".hif", ".jxl"}
     | {".dng", ".nef", ".cr2", ".cr3", ".arw", ".raf", ".orf", ".rw2", ".pef"}  # raw
 )
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv"}
+    | {".mts", ".m2ts"}
+)
 # A picture takes three bytes per pixel in memory. A file of 100 kB can hold a thousand million pixels.
 MAX_PIXELS = 300_000_000
 _LONGEST_JPEG = 65_500
@@ -40,22 +44,30 @@ def max_pixels() -> int:
     return int(given)
 
 
-def _read_file(path: Path) -> bytes:
-    """The bytes of a file that may be a picture. Raises PoposError."""
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file that may be a picture or a video. Raises PoposError where it cannot be read
+    or is empty."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would wait for a writer
             raise PoposError(f"{path}: a pipe, socket or device, not a file")
         with path.open("rb") as file:
             head = file.read(HEAD)
-            if what := foreign(head):
-                raise PoposError(f"{path}: {what}")
-            data = head + file.read()
     except OSError as error:
         raise PoposError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    if not data:
+    if not head:
         raise PoposError(f"{path}: the file is empty")
-    return data
+    return head
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a file that may be a picture. Raises PoposError."""
+    if what := foreign(read_head(path)):
+        raise PoposError(f"{path}: {what}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PoposError(f"{path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def read_with_orientation(path: Path, upright: bool) -> tuple[Picture, int]:

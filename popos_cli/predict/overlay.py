@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.geometry import Floats
 
+if TYPE_CHECKING:
+    from .face import Face
+
+Edges = tuple[tuple[int, int], ...]
 SUBPIXEL_BITS = 4  # OpenCV draws at 1/16 pixel
 POINT = (64, 255, 64)  # RGB
 EDGE = (255, 176, 32)
@@ -18,6 +25,15 @@ def fixed(point: Floats) -> tuple[int, int]:
     """A point (2,) as OpenCV's fixed-point coordinates."""
     x, y = np.clip(np.nan_to_num(point), -1_000_000, 1_000_000) * (1 << SUBPIXEL_BITS)
     return round(float(x)), round(float(y))
+
+
+def draw_faces(image: NDArray[np.uint8], faces: Iterable[Face], edges: Edges) -> NDArray[np.uint8]:
+    """A copy of RGB `image` with each face's box and landmarks."""
+    canvas = image.copy()
+    for face in faces:
+        draw_box(canvas, face.box)
+        draw_points(canvas, face.points, edges)
+    return canvas
 
 
 def draw_points(

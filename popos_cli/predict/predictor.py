@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, overload
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +20,14 @@ from ..core.choices import SMALLEST_BOX, DetectorName
 from ..core.crop_rule import SAME, squares_around
 from ..core.decoded import Decoded, in_image
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
-from ..errors import PoposWarning
+from ..errors import PoposError, PoposWarning
 from ..weights.find import find_weights
 from .detect import Detection, load_detector
 from .face import Face, Faces
 from .runtime import load_runtime
+
+if TYPE_CHECKING:
+    from .frames import Frame
 
 BATCH = 64  # faces that go through the network at once; more are done in several batches
 LARGEST_BOX = 10  # a box so many times the picture's longer side is a mistake
@@ -108,6 +113,35 @@ class Predictor:
         if len(boxes) != len(images):
             raise ValueError(f"{len(images)} images, but boxes for {len(boxes)}")
         return self._predict(list(images), boxes)
+
+    def stream(
+        self,
+        source: str | Path | int,
+        every: int = 1,
+        start: float = 0.0,
+        end: float | None = None,
+        smooth: bool = True,
+    ) -> Iterator[tuple[Frame, Faces]]:
+        """Each frame of a video file, camera (0), stream (rtsp://...), folder, glob or picture, as it is
+        found, with its faces; those of a video have an `id`.
+
+        every, start, end: of a video every N-th frame between these seconds. smooth: filter its landmarks
+        over time. Raises PoposError where the source cannot be read, behind what could be; a picture of
+        several that cannot is left out with a PoposWarning. Close the generator to stop a camera.
+        """
+        from .frames import Span
+        from .pipeline import predict_sources
+        from .sources import expand
+
+        sources = expand([str(source)], Span(every, start, end))
+        with closing(predict_sources(self, sources, smooth=smooth)) as results:
+            for result in results:
+                if result.error and len(sources) == 1:
+                    raise PoposError(result.error)
+                if result.error:
+                    warnings.warn(result.error, PoposWarning, stacklevel=2)
+                elif result.frame:
+                    yield result.frame, result.faces
 
     def detect(self, image: NDArray[np.uint8], boxes: Floats | None = None) -> list[Detection]:
         """The faces of RGB `image` by the detector, or around `boxes` (M, 4), each with this network's

@@ -1,115 +1,165 @@
-"""What `popos predict` gives of each picture: its entry in the JSON document, NAME.json and an overlay."""
+"""What `popos predict` writes of each result: JSON and overlays in a folder, and rows of a CSV file."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import csv
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.pictures import read_image, save_picture
-from ..errors import PoposError, debugging, explained
-from ..home import write_json
-from .face import Face
-from .overlay import draw_box, draw_points
-from .predictor import Predictor, whole_image_box
-from .sources import OVERLAY, written_by_predict
+from ..core.schemes import Scheme
+from ..data.pictures import save_picture
+from ..errors import PoposError
+from ..home import replacing, write_json
+from .csv_rows import csv_header, csv_rows
+from .entries import as_unicode, entry, line
+from .frames import USUAL_RATE, Frame, Source
+from .names import output_names
+from .overlay import draw_faces
+from .pipeline import Result
+from .sources import PICTURE_OUTPUT, VIDEO_OUTPUT
 
-LONGEST_STEM = 200  # bytes of the 255 that a file's name may have
+# H.264, which every browser plays, is not in the OpenCV of pip; its VP9 takes 130 ms a frame of 640 x 480,
+# MPEG-4 part 2 takes 3.
+CODECS = ("avc1", "mp4v")
 
 
-def predict_files(
-    predictor: Predictor,
-    paths: list[Path],
-    head: dict[str, Any],
-    folder: Path | None = None,
-    boxes: Sequence[tuple[float, float, float, float]] = (),
-    whole_image: bool = False,
-) -> Iterator[tuple[dict[str, Any], list[Face]]]:
-    """The JSON entry and the faces of each picture, as they are found.
+class Folder:
+    """NAME.json and an overlay of each picture; NAME.jsonl and an annotated MP4 of each video.
 
-    Whatever goes wrong with one picture becomes the `error` of its entry (with POPOS_DEBUG=1 what may be a
-    bug is raised); the others, and faces that were found before it, are not lost. folder: where NAME.json,
-    which also has the keys of `head`, and the overlays go; None writes nothing. Raises PoposError where it
-    cannot be created.
+    head: the keys of the JSON document beside "images". Raises PoposError where the folder cannot be made.
     """
-    if folder:
+
+    def __init__(self, folder: Path, sources: Sequence[Source], head: dict[str, Any], scheme: Scheme) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PoposError(
                 f"cannot write {folder}: {error.strerror or error}", "Choose a folder you may write to."
             ) from None
-    names = output_names(paths, folder)
-    for path in paths:
-        entry: dict[str, Any] = {"source": _as_unicode(str(path)), "frame": 0, "faces": []}
-        faces: list[Face] = []
-        try:
-            image = read_image(path, upright=True)
-            given = np.array(boxes) if boxes else None
-            if whole_image:
-                given = whole_image_box(image, predictor.info.crop.padding)
-            try:
-                faces = predictor(image, given)
-            except ValueError as error:  # boxes that are not in this picture
-                raise PoposError(f"{path}: {error}") from None
-            height, width = image.shape[:2]
-            entry |= {"width": width, "height": height, "faces": [face.to_dict() for face in faces]}
-            if folder:
-                write_json(folder / f"{names[path]}.json", {"images": [entry], **head})
-                draw_overlay(image, faces, predictor.scheme.edges, folder / f"{names[path]}{OVERLAY}")
-        except Exception as error:
-            message = explained(error).message
-            if not isinstance(error, PoposError):
-                if debugging():
-                    raise
-                message = f"{path}: {message} (POPOS_DEBUG=1 shows the full report)"
-            entry["error"] = _as_unicode(message)
-        yield entry, faces
+        self.folder, self.head, self.scheme = folder, head, scheme
+        self.names = output_names(sources, folder)
+        self.video: Source | None = None
+        self.files = ExitStack()  # of this video
+
+    def write(self, result: Result) -> None:
+        """Raises PoposError or OSError where that fails."""
+        if self.video is not result.source:
+            self.close()
+        if not result.frame:
+            return
+        drawn = draw_faces(result.frame.image, result.faces, self.scheme.edges)
+        if result.source.moving:
+            self._add(result, result.frame, drawn)
+            return
+        document, overlay = (self._path(result.source, ending) for ending in PICTURE_OUTPUT)
+        write_json(document, {"images": [entry(result)], **self.head})
+        save_picture(drawn, overlay)
+
+    def _add(self, result: Result, frame: Frame, drawn: NDArray[np.uint8]) -> None:
+        if self.video is not result.source:
+            self.video = result.source
+            lines, overlay = (self._path(result.source, ending) for ending in VIDEO_OUTPUT)
+            self.lines = self.files.enter_context(opened(lines))
+            self.clip = self.files.enter_context(Clip(overlay, frame))
+        self.lines.write(json.dumps(line(result, self.head), ensure_ascii=False, allow_nan=False) + "\n")
+        self.lines.flush()
+        self.clip.add(drawn, frame.time or 0.0)
+
+    def _path(self, source: Source, ending: str) -> Path:
+        name = self.names[source]
+        return self.folder / name.with_name(name.name + ending)
+
+    def close(self) -> None:
+        """Complete the files of the last video."""
+        self.video = None
+        self.files.close()
 
 
-def draw_overlay(
-    image: NDArray[np.uint8], faces: list[Face], edges: tuple[tuple[int, int], ...], path: Path
-) -> None:
-    """Write RGB `image` with the boxes and landmarks of `faces`."""
-    canvas = image.copy()
-    for face in faces:
-        draw_box(canvas, face.box)
-        draw_points(canvas, face.points, edges)
-    save_picture(canvas, path)
+class Clip:
+    """An MP4 that is written frame after frame, without sound. It takes its place when it is closed, whatever
+    ended it."""
+
+    def __init__(self, path: Path, first: Frame) -> None:
+        """first: the frame that gives size, rate and the time of its start."""
+        self.rate, self.start = first.rate or USUAL_RATE, first.time or 0.0
+        self.size = first.image.shape[1::-1]
+        self.count = 0
+        self.place = replacing(path)
+        temporary = str(self.place.__enter__())
+        for codec in CODECS:
+            code = cv2.VideoWriter.fourcc(*codec)
+            self.writer = cv2.VideoWriter(temporary, code, self.rate, self.size)
+            if self.writer.isOpened():
+                return
+        error = PoposError(f"cannot write {path}: OpenCV {cv2.__version__} has no encoder for MP4")
+        self.place.__exit__(PoposError, error, None)
+        raise error
+
+    def add(self, picture: NDArray[np.uint8], time: float) -> None:
+        """RGB uint8 (H, W, 3) at `time` seconds: it is shown as often as keeps the clip as long as the
+        source, whose frames may come at any time; pauses become at most a second."""
+        if picture.shape[1::-1] != self.size:  # a stream changed its resolution
+            picture = cv2.resize(picture, self.size)  # type: ignore[assignment]
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # type: ignore[assignment]
+        due = round((time - self.start) * self.rate) + 1 - self.count
+        if due > self.rate:
+            self.start, due = self.start + (due - self.rate) / self.rate, int(self.rate)
+        for _ in range(due):
+            self.writer.write(picture)
+            self.count += 1
+
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.release()
+        self.place.__exit__(None, None, None)
 
 
-def _as_unicode(text: str) -> str:
-    """`text` as every reader of JSON takes it: bytes of a file's name that are no UTF-8 become \\udcNN."""
-    return text.encode("utf-8", "backslashreplace").decode()
+class CsvFile:
+    """A row a face, and one with success 0 for a frame without a face; what could not be read has none.
+
+    Raises PoposError where it cannot be written, or there is a file that is no such table.
+    """
+
+    def __init__(self, path: Path, scheme: Scheme) -> None:
+        self.columns = csv_header(scheme)
+        start = ",".join(self.columns[:6])
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file:
+                if not file.readline().startswith(start.encode()):
+                    raise PoposError(
+                        f"{path} exists and is no table of popos predict", "Choose another file with --csv."
+                    )
+        self.file = opened(path)
+        self.rows = csv.writer(self.file, lineterminator="\n")
+        self.rows.writerow(self.columns)
+
+    def write(self, result: Result) -> None:
+        if not result.frame:
+            return
+        source, number, time = as_unicode(result.source.name), result.frame.number, result.frame.time or 0.0
+        none = [source, number, 0, time, 0, 0, *[""] * (len(self.columns) - 6)]
+        self.rows.writerows(csv_rows(result.faces, source, number, time) or [none])
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
 
 
-def output_names(paths: list[Path], folder: Path | None) -> dict[Path, str]:
-    """A file stem for each picture. One that is taken, by another picture or a file of the user's, gets a
-    number behind it."""
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
-    last: Counter[str] = Counter()  # number of each stem, so that 8,000 pictures of one stem need no search
-    for path in paths:
-        encoded = os.fsencode(path.stem)
-        long = len(encoded) > LONGEST_STEM
-        stem = encoded[:LONGEST_STEM].decode("utf-8", "ignore") if long else path.stem
-        name = ""
-        while not name or name.lower() in taken or (folder and _is_of_user(folder, name)):
-            last[stem.lower()] += 1
-            number = last[stem.lower()]
-            name = stem if number == 1 else f"{stem}-{number}"
-        taken.add(name.lower())
-        names[path] = name
-    return names
-
-
-def _is_of_user(folder: Path, name: str) -> bool:
-    """Whether there are files of this name that `popos predict` did not write."""
-    document = folder / f"{name}.json"
-    there = document.exists() or (folder / f"{name}{OVERLAY}").exists()
-    return there and not written_by_predict(document)
+def opened(path: Path) -> TextIO:
+    """A new text file, in whose place nothing waits: what is written there is kept whatever happens."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise PoposError(
+            f"cannot write {path}: {error.strerror or error}", "Choose a place you may write to."
+        ) from None

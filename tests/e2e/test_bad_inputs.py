@@ -313,8 +313,8 @@ def test_bad_input(row, popos, shop, tmp_path):
     hint = next((line[6:] for line in result.err.splitlines() if line.startswith("hint: ")), "")
     assert matches(row.hint, shortened(hint, tmp_path))
     document = machine.json
-    if "images" in document:  # predict continues with the other pictures: the message is this one's
-        (image,) = document["images"]
+    if {"images", "source"} & document.keys():  # predict continues with the others: the message is this one's
+        (image,) = document.get("images", [document])
         assert (image["error"], image["faces"]) == (message, [])
     else:
         assert document == {"error": {"message": message, "hint": hint or None}}
@@ -338,7 +338,7 @@ def test_a_bug_of_ours_says_so(popos, monkeypatch, astronaut):
     def broken(*arguments):
         raise ZeroDivisionError("one line\nand another")
 
-    monkeypatch.setattr("popos_cli.predict.predictor.Predictor.__call__", broken)
+    monkeypatch.setattr("popos_cli.predict.predictor.Predictor.locate", broken)
     result = popos("predict", astronaut)
     assert result.code == 1
     (line,) = result.errors

@@ -221,7 +221,8 @@ def test_same_names_in_two_folders_keep_both_outputs(popos, tmp_path, empty_pict
 
 
 def test_people_read_every_group(popos, astronaut):
-    out = popos("predict", astronaut).ok().out
+    assert popos("predict", astronaut).ok().out == f"{astronaut}: 1 face\n"
+    out = popos("predict", astronaut, "--verbose").ok().out
     assert f"{astronaut}: 1 face" in out
     lines = {line.partition(":")[0].strip(): line for line in out.splitlines()}
     for group, indices in SCHEMES["300w"].groups.items():
