@@ -191,9 +191,9 @@ def test_ctrl_c_keeps_what_is_done(environment, astronaut, tmp_path, flag):
         assert lines_of(out) in (lines, lines[:-1])
 
 
-def on_a_terminal(command, environment, **streams):
-    """What a terminal shows as stderr of a command, and what its stdout had."""
-    terminal, end = pty.openpty()
+def on_a_terminal(command, environment, terminal=None, **streams):
+    """Exit code, what a terminal shows as stderr of a command, and what its stdout had."""
+    terminal, end = terminal or pty.openpty()
     process = subprocess.Popen(command, env=environment | {"TERM": "xterm"}, stderr=end, **streams)
     os.close(end)
     shown = b""
@@ -217,3 +217,22 @@ def test_progress_is_shown_and_stdout_stays_pure(environment, clip):
     assert code == 0 and len(lines_of(out)) == COUNT
     assert "predicting" in shown and f"/{COUNT}" in shown and "/s" in shown and "ETA" in shown
     assert f"{COUNT} frames, " in shown
+
+
+def test_lines_stand_above_the_bar(environment, astronaut):
+    """stdout and stderr are one terminal: each line is written on a line that was cleared."""
+    terminal, end = pty.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "popos_cli",
+        "predict",
+        astronaut,
+        astronaut.with_name("gone.jpg"),
+        *WEIGHTS,
+    ]
+    code, shown, _ = on_a_terminal(command, environment, terminal=(terminal, end), stdout=end)
+    assert code == 1
+    for line in (f"{astronaut}: 1 face", "gone.jpg: no such file or directory"):
+        assert re.search(rf"\x1b\[2K[^\n]*{re.escape(line)}", shown)
+    assert "1 picture, 1 face, 1 error in" in shown

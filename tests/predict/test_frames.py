@@ -201,6 +201,40 @@ def test_a_video_from_the_web(server):
     assert [(frame.number, number_of(frame.image)) for frame in found] == [(n, n) for n in range(0, COUNT, 3)]
 
 
+@pytest.fixture
+def web_camera():
+    """The address of a camera as many are: JPEGs behind one another, twenty of them, and then it goes away."""
+
+    class Camera(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for picture in numbered(20):
+                data = cv2.imencode(".jpg", picture)[1].tobytes()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data + b"\r\n")
+                time.sleep(0.02)
+
+        def log_message(self, *arguments):
+            pass
+
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{web.server_port}/live"
+    web.shutdown()
+
+
+def test_a_live_stream_that_ends(web_camera, caplog):
+    with caplog.at_level(logging.WARNING):
+        found, error = read(expand([web_camera])[0])
+    assert error is None and len(found) >= 10 and all(frame.live for frame in found)
+    assert [number_of(frame.image) for frame in found] == [frame.number for frame in found]
+    times = [frame.time for frame in found]
+    assert times == sorted(times) and times[-1] < 30
+    assert f"{web_camera} ended after {len(found)} frames" in caplog.text
+
+
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
 def test_a_server_that_never_answers(monkeypatch, scheme):
     monkeypatch.setattr(module, "TIMEOUT", 500)
