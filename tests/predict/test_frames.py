@@ -203,7 +203,7 @@ def test_a_video_from_the_web(server):
 
 @pytest.fixture
 def web_camera():
-    """The address of a camera as many are: JPEGs behind one another, twenty of them, and then it goes away."""
+    """The address of a camera as many are: twenty JPEGs behind one another, and then it goes away."""
 
     class Camera(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
