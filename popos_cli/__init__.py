@@ -6,17 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Codec", "Face", "Predictor", "load"]
+__all__ = ["Codec", "Face", "Faces", "Predictor", "load"]
 
 if TYPE_CHECKING:
     from .core.codec import Codec
-    from .predict.face import Face
+    from .predict.face import Face, Faces
     from .predict.predictor import Predictor
     from .weights.find import load
 
 _HOMES = {
     "Codec": ".core.codec",
     "Face": ".predict.face",
+    "Faces": ".predict.face",
     "Predictor": ".predict.predictor",
     "load": ".weights.find",
 }

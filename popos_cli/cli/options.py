@@ -14,7 +14,7 @@ from ..errors import UsageError, did_you_mean
 WORKERS = Annotated[int, typer.Option(min=0, max=128, help="Loader processes.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 DEVICE = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="a GPU if there is one")
+    str | None, typer.Option(help="cpu, cuda, cuda:N or mps (Apple).", show_default="a GPU if there is one")
 ]
 SETTINGS = Annotated[
     list[str] | None,

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.geometry import Floats
 from ..core.schemes import Scheme
+from ..errors import PoposError
+from ..home import replacing
+from .aligned import align
+from .csv_rows import csv_header, csv_rows
+from .images import as_rgb
+from .overlay import draw_faces
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face:
     """One face in source pixels (0-based, pixel centres at integers).
 
     box (4,): x, y, w, h in pixel edges, the detector's or the caller's. score: the detector's,
     0..1 or None. points (K, 2), scores (K,) 0..1, uncertainty (K,): expected RMS error in pixels.
-    id: the track that it belongs to, in a video; None elsewhere. groups: landmarks by name.
+    id: the track that it belongs to, in a video; None elsewhere. scheme: what the landmarks are.
+    Equal to a face of equal numbers; to look them up by name: face["left eye"] is (k, 2).
     """
 
     box: NDArray[np.float32]
@@ -27,7 +38,28 @@ class Face:
     scores: NDArray[np.float32]
     uncertainty: NDArray[np.float32]
     id: int | None = None
-    groups: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    scheme: Scheme | None = field(default=None, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Face):
+            return NotImplemented
+        arrays = ("box", "points", "scores", "uncertainty")
+        return (self.score, self.id) == (other.score, other.id) and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays
+        )
+
+    def __getitem__(self, group: str) -> NDArray[np.float32]:
+        """The points (k, 2) of one of the scheme's groups, in drawing order. Raises KeyError, which names
+        the groups."""
+        groups = self.scheme.groups if self.scheme else {}
+        if group not in groups:
+            raise KeyError(f"no group {group!r}; there are: {', '.join(groups) or 'none'}")
+        return self.points[list(groups[group])]
+
+    def align(self, image: Any, size: int = 256) -> tuple[NDArray[np.uint8], Floats]:
+        """The face cut out of its image (an array, a path, a PIL image), upright, with eyes and mouth in the
+        same places of each crop: RGB uint8 (size, size, 3), and the matrix (2, 3) image -> crop."""
+        return align(as_rgb(image), self.points, self.scheme or Scheme("?", len(self.points)), size)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, rounded to 1/1000 pixel."""
@@ -51,3 +83,37 @@ class Faces(list[Face]):
     def __init__(self, faces: Iterable[Face], scheme: Scheme) -> None:
         super().__init__(faces)
         self.scheme = scheme
+
+    def plot(self, image: Any, uncertainty: bool = False) -> NDArray[np.uint8]:
+        """A copy of their image (an array, a path, a PIL image), RGB uint8 (H, W, 3), with the faces drawn.
+        uncertainty: also a circle of that radius around each landmark."""
+        return draw_faces(as_rgb(image), self, self.scheme.edges, uncertainty)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: the faces as `popos predict --json` has them, scheme and groups."""
+        groups = {name: list(indices) for name, indices in self.scheme.groups.items()}
+        return {"faces": [face.to_dict() for face in self], "scheme": self.scheme.name, "groups": groups}
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """A table with a row a face, in the columns of `popos predict --csv`; also written to `path`."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([csv_header(self.scheme), *csv_rows(self)])
+        if path is not None:
+            with replacing(Path(path)) as temporary:
+                temporary.write_text(text.getvalue(), encoding="utf-8")
+        return text.getvalue()
+
+    def to_supervision(self) -> Any:
+        """`supervision.KeyPoints` of N faces: xy (N, K, 2), confidence (N, K), and in `data` box (N, 4),
+        score (N,) and uncertainty (N, K). Raises PoposError where supervision is not installed."""
+        try:
+            import supervision  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError:
+            raise PoposError("to_supervision needs supervision", "Run: pip install supervision") from None
+        if not self:
+            return supervision.KeyPoints.empty()
+        return supervision.KeyPoints(
+            xy=np.stack([face.points for face in self]),
+            confidence=np.stack([face.scores for face in self]),
+            data={"uncertainty": np.stack([face.uncertainty for face in self])},
+        )

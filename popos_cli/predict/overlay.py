@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,52 +15,114 @@ from ..core.geometry import Floats
 if TYPE_CHECKING:
     from .face import Face
 
-Edges = tuple[tuple[int, int], ...]
 SUBPIXEL_BITS = 4  # OpenCV draws at 1/16 pixel
 POINT = (64, 255, 64)  # RGB
 EDGE = (255, 176, 32)
 BOX = (80, 160, 255)
+UNCERTAINTY = (255, 64, 208)
+ENLARGED = 220  # pixels: a smaller face is drawn at this size, so that its dots may be smaller than a pixel
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LETTERS = 22  # pixels: the height of the font's capitals at scale 1
+
+Picture = NDArray[np.uint8]
+Edges = tuple[tuple[int, int], ...]
+Color = tuple[int, int, int]
+
+
+def draw_faces(image: Picture, faces: Iterable[Face], edges: Edges, uncertainty: bool = False) -> Picture:
+    """A copy of RGB `image` with each face's box, landmarks, number and score. The number is the track's, or
+    else the face's place, from 1. uncertainty: with a circle of that radius around each landmark."""
+    canvas = image.copy()
+    for number, face in enumerate(faces, start=1):
+        label = f"{number if face.id is None else face.id}"
+        draw_box(canvas, face.box)
+        draw_points(canvas, face.points, edges, radii=face.uncertainty if uncertainty else None)
+        draw_label(canvas, face.box, label if face.score is None else f"{label} {face.score:.2f}")
+    return canvas
+
+
+def draw_points(
+    image: Picture, points: Floats, edges: Edges, color: Color = POINT, radii: Floats | None = None
+) -> None:
+    """Draw points (K, 2) and their edges on RGB `image` in place, with circles of `radii` (K,) pixels around
+    them. Dots and lines scale with the face; those of a small one are finer than a pixel."""
+    if not len(points):
+        return
+    extent = float(np.ptp(points, axis=0).max())
+    times = min(math.ceil(ENLARGED / max(extent, 1.0)), 16)
+    reach = 4 + (0.0 if radii is None else float(radii.max()))
+    low, high = (
+        np.clip(edge, 0, image.shape[1::-1]).astype(int)
+        for edge in (points.min(0) - reach, points.max(0) + reach + 1)
+    )
+    part = image[low[1] : high[1], low[0] : high[0]]
+    if times == 1 or not part.size:
+        _draw(image, points, edges, color, radii, extent, 1)
+        return
+    large = part.repeat(times, axis=0).repeat(times, axis=1)
+    moved = (points - low + 0.5) * times - 0.5
+    _draw(large, moved, edges, color, None if radii is None else radii * times, extent, times)
+    # What nothing was drawn on comes back as it was: the mean of equal pixels.
+    part[:] = cv2.resize(large, part.shape[1::-1], interpolation=cv2.INTER_AREA)
+
+
+def _draw(
+    image: Picture,
+    points: Floats,
+    edges: Edges,
+    color: Color,
+    radii: Floats | None,
+    extent: float,
+    times: int,
+) -> None:
+    """As `draw_points`, of a face of `extent` pixels that is drawn `times` as large."""
+    line = max(round(times * max(extent / 300, 0.3)), 1)
+    radius = times * max(extent / 110, 0.35)
+    for a, b in edges:
+        cv2.line(image, fixed(points[a]), fixed(points[b]), EDGE, line, cv2.LINE_AA, SUBPIXEL_BITS)
+    for n, point in enumerate(points):
+        if radii is not None:
+            draw_dot(image, point, float(radii[n]), UNCERTAINTY, line)
+        draw_dot(image, point, radius, color)
+
+
+def draw_dot(image: Picture, point: Floats, radius: float, color: Color, thickness: int = cv2.FILLED) -> None:
+    """Draw one dot at a point (2,), in place; radius: pixels, and fractions. thickness: of a ring."""
+    size = round(radius * (1 << SUBPIXEL_BITS))
+    cv2.circle(image, fixed(point), size, color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def draw_box(image: Picture, box: Floats) -> None:
+    """Draw a box (x, y, w, h), pixel edges, in place."""
+    low, high = box[:2] - 0.5, box[:2] + box[2:] - 0.5
+    cv2.rectangle(image, fixed(low), fixed(high), BOX, _box_line(box), cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _box_line(box: Floats) -> int:
+    return max(round(float(box[2]) / 150), 1)
+
+
+def draw_label(image: Picture, box: Floats, text: str) -> None:
+    """Write ASCII `text` above a box's left corner, in place, or below it where there is no room above."""
+    scale = max(float(box[3]) / 18, 9) / _LETTERS
+    thickness = max(round(scale * 2), 1)
+    (width, height), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+    margin = max(height // 3, 2)
+    tag = np.full((height + 2 * margin, width + 2 * margin, 3), BOX, np.uint8)
+    cv2.putText(tag, text, (margin, margin + height), _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+    line = _box_line(box)
+    left, top = math.floor(box[0]), math.floor(box[1]) - line - len(tag)
+    if top < 0:
+        top = math.ceil(box[1] + box[3]) + line
+    left, top = (
+        int(np.clip(start, 0, max(room - side, 0)))
+        for start, room, side in zip((left, top), image.shape[1::-1], tag.shape[1::-1], strict=True)
+    )
+    part = image[top : top + len(tag), left : left + tag.shape[1]]
+    part[:] = tag[: part.shape[0], : part.shape[1]]
 
 
 def fixed(point: Floats) -> tuple[int, int]:
     """A point (2,) as OpenCV's fixed-point coordinates."""
     x, y = np.clip(np.nan_to_num(point), -1_000_000, 1_000_000) * (1 << SUBPIXEL_BITS)
     return round(float(x)), round(float(y))
-
-
-def draw_faces(image: NDArray[np.uint8], faces: Iterable[Face], edges: Edges) -> NDArray[np.uint8]:
-    """A copy of RGB `image` with each face's box and landmarks."""
-    canvas = image.copy()
-    for face in faces:
-        draw_box(canvas, face.box)
-        draw_points(canvas, face.points, edges)
-    return canvas
-
-
-def draw_points(
-    image: NDArray[np.uint8],
-    points: Floats,
-    edges: tuple[tuple[int, int], ...],
-    color: tuple[int, int, int] = POINT,
-) -> None:
-    """Draw points (K, 2) and their edges on RGB `image` in place; line widths follow the face's size."""
-    extent = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
-    line = max(round(extent / 300), 1)
-    radius = max(extent / 110, 1.0)
-    for a, b in edges:
-        cv2.line(image, fixed(points[a]), fixed(points[b]), EDGE, line, cv2.LINE_AA, SUBPIXEL_BITS)
-    for point in points:
-        draw_dot(image, point, radius, color)
-
-
-def draw_dot(image: NDArray[np.uint8], point: Floats, radius: float, color: tuple[int, int, int]) -> None:
-    """Draw one dot at a point (2,), in place; pixels, which may be fractions."""
-    size = round(radius * (1 << SUBPIXEL_BITS))
-    cv2.circle(image, fixed(point), size, color, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
-
-
-def draw_box(image: NDArray[np.uint8], box: Floats) -> None:
-    """Draw a box (x, y, w, h), pixel edges, in place."""
-    thickness = max(round(float(box[2]) / 150), 1)
-    low, high = box[:2] - 0.5, box[:2] + box[2:] - 0.5
-    cv2.rectangle(image, fixed(low), fixed(high), BOX, thickness, cv2.LINE_AA, SUBPIXEL_BITS)

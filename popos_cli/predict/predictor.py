@@ -24,12 +24,14 @@ from ..errors import PoposError, PoposWarning
 from ..weights.find import find_weights
 from .detect import Detection, load_detector
 from .face import Face, Faces
+from .images import as_rgb
 from .runtime import load_runtime
 
 if TYPE_CHECKING:
     from .frames import Frame
 
 BATCH = 64  # faces that go through the network at once; more are done in several batches
+PICTURES = 32  # of a list that are in memory at once
 LARGEST_BOX = 10  # a box so many times the picture's longer side is a mistake
 
 
@@ -75,7 +77,8 @@ class Predictor:
 
     weights: anything that `find_weights` takes. device: None for a GPU where there is one, else the CPU.
     detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded. flip_test: average the
-    heatmaps with those of the mirrored crops, twice the time for slightly better points.
+    heatmaps with those of the mirrored crops, twice the time for slightly better points. min_score: leave out
+    faces whose score the detector knows to be lower. max_faces: of each picture, the largest; at least 1.
     """
 
     def __init__(
@@ -84,7 +87,12 @@ class Predictor:
         device: str | None = None,
         detector: DetectorName = "auto",
         flip_test: bool = False,
+        min_score: float = 0.0,
+        max_faces: int | None = None,
     ) -> None:
+        if max_faces is not None and max_faces < 1:
+            raise ValueError(f"max_faces must be at least 1, or None for all, not {max_faces}")
+        self.min_score, self.max_faces = min_score, max_faces
         self.runtime = load_runtime(find_weights(weights), device, flip_test)
         self.info, self.scheme = self.runtime.info, self.runtime.scheme
         self.detector = load_detector(detector)
@@ -94,25 +102,29 @@ class Predictor:
             warnings.warn(f"no flip test: {self.scheme.no_mirror}", PoposWarning, stacklevel=2)
 
     @overload
-    def __call__(self, images: NDArray[np.uint8], boxes: Floats | None = None) -> Faces: ...
+    def __call__(self, images: list[Any], boxes: Sequence[Floats | None] | None = None) -> list[Faces]: ...
     @overload
-    def __call__(
-        self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Floats | None] | None = None
-    ) -> list[Faces]: ...
+    def __call__(self, images: Any, boxes: Floats | None = None) -> Faces: ...
     def __call__(self, images: Any, boxes: Any = None) -> Any:
-        """RGB uint8 (H, W, 3), or a list of such -> faces, largest first, or a list of lists.
+        """An image -> its faces, largest first; a list of images -> a list of such, their faces in the same
+        batches of the network.
 
-        `boxes` (M, 4): tight landmark boxes x, y, w, h in pixel edges instead of the detector's, in the
-        caller's order (for a list of images: a list of such arrays). Raises ValueError for another shape or
-        type, and for boxes that cannot be around a face of the image; PoposError where the network's heatmaps
-        are not finite.
+        An image is an array, RGB uint8 (H, W, 3), a path, or a PIL image; the last two are turned upright by
+        their EXIF orientation. `boxes` (M, 4): tight landmark boxes x, y, w, h in pixel edges instead of the
+        detector's, all of them, in the caller's order (for a list of images: a list of such arrays). Raises
+        ValueError for another shape or type, and for boxes that cannot be around a face of the image;
+        PoposError for a file that cannot be read, and where the network's heatmaps are not finite.
         """
-        if isinstance(images, np.ndarray) or not isinstance(images, Sequence):
+        if not isinstance(images, list | tuple):
             return self._predict([images], [boxes])[0]
         boxes = [None] * len(images) if boxes is None else list(boxes)
         if len(boxes) != len(images):
             raise ValueError(f"{len(images)} images, but boxes for {len(boxes)}")
-        return self._predict(list(images), boxes)
+        faces: list[Faces] = []
+        for start in range(0, len(images), PICTURES):
+            part = slice(start, start + PICTURES)
+            faces += self._predict(images[part], boxes[part])
+        return faces
 
     def stream(
         self,
@@ -144,17 +156,14 @@ class Predictor:
                     yield result.frame, result.faces
 
     def detect(self, image: NDArray[np.uint8], boxes: Floats | None = None) -> list[Detection]:
-        """The faces of RGB `image` by the detector, or around `boxes` (M, 4), each with this network's
-        square. Raises ValueError as `__call__`."""
-        if not isinstance(image, np.ndarray):
-            raise ValueError(f"an image must be an array, RGB uint8 (H, W, 3), not {type(image).__name__}")
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(f"an image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
+        """The faces of RGB `image` by the detector, without those that `min_score` and `max_faces` leave out,
+        or around `boxes` (M, 4), each with this network's square. Raises ValueError as `__call__`."""
         if boxes is not None:
             return [Detection(b, None, *edges_to_square(b), passes=1) for b in checked_boxes(boxes, image)]
         if self.rule is None:
             warnings.warn(self.info.crop_warning, PoposWarning, stacklevel=4)
-        return [detection.of(self.rule or SAME) for detection in self.detector(image)]
+        found = [d for d in self.detector(image) if d.score is None or d.score >= self.min_score]
+        return [detection.of(self.rule or SAME) for detection in found[: self.max_faces]]
 
     def locate(self, pictures: Sequence[NDArray[np.uint8]], detections: Sequence[Detection]) -> list[Face]:
         """The landmarks of N detections, each in the picture of the same number, in as many passes of the
@@ -172,9 +181,10 @@ class Predictor:
                 found = list(pool.map(part, starts))
         return [face for faces in found for face in faces]
 
-    def _predict(self, images: list[NDArray[np.uint8]], boxes: list[Floats | None]) -> list[Faces]:
-        found = [self.detect(i, b) for i, b in zip(images, boxes, strict=True)]
-        owners = [image for image, group in zip(images, found, strict=True) for _ in group]
+    def _predict(self, images: Sequence[Any], boxes: Sequence[Floats | None]) -> list[Faces]:
+        pictures = [as_rgb(image) for image in images]
+        found = [self.detect(p, b) for p, b in zip(pictures, boxes, strict=True)]
+        owners = [picture for picture, group in zip(pictures, found, strict=True) for _ in group]
         located = iter(self.locate(owners, [detection for group in found for detection in group]))
         return [Faces([next(located) for _ in group], self.scheme) for group in found]
 
@@ -187,15 +197,13 @@ class Predictor:
             rows = np.flatnonzero(passes >= done)
             found = self._pass([pictures[row] for row in rows], centers[rows], sides[rows])
             for n, row in enumerate(rows):
-                result[row] = found.points[n], found.scores[n], found.uncertainty[n]
+                values = found.points[n], found.scores[n], found.uncertainty[n]
+                result[row] = [value.astype(np.float32) for value in values]
             centers[rows], sides[rows] = squares_around(found.points, centers[rows], sides[rows], self.around)
         return [
-            Face(
-                d.box.astype(np.float32), d.score, *(v.astype(np.float32) for v in values),
-                groups=self.scheme.groups,
-            )
+            Face(d.box.astype(np.float32), d.score, *values, None, self.scheme)
             for d, values in zip(detections, result, strict=True)
-        ]  # fmt: skip
+        ]
 
     def _pass(
         self, pictures: Sequence[NDArray[np.uint8]], centers: Floats, sides: Floats
