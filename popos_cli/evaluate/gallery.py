@@ -45,8 +45,8 @@ def _tile(one: Evaluated, row: int) -> Picture:
     found = transform(one.measured.points[row][labelled], matrix)
     for pair in zip(truth, found, strict=True):
         _link(tile, *pair)
-    draw_points(tile, truth, (), TRUTH)
-    draw_points(tile, found, (), PREDICTION)
+    draw_points(tile, truth, (), TRUTH, extent=_TILE / _MARGIN)
+    draw_points(tile, found, (), PREDICTION, extent=_TILE / _MARGIN)
     return tile
 
 

@@ -104,16 +104,15 @@ class Faces(list[Face]):
         return text.getvalue()
 
     def to_supervision(self) -> Any:
-        """`supervision.KeyPoints` of N faces: xy (N, K, 2), confidence (N, K), and in `data` box (N, 4),
-        score (N,) and uncertainty (N, K). Raises PoposError where supervision is not installed."""
+        """`supervision.KeyPoints` of N faces: xy (N, K, 2), the landmarks' scores as confidence (N, K), and
+        in `data` box (N, 4), x, y, w, h, and uncertainty (N, K). Raises PoposError where supervision is not
+        installed."""
         try:
             import supervision  # type: ignore[import-not-found, import-untyped, unused-ignore]
         except ImportError:
             raise PoposError("to_supervision needs supervision", "Run: pip install supervision") from None
         if not self:
             return supervision.KeyPoints.empty()
-        return supervision.KeyPoints(
-            xy=np.stack([face.points for face in self]),
-            confidence=np.stack([face.scores for face in self]),
-            data={"uncertainty": np.stack([face.uncertainty for face in self])},
-        )
+        data = {name: np.stack([getattr(face, name) for face in self]) for name in ("box", "uncertainty")}
+        points, scores = (np.stack([getattr(face, name) for face in self]) for name in ("points", "scores"))
+        return supervision.KeyPoints(points, None, scores, data=data)  # the third one's name has changed

@@ -20,7 +20,7 @@ POINT = (64, 255, 64)  # RGB
 EDGE = (255, 176, 32)
 BOX = (80, 160, 255)
 UNCERTAINTY = (255, 64, 208)
-ENLARGED = 220  # pixels: a smaller face is drawn at this size, so that its dots may be smaller than a pixel
+SMALL = 110  # pixels: a smaller face, whose dots are finer than a pixel, is drawn at twice this size
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _LETTERS = 22  # pixels: the height of the font's capitals at scale 1
 
@@ -36,20 +36,27 @@ def draw_faces(image: Picture, faces: Iterable[Face], edges: Edges, uncertainty:
     for number, face in enumerate(faces, start=1):
         label = f"{number if face.id is None else face.id}"
         draw_box(canvas, face.box)
-        draw_points(canvas, face.points, edges, radii=face.uncertainty if uncertainty else None)
+        radii = face.uncertainty if uncertainty else None
+        draw_points(canvas, face.points, edges, radii=radii, extent=float(face.box[2:].max()))
         draw_label(canvas, face.box, label if face.score is None else f"{label} {face.score:.2f}")
     return canvas
 
 
 def draw_points(
-    image: Picture, points: Floats, edges: Edges, color: Color = POINT, radii: Floats | None = None
+    image: Picture,
+    points: Floats,
+    edges: Edges,
+    color: Color = POINT,
+    radii: Floats | None = None,
+    extent: float | None = None,
 ) -> None:
     """Draw points (K, 2) and their edges on RGB `image` in place, with circles of `radii` (K,) pixels around
-    them. Dots and lines scale with the face; those of a small one are finer than a pixel."""
+    them. Dots and lines scale with `extent`, the face's width or height, by default the points'; those of a
+    small face are finer than a pixel."""
     if not len(points):
         return
-    extent = float(np.ptp(points, axis=0).max())
-    times = min(math.ceil(ENLARGED / max(extent, 1.0)), 16)
+    extent = float(np.ptp(points, axis=0).max()) if extent is None else extent
+    times = 1 if extent >= SMALL else min(math.ceil(2 * SMALL / max(extent, 1.0)), 16)
     reach = 4 + (0.0 if radii is None else float(radii.max()))
     low, high = (
         np.clip(edge, 0, image.shape[1::-1]).astype(int)
@@ -77,7 +84,7 @@ def _draw(
 ) -> None:
     """As `draw_points`, of a face of `extent` pixels that is drawn `times` as large."""
     line = max(round(times * max(extent / 300, 0.3)), 1)
-    radius = times * max(extent / 110, 0.35)
+    radius = times * max(extent / SMALL, 0.35)
     for a, b in edges:
         cv2.line(image, fixed(points[a]), fixed(points[b]), EDGE, line, cv2.LINE_AA, SUBPIXEL_BITS)
     for n, point in enumerate(points):

@@ -195,14 +195,14 @@ class Predictor:
         result: list[Any] = [None] * len(detections)
         for done in range(1, int(passes.max()) + 1):
             rows = np.flatnonzero(passes >= done)
-            found = self._pass([pictures[row] for row in rows], centers[rows], sides[rows])
+            found = self._pass([pictures[int(row)] for row in rows], centers[rows], sides[rows])
             for n, row in enumerate(rows):
                 values = found.points[n], found.scores[n], found.uncertainty[n]
                 result[row] = [value.astype(np.float32) for value in values]
             centers[rows], sides[rows] = squares_around(found.points, centers[rows], sides[rows], self.around)
         return [
-            Face(d.box.astype(np.float32), d.score, *values, None, self.scheme)
-            for d, values in zip(detections, result, strict=True)
+            Face(d.box.astype(np.float32), d.score, points, scores, uncertainty, scheme=self.scheme)
+            for d, (points, scores, uncertainty) in zip(detections, result, strict=True)
         ]
 
     def _pass(

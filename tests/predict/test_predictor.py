@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 import pickle
@@ -18,6 +19,7 @@ from PIL import Image
 from popos_cli.core.codec import Codec
 from popos_cli.data.pictures import read_image
 from popos_cli.errors import PoposError
+from popos_cli.predict.detect import Detection, Haar
 from popos_cli.predict.face import Face
 from popos_cli.predict.predictor import Predictor
 from popos_cli.weights.catalog import load_catalog
@@ -236,7 +238,7 @@ def test_each_image_of_a_list_needs_its_boxes(predictor):
     "image",
     [
         np.zeros((0, 9, 3), np.uint8), np.zeros((50, 50), np.uint8), np.zeros((50, 50, 4), np.uint8),
-        np.zeros((50, 50, 3), np.float32), None, Path("photo.jpg"), Image.new("RGB", (9, 9)), {1: 2}, 7,
+        np.zeros((50, 50, 3), np.float32), None, b"photo.jpg", {1: 2}, 7,
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused(predictor, image):
@@ -283,3 +285,65 @@ def test_load_gives_what_a_training_framework_needs(name):
     decoded = codec.decode(heatmaps)
     assert decoded.points.shape == (2, 68, 2)
     assert isinstance(codec.decode(heatmaps.numpy()).points, np.ndarray)
+
+
+@pytest.fixture
+def three_found(predictor):
+    """A predictor whose detector gives three faces with scores, the largest first, and one without."""
+    scores = [0.72, 0.95, 0.90, None]
+    boxes = [np.array([160.0 + n, 70, 120 - 5 * n, 120 - 5 * n]) for n in range(4)]
+    changed = copy.copy(predictor)
+    changed.detector = lambda image: [
+        Detection.from_box(box, score, Haar.RULE, passes=1) for box, score in zip(boxes, scores, strict=True)
+    ]
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "kept"),
+    [
+        (0.0, None, [0.72, 0.95, 0.90, None]),
+        (0.9, None, [0.95, 0.90, None]),
+        (0.0, 1, [0.72]),
+        (0.8, 2, [0.95, 0.90]),
+        (1.0, None, [None]),
+    ],
+)
+def test_faces_that_are_not_wanted_cost_nothing(three_found, monkeypatch, least, most, kept):
+    """They are left out before the network; a face of unknown score stays."""
+    crops = []
+    runtime = three_found.runtime
+    monkeypatch.setattr(three_found, "runtime", lambda batch: crops.append(len(batch)) or runtime(batch))
+    three_found.min_score, three_found.max_faces = least, most
+    assert [face.score for face in three_found(photo(PHOTOS[0]))] == kept
+    assert sum(crops) == len(kept)
+
+
+def test_boxes_of_the_caller_are_all_used(predictor):
+    one = Predictor("default", "cpu", "haar", min_score=0.9, max_faces=1)
+    assert len(one(photo(PHOTOS[0]), [BOX, BOX])) == 2
+    pair = mixed_pictures()[3]
+    assert [len(p(pair)) for p in (predictor, one)] == [2, 1]
+    assert_same(one(pair)[0], predictor(pair)[0], 0.01)
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_fewer_faces_than_one_are_refused(most):
+    with pytest.raises(ValueError, match="max_faces must be at least 1"):
+        Predictor("default", "cpu", "haar", max_faces=most)
+
+
+def test_a_list_of_arrays_paths_and_pil_images(predictor, monkeypatch):
+    """More than are held in memory at once; each gives what it gives alone."""
+    monkeypatch.setattr("popos_cli.predict.predictor.PICTURES", 2)
+    paths = [ROOT / "docs/assets" / name for name in PHOTOS]
+    nobody = np.full((90, 130, 3), 127, np.uint8)
+    with Image.open(paths[0]) as opened:
+        together = predictor([str(paths[0]), nobody, paths[1], opened, photo(PHOTOS[1])])
+    assert [len(faces) for faces in together] == [1, 0, 1, 1, 1]
+    astronaut, hopper = (predictor(path)[0] for path in paths)
+    assert_same(together[0][0], astronaut, 0.01)
+    assert_same(together[2][0], hopper, 0.01)
+    assert_same(together[4][0], hopper, 0.01)
+    assert np.abs(together[3][0].points - astronaut.points).max() < 1  # two JPEG decoders
+    assert predictor(tuple(paths)) == predictor(list(paths))
