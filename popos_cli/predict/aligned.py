@@ -29,8 +29,13 @@ _PADDING = 1.25  # of the upright square, where a scheme has no eyes
 def align(
     image: NDArray[np.uint8], points: Floats, scheme: Scheme, size: int = 256
 ) -> tuple[NDArray[np.uint8], Floats]:
-    """The aligned crop (size, size, 3) of RGB `image`, black outside of it, and the matrix (2, 3) image ->
-    crop. points (K, 2): the face's landmarks, image pixels.
+    """The aligned crop (size, size, 3) of RGB `image`, black outside of it, and its `alignment`."""
+    matrix = alignment(points, scheme, size)
+    return warp(image, matrix, size), matrix
+
+
+def alignment(points: Floats, scheme: Scheme, size: int) -> Floats:
+    """The matrix (2, 3) image -> crop of `size` pixels. points (K, 2): a face's landmarks, image pixels.
 
     The similarity that brings, with least squares, the centres of the groups "left eye", "right eye" and
     "outer lip" or "mouth" to their places. Without such eyes the scheme's `eye_corners` serve; without those
@@ -38,12 +43,10 @@ def align(
     """
     points = np.asarray(points, dtype=np.float64)
     found, places = _anchors(points, scheme)
-    if len(found) > 1 and np.ptp(found, axis=0).max() > 0:
-        matrix = similarity(found, places * size - 0.5)
-    else:
-        center, side = tight_square(points)
-        matrix = crop_matrix(center, max(side, 1.0) * _PADDING, size)
-    return warp(image, matrix, size), matrix
+    if len(found) and np.ptp(found, axis=0).max() > 0:
+        return similarity(found, places * size - 0.5)
+    center, side = tight_square(points)
+    return crop_matrix(center, max(side, 1.0) * _PADDING, size)
 
 
 def _anchors(points: Floats, scheme: Scheme) -> tuple[Floats, Floats]:
