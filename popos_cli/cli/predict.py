@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -49,6 +50,13 @@ def predict(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A table, a row a face, with OpenFace's columns.")
     ] = None,
+    crops: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each face, upright and aligned, as a PNG.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Width of the crops of --crops.")] = 256,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Draw a circle of that radius around each landmark.")
+    ] = False,
     show: Annotated[bool, typer.Option("--show", help="Open a window; q ends.")] = False,
     box: Annotated[
         list[str] | None,
@@ -63,6 +71,16 @@ def predict(
     detector: Annotated[
         DetectorName, typer.Option(help="auto: yunet where it has been downloaded, else haar.")
     ] = "auto",
+    min_score: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Leave out faces of a lower detector's score (YuNet: 0.7 to 1; Haar has none)."
+        ),
+    ] = 0.0,
+    max_faces: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only so many faces of a picture, the largest.", show_default="all"),
+    ] = None,
     every: Annotated[int, typer.Option(min=1, help="Of a video only every N-th frame.")] = 1,
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="Begin there in a video: seconds, m:ss or h:mm:ss.")
@@ -96,17 +114,20 @@ def predict(
     max_pixels()  # a wrong setting is found now, not at the first picture
     named = expand(sources, span)
     _check(named, span, bool(boxes), whole_image)
+    if crops:
+        _check_crops(crops, named)
     from ..predict.entries import entry, line
     from ..predict.predictor import Predictor
     from ..predict.run import Outputs, run_prediction
 
     warnings.simplefilter("ignore", PoposWarning)  # the notes below say the same, once
-    predictor = Predictor(weights, device, detector, flip_test)
+    predictor = Predictor(weights, device, detector, flip_test, min_score, max_faces)
     _print_remarks(predictor, weights, flip_test, detects=not (boxes or whole_image))
     head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
     lines = jsonl or (json and any(source.moving for source in named))
     folder = out if json or jsonl else out or DEFAULT_OUT
-    results = run_prediction(predictor, named, Outputs(head, folder, csv, show), boxes, whole_image, smooth)
+    outputs = Outputs(head, folder, csv, show, crops, size, uncertainty)
+    results = run_prediction(predictor, named, outputs, boxes, whole_image, smooth)
     report = Report(named, verbose, quiet=json or jsonl)
     document = console.JsonList("images") if json and not lines else None
     interruption = None
@@ -164,6 +185,13 @@ def _check(sources: list[Source], span: Span, boxes: bool, whole_image: bool) ->
         raise UsageError(f"{'--box' if boxes else '--whole-image'} is for pictures, and {videos[0]} is none")
     if not videos and (span.every, span.start, span.end) != (1, 0, None):
         raise UsageError("--every, --start and --end are for videos, and none was named")
+
+
+def _check_crops(crops: Path, sources: list[Source]) -> None:
+    """Raises UsageError where a crop might replace a picture: photo.jpg's is called photo-1.png."""
+    beside = {os.path.realpath(Path(source.name).parent) for source in sources if source.is_file}
+    if os.path.realpath(crops) in beside:
+        raise UsageError(f"--crops {crops}: there are pictures of yours", "Choose another folder.")
 
 
 def _print_remarks(predictor: Predictor, weights: str, flip_test: bool, detects: bool) -> None:

@@ -23,7 +23,7 @@ def csv_rows(faces: Iterable[Face], source: str = "", frame: int = 0, time: floa
     """A row for each face of one picture or frame, rounded as `Face.to_dict` is. time: seconds.
 
     face_id: the track, or else the place among the picture's faces, from 0. confidence: the detector's score,
-    empty where it gives none. success is 1: there are no rows for frames without a face.
+    empty where it gives none. success: 1.
     """
     rows: list[list[Cell]] = []
     for number, face in enumerate(faces):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .aligned import alignment
 from .pipeline import Result
 
 
@@ -18,6 +19,9 @@ def entry(result: Result) -> dict[str, Any]:
         height, width = frame.image.shape[:2]
         plain |= {"width": width, "height": height}
     plain["faces"] = [face.to_dict() for face in result.faces]
+    if result.crop_size:
+        for face, own in zip(result.faces, plain["faces"], strict=True):
+            own["matrix"] = alignment(face.points, result.faces.scheme, result.crop_size).tolist()
     if result.error:
         plain["error"] = as_unicode(result.error)
     return plain

@@ -31,13 +31,15 @@ FRAMES_AHEAD = 2
 @dataclass(frozen=True)
 class Result:
     """The faces of a frame; or what went wrong with it, or with writing it: error. frame: None where it could
-    not be read; number is then the frame that is missing."""
+    not be read; number is then the frame that is missing. crop_size: of the aligned crops whose matrices its
+    JSON has, pixels."""
 
     source: Source
     frame: Frame | None
     faces: Faces
     error: str | None = None
     number: int = 0
+    crop_size: int | None = None
 
 
 def predict_sources(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .crop_files import CropFiles
 from .frames import Source
 from .pipeline import Box, Result, failure, predict_sources
 from .window import Closed, Window
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Outputs:
     """folder: for JSON and overlays. table: the CSV file. show: a window. head: the keys of a JSON document
-    beside "images"."""
+    beside "images". crops: a folder for aligned crops, crop_size pixels wide. uncertainty: is drawn, too."""
 
     head: dict[str, Any]
     folder: Path | None = None
     table: Path | None = None
     show: bool = False
+    crops: Path | None = None
+    crop_size: int = 256
+    uncertainty: bool = False
 
 
 def run_prediction(
@@ -41,23 +45,30 @@ def run_prediction(
 
     Raises PoposError where an output cannot be begun. Files are completed however this ends.
     """
+    scheme = predictor.scheme
     with ExitStack() as stack:
         writers: list[Any] = []
         if outputs.folder:
-            writers.append(Folder(outputs.folder, sources, outputs.head, predictor.scheme))
+            writers.append(Folder(outputs.folder, sources, outputs.head, scheme, outputs.uncertainty))
         if outputs.table:
-            writers.append(CsvFile(outputs.table, predictor.scheme))
+            writers.append(CsvFile(outputs.table, scheme))
+        if outputs.crops:
+            writers.append(CropFiles(outputs.crops, outputs.crop_size, sources, outputs.folder, scheme))
         if outputs.show:  # last: closing it ends the run, and this frame is to be written
-            writers.append(Window(predictor.scheme))
+            writers.append(Window(scheme, outputs.uncertainty))
         for writer in writers:
             stack.enter_context(closing(writer))
         results = predict_sources(predictor, sources, boxes, whole_image, smooth)
-        yield from _written(stack.enter_context(closing(results)), writers)
+        crop_size = outputs.crop_size if outputs.crops else None
+        yield from _written(stack.enter_context(closing(results)), writers, crop_size)
 
 
-def _written(results: Generator[Result, None, None], writers: list[Any]) -> Generator[Result, None, None]:
+def _written(
+    results: Generator[Result, None, None], writers: list[Any], crop_size: int | None
+) -> Generator[Result, None, None]:
     broken: set[tuple[Any, Source]] = set()
     for result in results:
+        result = replace(result, crop_size=crop_size)
         for writer in writers:
             if (writer, result.source) in broken:
                 continue

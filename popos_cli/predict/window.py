@@ -24,7 +24,7 @@ class Window:
     """Frames of videos as they come; a picture until a key is pressed. Raises PoposError where there is no
     display."""
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Scheme, uncertainty: bool = False) -> None:
         # Without a display some of OpenCV's libraries end the process: another one tries it.
         trial = subprocess.run(
             [sys.executable, "-c", f"import cv2; cv2.namedWindow({TITLE!r})"], capture_output=True
@@ -35,14 +35,14 @@ class Window:
                 "It needs a display, and opencv-python instead of opencv-python-headless. "
                 "--out writes pictures and videos instead.",
             )
-        self.scheme = scheme
+        self.scheme, self.uncertainty = scheme, uncertainty
         cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL)
 
     def write(self, result: Result) -> None:
         """Show it. Raises Closed."""
         if not result.frame:
             return
-        drawn = draw_faces(result.frame.image, result.faces, self.scheme.edges)
+        drawn = draw_faces(result.frame.image, result.faces, self.scheme.edges, self.uncertainty)
         cv2.imshow(TITLE, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
         key = cv2.waitKey(1)
         while not result.source.moving and key < 0 and self._is_open():

@@ -33,17 +33,20 @@ CODECS = ("avc1", "mp4v")
 class Folder:
     """NAME.json and an overlay of each picture; NAME.jsonl and an annotated MP4 of each video.
 
-    head: the keys of the JSON document beside "images". Raises PoposError where the folder cannot be made.
+    head: the keys of the JSON document beside "images". uncertainty: is drawn, too. Raises PoposError
+    where the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, sources: Sequence[Source], head: dict[str, Any], scheme: Scheme) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PoposError(
-                f"cannot write {folder}: {error.strerror or error}", "Choose a folder you may write to."
-            ) from None
-        self.folder, self.head, self.scheme = folder, head, scheme
+    def __init__(
+        self,
+        folder: Path,
+        sources: Sequence[Source],
+        head: dict[str, Any],
+        scheme: Scheme,
+        uncertainty: bool = False,
+    ) -> None:
+        make_folder(folder)
+        self.folder, self.head, self.scheme, self.uncertainty = folder, head, scheme, uncertainty
         self.names = output_names(sources, folder)
         self.video: Source | None = None
         self.files = ExitStack()  # of this video
@@ -54,7 +57,7 @@ class Folder:
             self.close()
         if not result.frame:
             return
-        drawn = draw_faces(result.frame.image, result.faces, self.scheme.edges)
+        drawn = draw_faces(result.frame.image, result.faces, self.scheme.edges, self.uncertainty)
         if result.source.moving:
             self._add(result, result.frame, drawn)
             return
@@ -152,6 +155,16 @@ class CsvFile:
 
     def close(self) -> None:
         self.file.close()
+
+
+def make_folder(folder: Path) -> None:
+    """Raises PoposError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PoposError(
+            f"cannot write {folder}: {error.strerror or error}", "Choose a folder you may write to."
+        ) from None
 
 
 def opened(path: Path) -> TextIO:
