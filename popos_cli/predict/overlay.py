@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -66,7 +66,7 @@ def draw_points(
     if times == 1 or not part.size:
         _draw(image, points, edges, color, radii, extent, 1)
         return
-    large = part.repeat(times, axis=0).repeat(times, axis=1)
+    large: Any = cv2.resize(part, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST)
     moved = (points - low + 0.5) * times - 0.5
     _draw(large, moved, edges, color, None if radii is None else radii * times, extent, times)
     # What nothing was drawn on comes back as it was: the mean of equal pixels.
@@ -85,18 +85,23 @@ def _draw(
     """As `draw_points`, of a face of `extent` pixels that is drawn `times` as large."""
     line = max(round(times * max(extent / 300, 0.3)), 1)
     radius = times * max(extent / SMALL, 0.35)
+    places = fixed(points)
     for a, b in edges:
-        cv2.line(image, fixed(points[a]), fixed(points[b]), EDGE, line, cv2.LINE_AA, SUBPIXEL_BITS)
-    for n, point in enumerate(points):
+        cv2.line(image, places[a], places[b], EDGE, line, cv2.LINE_AA, SUBPIXEL_BITS)
+    for n, place in enumerate(places):
         if radii is not None:
-            draw_dot(image, point, float(radii[n]), UNCERTAINTY, line)
-        draw_dot(image, point, radius, color)
+            _circle(image, place, float(radii[n]), UNCERTAINTY, line)
+        _circle(image, place, radius, color, cv2.FILLED)
 
 
-def draw_dot(image: Picture, point: Floats, radius: float, color: Color, thickness: int = cv2.FILLED) -> None:
-    """Draw one dot at a point (2,), in place; radius: pixels, and fractions. thickness: of a ring."""
+def draw_dot(image: Picture, point: Floats, radius: float, color: Color) -> None:
+    """Draw one dot at a point (2,), in place; radius: pixels, which may be fractions."""
+    _circle(image, fixed(point), radius, color, cv2.FILLED)
+
+
+def _circle(image: Picture, place: Any, radius: float, color: Color, thickness: int) -> None:
     size = round(radius * (1 << SUBPIXEL_BITS))
-    cv2.circle(image, fixed(point), size, color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+    cv2.circle(image, place, size, color, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def draw_box(image: Picture, box: Floats) -> None:
@@ -129,7 +134,7 @@ def draw_label(image: Picture, box: Floats, text: str) -> None:
     part[:] = tag[: part.shape[0], : part.shape[1]]
 
 
-def fixed(point: Floats) -> tuple[int, int]:
-    """A point (2,) as OpenCV's fixed-point coordinates."""
-    x, y = np.clip(np.nan_to_num(point), -1_000_000, 1_000_000) * (1 << SUBPIXEL_BITS)
-    return round(float(x)), round(float(y))
+def fixed(points: Floats) -> Any:
+    """A point (2,) or points (K, 2) as OpenCV's fixed-point coordinates, in lists."""
+    inside = np.clip(np.nan_to_num(points), -1_000_000, 1_000_000)
+    return np.round(inside * (1 << SUBPIXEL_BITS)).astype(int).tolist()
