@@ -1,4 +1,4 @@
-"""Work that is done in a thread before its results are asked for, as far ahead as memory is to be spent."""
+"""Work that is done in a thread before its results are asked for, as far ahead as is asked for."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ Item = TypeVar("Item")
 
 def ahead(
     items: Generator[Item, None, None],
-    room: float,
-    weight: Callable[[Item], float] = lambda item: 1,
+    room: int,
     replaces: Callable[[Item], bool] = lambda item: False,
 ) -> Generator[list[Item], None, None]:
     """The items, in order, which a thread makes; each time all that are waiting by now, one at least.
 
-    The thread stops while what waits weighs `room`; one item alone may weigh more. replaces: whether an item
+    The thread stops while `room` of them wait. replaces: whether an item
     makes those that wait before it useless. What `items` raises is raised here behind what came before it.
     Close this generator to end the thread; it ends once the item in work is done.
     """
@@ -32,7 +31,7 @@ def ahead(
         with changed:
             if replaces(item):
                 waiting.clear()
-            changed.wait_for(lambda: not working or not waiting or sum(map(weight, [*waiting, item])) <= room)
+            changed.wait_for(lambda: not working or len(waiting) < room)
             waiting.append(item)
             changed.notify_all()
             return working

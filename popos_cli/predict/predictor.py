@@ -165,19 +165,25 @@ class Predictor:
         found = [d for d in self.detector(image) if d.score is None or d.score >= self.min_score]
         return [detection.of(self.rule or SAME) for detection in found[: self.max_faces]]
 
-    def locate(self, pictures: Sequence[NDArray[np.uint8]], detections: Sequence[Detection]) -> list[Face]:
+    def locate(
+        self,
+        pictures: Sequence[NDArray[np.uint8]],
+        detections: Sequence[Detection],
+        threads: int | None = None,
+    ) -> list[Face]:
         """The landmarks of N detections, each in the picture of the same number, in as many passes of the
-        network as each needs; BATCH at a time, and on a CPU a part on every core."""
-        size = min(math.ceil(len(detections) / self.runtime.threads), BATCH) or 1
+        network as each needs; BATCH at a time, on as many threads as the runtime gains from, or fewer."""
+        threads = threads or self.runtime.threads
+        size = min(math.ceil(len(detections) / threads), BATCH) or 1
         starts = range(0, len(detections), size)
 
         def part(start: int) -> list[Face]:
             return self._locate(pictures[start : start + size], detections[start : start + size])
 
-        if self.runtime.threads == 1 or len(starts) < 2:
+        if threads == 1 or len(starts) < 2:
             found = [part(start) for start in starts]
         else:
-            with ThreadPoolExecutor(self.runtime.threads) as pool:
+            with ThreadPoolExecutor(threads) as pool:
                 found = list(pool.map(part, starts))
         return [face for faces in found for face in faces]
 

@@ -53,45 +53,26 @@ def assert_same(faces, alone):
         np.testing.assert_allclose(face.uncertainty, other.uncertainty, atol=0.01)
 
 
-def test_pictures_together_are_as_one_by_one(predictor, shots, monkeypatch):
-    """However many wait: here all of them."""
-    together = []
-
-    def locate(images, detections):
-        together.append(len(images))
-        return Predictor.locate(predictor, images, detections)
-
-    read = threading.Semaphore(0)
-
-    def detect(image, boxes=None):
-        found = Predictor.detect(predictor, image, boxes)
-        read.release()
-        return found
-
-    monkeypatch.setattr(predictor, "locate", locate)
-    monkeypatch.setattr(predictor, "detect", detect)
-    for wait in (0, 4):  # as they come, and once four have been read
-        results = predict_sources(predictor, pictures_of(shots))
-        found = [next(results)]
-        for _ in range(wait):
-            read.acquire()
-        found += results
-        assert [Path(r.source.name).name for r in found] == [f"{n}.jpg" for n in range(5)]
-        assert [len(r.faces) for r in found] == [1, 0, 2, 0, 1]
-        assert [bool(r.error) for r in found] == [False, False, False, True, False]
-        assert "truncated" in found[3].error and found[3].frame is None
-        for result in found[:3] + found[4:]:
-            image = read_image(Path(result.source.name), upright=True)
-            np.testing.assert_array_equal(result.frame.image, image)
-            assert_same(result.faces, predictor(image))
-    assert max(together[-10:]) <= 4
+@pytest.mark.parametrize("batch", [8, 2])
+def test_pictures_together_are_as_one_by_one(predictor, shots, monkeypatch, batch):
+    """In one batch that uses every core, and in several, each on one of them."""
+    monkeypatch.setattr("popos_cli.predict.pipeline.BATCH", batch)
+    found = list(predict_sources(predictor, pictures_of(shots)))
+    assert [Path(r.source.name).name for r in found] == [f"{n}.jpg" for n in range(5)]
+    assert [len(r.faces) for r in found] == [1, 0, 2, 0, 1]
+    assert [bool(r.error) for r in found] == [False, False, False, True, False]
+    assert "truncated" in found[3].error and found[3].frame is None
+    for result in found[:3] + found[4:]:
+        image = read_image(Path(result.source.name), upright=True)
+        np.testing.assert_array_equal(result.frame.image, image)
+        assert_same(result.faces, predictor(image))
 
 
 def test_a_face_at_which_the_network_fails_spoils_no_other(predictor, shots, monkeypatch):
-    def locate(images, detections):
+    def locate(images, detections, threads):
         if any(image.shape[0] == 330 for image in images):
             raise RuntimeError("out of memory\nat some place")
-        return Predictor.locate(predictor, images, detections)
+        return Predictor.locate(predictor, images, detections, threads)
 
     monkeypatch.setattr(predictor, "locate", locate)
     found = list(predict_sources(predictor, pictures_of(shots)))
@@ -104,9 +85,10 @@ def test_a_face_at_which_the_network_fails_spoils_no_other(predictor, shots, mon
 
 
 def test_large_pictures_do_not_pile_up(predictor, tmp_path, monkeypatch):
-    """At most one waits while another is in work and a third is read."""
+    """One of 5 MB is a batch of its own: one on each core, and one that waits to be written."""
     for number in range(8):
-        (tmp_path / f"{number}.png").touch()
+        with (tmp_path / f"{number}.png").open("wb") as file:
+            file.truncate(5_000_000)
     made, most, done = [], 0, 0
 
     def read(path, upright):
@@ -119,7 +101,7 @@ def test_large_pictures_do_not_pile_up(predictor, tmp_path, monkeypatch):
         done += result.error is None
         threading.Event().wait(0.02)  # the reader is quicker
         most = max(most, len(made) - done + 1)
-    assert done == 8 and most <= 3
+    assert done == 8 and most <= predictor.runtime.threads + 2
 
 
 def test_a_videos_frames(predictor, shots):
