@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from ..core.choices import DECODER_NAMES, RESOLUTIONS, Resolution
+from ..core.choices import DECODER_NAMES, RESOLUTIONS, DetectorName, Resolution
 from . import console
 from .options import DEVICE, JSON, SETTINGS, one_of
 
 EXAMPLES = (
     "Examples:  popos bench decoders --resolution 16 --decoder ml --decoder popos   |   "
     "popos bench data   |   popos bench data --dataset wflw --faces 200   |   "
-    "popos bench training --dataset wflw --resolution 16"
+    "popos bench training --dataset wflw --resolution 16   |   popos bench predict photos/ --weights small"
 )
 
 bench = typer.Typer(no_args_is_help=True, help="Measure errors and speed on this machine.", epilog=EXAMPLES)
@@ -154,3 +155,39 @@ def training(
 
 def _threads(count: int) -> str:
     return f"{count} thread{'s' if count > 1 else ''}"
+
+
+@bench.command(epilog=EXAMPLES)
+def predict(
+    sources: Annotated[list[str], typer.Argument(help="Pictures, folders or globs.")],
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Repeatable.", show_default="default and small")
+    ] = None,
+    detector: Annotated[DetectorName, typer.Option(help="auto: yunet where it is here, else haar.")] = "auto",
+    turns: Annotated[int, typer.Option(min=1, help="The fastest of so many counts.")] = 3,
+    json: JSON = False,
+) -> None:
+    """Speed of popos predict on this CPU: ms a picture by stage on one thread, of the whole on all cores
+    (with overlays and JSON: written), and seconds of the first picture from the shell; by ONNX Runtime and by
+    torch, beside MediaPipe where that is installed.
+    """
+    from ..bench.predict import bench_predict
+    from ..predict.sources import expand
+
+    pictures = [source for source in expand(sources) if not source.moving]
+    names = weights or ["default", "small"]
+    with console.progress_bar("predict") as (bar, task):
+        note = partial(bar.update, task)
+        rows = list(bench_predict(pictures, names, detector, turns, lambda name: note(extra=name)))
+    if json:
+        console.print_json({"pictures": len(pictures), "rows": rows})
+        return
+    stages = ("read", "detect", "passes", "total", "written")
+    table = [
+        [row["name"], row["engine"], *(f"{row[stage]:.1f}" if stage in row else "" for stage in stages),
+         f"{row['start']:.2f} s" if "start" in row else ""]
+        for row in rows
+    ]  # fmt: skip
+    console.print_table(f"ms a picture, {len(pictures)} pictures", ["", "engine", *stages, "start"], table)
+    if libraries := [row["libraries"] for row in rows if "libraries" in row]:
+        console.stdout.print(f"importing onnxruntime, cv2 and numpy alone: {min(libraries):.2f} s")

@@ -6,7 +6,7 @@ import os
 import warnings
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,6 +50,17 @@ def predict(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A table, a row a face, with OpenFace's columns.")
     ] = None,
+    parts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Append JSON lines to a file there; what one has is not done again. Under torchrun, srun or "
+            "--gpus each process does its share.",
+        ),
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option(min=0, help="Processes that share the pictures, each on a GPU; with --parts.")
+    ] = 0,
     crops: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each face, upright and aligned, as a PNG.")
     ] = None,
@@ -109,13 +120,25 @@ def predict(
     boxes = [_parse_box(text) for text in box or []]
     span = _parse_span(every, start, end)
     from ..data.pictures import max_pixels
+    from ..predict.parts import own_share
     from ..predict.sources import expand
+    from ..processes.place import own_place
 
     max_pixels()  # a wrong setting is found now, not at the first picture
     named = expand(sources, span)
     _check(named, span, bool(boxes), whole_image)
     if crops:
         _check_crops(crops, named)
+    if (gpus or own_place().size > 1) and not parts:
+        raise UsageError("several processes need a folder for what they find", "Add --parts DIR.")
+    if gpus:
+        options = {
+            "weights": weights, "detector": detector, "flip_test": flip_test,
+            "min_score": min_score, "max_faces": max_faces,
+        }  # fmt: skip
+        raise typer.Exit(_predict_on_gpus(gpus, named, options, parts))
+    if parts:
+        named = own_share(named, parts)
     from ..predict.entries import entry, line
     from ..predict.predictor import Predictor
     from ..predict.run import Outputs, run_prediction
@@ -125,10 +148,11 @@ def predict(
     _print_remarks(predictor, weights, flip_test, detects=not (boxes or whole_image))
     head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
     lines = jsonl or (json and any(source.moving for source in named))
-    folder = out if json or jsonl else out or DEFAULT_OUT
-    outputs = Outputs(head, folder, csv, show, crops, size, uncertainty)
+    quiet = json or jsonl or parts is not None
+    folder = out if quiet else out or DEFAULT_OUT
+    outputs = Outputs(head, folder, csv, show, crops, size, uncertainty, parts)
     results = run_prediction(predictor, named, outputs, boxes, whole_image, smooth)
-    report = Report(named, verbose, quiet=json or jsonl)
+    report = Report(named, verbose, quiet)
     document = console.JsonList("images") if json and not lines else None
     interruption = None
     try:
@@ -150,6 +174,19 @@ def predict(
         raise SystemExit(INTERRUPTED)  # the app would report a typer.Exit of this code again
     if report.errors:
         raise typer.Exit(1)
+
+
+def _predict_on_gpus(gpus: int, sources: list[Source], options: dict[str, Any], parts: Path | None) -> int:
+    """The exit code: 1 where a process could not do one of its pictures."""
+    from ..core.device import pick_device
+    from ..predict.parts import own_share, predict_part
+    from ..processes.launch import Workers, launch
+
+    pick_device(gpus)  # raises where there are fewer
+    assert parts
+    own_share(sources, parts)  # raises for a video
+    errors: int = launch(Workers(gpus, gpus=True), predict_part, sources, options, parts)
+    return 1 if errors else 0
 
 
 def _parse_box(text: str) -> tuple[float, float, float, float]:

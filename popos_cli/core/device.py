@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ..errors import PoposError, UsageError
+from ..processes.place import own_place
 
 
 def pick_device(gpus: int | None, local_rank: int = 0) -> torch.device:
@@ -41,9 +42,10 @@ def _cpu_has_bf16() -> bool:
 
 
 def pick_inference_device(name: str | None) -> torch.device:
-    """None: a GPU if there is one, else the CPU. Raises UsageError for a device that is not here."""
+    """None: a GPU if there is one, each of several processes its own, else the CPU. Raises UsageError for a
+    device that is not here."""
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return pick_device(None, own_place().local_rank)
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

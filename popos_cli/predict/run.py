@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .crop_files import CropFiles
 from .frames import Source
+from .parts import Part
 from .pipeline import Box, Result, failure, predict_sources
 from .window import Closed, Window
 from .writers import CsvFile, Folder
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Outputs:
     """folder: for JSON and overlays. table: the CSV file. show: a window. head: the keys of a JSON document
-    beside "images". crops: a folder for aligned crops, crop_size pixels wide. uncertainty: is drawn, too."""
+    beside "images". crops: a folder for aligned crops, crop_size pixels wide. uncertainty: is drawn, too.
+    parts: a folder for JSON lines, one file a process."""
 
     head: dict[str, Any]
     folder: Path | None = None
@@ -30,6 +32,7 @@ class Outputs:
     crops: Path | None = None
     crop_size: int = 256
     uncertainty: bool = False
+    parts: Path | None = None
 
 
 def run_prediction(
@@ -52,6 +55,8 @@ def run_prediction(
             writers.append(Folder(outputs.folder, sources, outputs.head, scheme, outputs.uncertainty))
         if outputs.table:
             writers.append(CsvFile(outputs.table, scheme))
+        if outputs.parts:
+            writers.append(Part(outputs.parts, outputs.head))
         if outputs.crops:
             writers.append(CropFiles(outputs.crops, outputs.crop_size, sources, outputs.folder, scheme))
         if outputs.show:  # last: closing it ends the run, and this frame is to be written

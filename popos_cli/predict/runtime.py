@@ -3,7 +3,6 @@ or by torch (GPUs, the flip test, and weights that were not exported)."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from ..core.decoded import Decoded
 from ..core.schemes import Scheme
 from ..errors import PoposError
+from ..processes.place import own_cores
 from ..weights.download import sha256
+from ..weights.file_kinds import NOT_OURS, refuse_file
 from ..weights.info import METADATA, SOURCE, WeightsInfo, parse_info
 
 if TYPE_CHECKING:
@@ -57,13 +58,6 @@ def _nvidia_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
-def cores() -> int:
-    """Of the CPU, that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class OnnxRuntime:
     """An exported network on the CPU. Needs no torch.
 
@@ -75,7 +69,7 @@ class OnnxRuntime:
         """path: the weights that the graph was made from."""
         import onnxruntime
 
-        self.graph, self.path, self.threads = graph, path or graph, cores()
+        self.graph, self.path, self.threads = graph, path or graph, own_cores()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors
@@ -84,13 +78,10 @@ class OnnxRuntime:
                 str(graph), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's own, which have no common base
-            first = str(error).strip().splitlines()[0]
-            raise PoposError(f"{graph}: not an ONNX model that ONNX Runtime can run: {first}") from None
+            raise refuse_file(graph, "ONNX model", str(error).strip().splitlines()[0]) from None
         metadata = self.session.get_modelmeta().custom_metadata_map
         if METADATA not in metadata:
-            raise PoposError(
-                f"{graph}: an ONNX model, but not of popos", "popos export writes one of popos weights."
-            )
+            raise PoposError(f"{graph}: an ONNX model, not weights of popos", NOT_OURS)
         self.source = metadata.get(SOURCE)
         self.info = parse_info(metadata[METADATA], graph)
         self.scheme = self.info.landmark_scheme(str(graph))

@@ -13,13 +13,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from ..errors import PoposError, debugging
+from .place import Place, number, outer_launcher, own_cores, own_place
 
 PEER_FAILURE_DELAY = 10  # seconds; lets the agent report the process that failed first
 # What gloo's and NCCL's plain RuntimeErrors say when the other side has gone.
@@ -27,21 +27,11 @@ GONE = re.compile(r"gloo|NCCL|by peer", re.IGNORECASE)
 DEBUG = "Run again with POPOS_DEBUG=1 for the full report."
 
 
-@dataclass(frozen=True)
-class World:
+class World(Place):
     """This process among `size` that do the same. With a size of 1 the methods return what they are given.
 
     Objects and numbers travel over gloo, from CPU memory. Every process must make the same calls.
     """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-
-    @property
-    def main(self) -> bool:
-        return self.rank == 0
 
     def sums(self, *values: float) -> list[float]:
         """Each value's sum over the processes in float64, bit-identical in all of them."""
@@ -72,16 +62,6 @@ class World:
 ALONE = World()
 
 
-def outer_launcher() -> Literal["torchrun", "slurm"] | None:
-    """What started this process as one of several; None if nothing did.
-
-    The shells of sbatch and salloc have SLURM's variables too, but are no step of several tasks.
-    """
-    if "TORCHELASTIC_RUN_ID" in os.environ or ("RANK" in os.environ and _number("WORLD_SIZE", 1) > 1):
-        return "torchrun"
-    return "slurm" if "SLURM_PROCID" in os.environ and _number("SLURM_STEP_NUM_TASKS", 1) > 1 else None
-
-
 @contextmanager
 def joined(gpu: bool) -> Iterator[World]:
     """Join the process group of `launch`, torchrun or srun; a world of one process if none started us.
@@ -96,8 +76,7 @@ def joined(gpu: bool) -> Iterator[World]:
     if gpu:
         torch.cuda.set_device(world.local_rank % torch.cuda.device_count())
     if world.size > 1 and "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // world.local_size))
+        torch.set_num_threads(own_cores())
     try:
         if world.size > 1:
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
@@ -131,29 +110,20 @@ def _lost_peer(world: World, error: Exception) -> PoposError | None:
 
 
 def _place_in_world() -> World:
-    """This process's place, from the environment. SLURM's variables become torchrun's, which torch reads."""
-    launcher = outer_launcher()
-    if launcher is None:
-        return ALONE
-    if launcher == "slurm":
-        tasks, nodes = _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_STEP_NUM_NODES", 1)
+    """This process's place; SLURM's variables become torchrun's, which torch reads."""
+    place = own_place()
+    if outer_launcher() == "slurm":
         os.environ.setdefault("MASTER_ADDR", first_host(os.environ["SLURM_STEP_NODELIST"]))
         # Above the ports that Linux gives out by itself (to 60999), of IANA's private range.
-        step = 31 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)
+        step = 31 * number("SLURM_JOB_ID", 0) + number("SLURM_STEP_ID", 0)
         os.environ.setdefault("MASTER_PORT", str(61000 + step % 4000))
         os.environ |= {
-            "RANK": os.environ["SLURM_PROCID"],
-            "WORLD_SIZE": str(tasks),
-            "LOCAL_RANK": os.environ["SLURM_LOCALID"],
-            "LOCAL_WORLD_SIZE": str(-(-tasks // nodes)),  # rounded up: cores are shared by it, no more
+            "RANK": str(place.rank),
+            "WORLD_SIZE": str(place.size),
+            "LOCAL_RANK": str(place.local_rank),
+            "LOCAL_WORLD_SIZE": str(place.local_size),
         }
-    return World(
-        _number("RANK", 0), _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0), _number("LOCAL_WORLD_SIZE", 1)
-    )
-
-
-def _number(variable: str, default: int) -> int:
-    return int(os.environ.get(variable, default))
+    return World(place.rank, place.size, place.local_rank, place.local_size)
 
 
 def _leave_group() -> None:
@@ -169,7 +139,7 @@ def first_host(hosts: str) -> str:
 
 def restarts() -> int:
     """How often the elastic agent has restarted this process's run."""
-    return _number("TORCHELASTIC_RESTART_COUNT", 0)
+    return number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 def report_failure(error: Exception) -> None:

@@ -24,7 +24,8 @@ from ..evaluate.plots import noted, save_training_curves
 from ..home import new_run_folder, remember
 from ..prepare.run import prepare_remembered
 from ..processes.launch import Workers, check_endpoint, launch
-from ..processes.world import ALONE, World, joined, outer_launcher, restarts
+from ..processes.place import outer_launcher
+from ..processes.world import ALONE, World, joined, restarts
 from ..progress import Bar, Counter
 from .autobatch import fitting_batch, with_batch_size
 from .build import build_info, global_batch_size, loader_processes, scaled_rate, training_crops

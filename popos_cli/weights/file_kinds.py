@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import PoposError
 
+NOT_OURS = "popos export writes one of popos weights; a detector's goes with --detector yunet."
 AGAIN = "Copy or download it again."
 # A regular expression for the first bytes, what such a file is, and what to do.
 KINDS = (
@@ -18,8 +19,7 @@ KINDS = (
     (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch it with git lfs pull."),
     (rb"\s*<", "a web page, not weights", AGAIN),
     # ONNX has no signature: its version stands first, then its producer's name.
-    (rb"\x08[\x01-\x20]\x12", "an ONNX model, not weights of popos",
-     "Name a .safetensors file; a detector's goes with --detector yunet."),
+    (rb"\x08[\x01-\x20]\x12", "an ONNX model, not weights of popos", NOT_OURS),
 )  # fmt: skip
 
 

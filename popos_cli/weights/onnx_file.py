@@ -9,6 +9,7 @@ import torch
 from google.protobuf.message import DecodeError
 
 from ..errors import PoposError
+from .file_kinds import NOT_OURS, refuse_file
 from .info import METADATA
 
 
@@ -19,13 +20,10 @@ class OnnxFile:
         try:
             model = onnx.load(path)
         except (DecodeError, OSError, ValueError) as error:
-            raise PoposError(f"{path}: not a readable ONNX model: {error}", "Export it again.") from None
+            raise refuse_file(path, "ONNX model", error) from None
         self.properties = {entry.key: entry.value for entry in model.metadata_props}
         if METADATA not in self.properties:
-            raise PoposError(
-                f"{path}: an ONNX model, not weights of popos",
-                "popos export writes one of popos weights; a detector's goes with --detector yunet.",
-            )
+            raise PoposError(f"{path}: an ONNX model, not weights of popos", NOT_OURS)
         named = {tensor.name: tensor for tensor in model.graph.initializer}
         self.tensors = {n: t for n, t in named.items() if n.startswith(("backbone.", "head."))}
 
