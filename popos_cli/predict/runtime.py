@@ -105,12 +105,14 @@ class TorchRuntime:
         import torch
 
         from ..core.device import pick_inference_device
+        from ..core.hrnet import fold_batch_norms
         from ..core.inference import mirror_index
         from ..weights.format import read_weights
 
         self.path, self.device = path, pick_inference_device(device)
         weights = read_weights(path)
         self.codec, self.info, self.scheme = weights.codec, weights.info, weights.scheme
+        fold_batch_norms(weights.model)
         self.model = weights.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.flip_index = mirror_index(self.scheme, flip_test, self.device)
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from popos_cli.core.choices import IMAGENET_MEAN, IMAGENET_STD
-from popos_cli.core.hrnet import ExchangeModule, HRNet
+from popos_cli.core.hrnet import ExchangeModule, HRNet, fold_batch_norms
 from popos_cli.core.model import Landmarker
 
 
@@ -144,3 +144,15 @@ def test_more_stages_than_the_resolution_has():
     shapes = {name: tensor.shape for name, tensor in deep.state_dict().items()}
     backbone = {name: t.shape for name, t in usual.state_dict().items() if name.startswith("backbone.")}
     assert backbone.items() < shapes.items()
+
+
+@pytest.mark.parametrize(("stride", "stem_norm"), [(64, "shared"), (64, "own"), (16, "own")])
+def test_folded_batch_norms_change_nothing(stride, stem_norm):
+    net, images = randomise(HRNet(stride, stem_norm)).eval(), torch.rand(2, 3, 128, 128)
+    with torch.inference_mode():
+        before = net(images)
+        fold_batch_norms(net)
+        for a, b in zip(net(images), before, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+    left = [name for name, module in net.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert left == (["bn2"] if stem_norm == "shared" else [])
