@@ -127,6 +127,7 @@ class Tracker:
         self.before, self.time = self.time, max(time, self.time + 1e-3)  # some files repeat a time
         if self._is_cut(image):
             self.tracks, self.searched = [], -np.inf
+        self.tracks = [track for track in self.tracks if track.face or self.time - track.seen <= LOST_FOR]
         for track in self.tracks:
             track.expect(self.time, self.predictor.around)
         if self._must_search():
@@ -140,7 +141,6 @@ class Tracker:
         for track in self.tracks:
             if not track.face and track.past:
                 track.smoother, track.past = track.past[0], []
-        self.tracks = [track for track in self.tracks if self.time - track.seen <= LOST_FOR]
         faces.sort(key=lambda face: -float(face.box[2] * face.box[3]))
         return Faces(faces, self.predictor.scheme)
 
