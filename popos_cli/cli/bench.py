@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,8 @@ from .options import DEVICE, JSON, SETTINGS, one_of
 EXAMPLES = (
     "Examples:  popos bench decoders --resolution 16 --decoder ml --decoder popos   |   "
     "popos bench data   |   popos bench data --dataset wflw --faces 200   |   "
-    "popos bench training --dataset wflw --resolution 16   |   popos bench predict photos/ --weights small"
+    "popos bench training --dataset wflw --resolution 16   |   popos bench predict photos/ --weights small   |   "
+    "popos bench tracking --dataset 300w --weights small"
 )
 
 bench = typer.Typer(no_args_is_help=True, help="Measure errors and speed on this machine.", epilog=EXAMPLES)
@@ -151,6 +153,47 @@ def training(
         f"{settings.dataset}, {source}; {found['device']}, {found['precision']}, {_threads(found['threads'])}"
     )
     console.print_table(title, list(cells), [list(cells.values())])
+
+
+@bench.command(epilog=EXAMPLES)
+def tracking(
+    dataset: Annotated[str, typer.Option(help="A prepared dataset.", show_default=False)],
+    weights: Annotated[str, typer.Option(help="A catalog name, a weight file or a run folder.")] = "default",
+    detector: Annotated[
+        DetectorName, typer.Option(help="auto: yunet where it has been downloaded, else haar.")
+    ] = "auto",
+    faces: Annotated[int, typer.Option(min=1, max=10_000, help="Photos that move.")] = 8,
+    frames: Annotated[int, typer.Option(min=20, max=10_000, help="Of each film; 30 are a second.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes photos and noise.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw one face's traces, .png.")] = None,
+    device: DEVICE = None,
+    json: JSON = False,
+) -> None:
+    """Tracked landmarks of labelled photos that move along known paths, as the network gives them and
+    smoothed: error, jitter within the face (both in percent of the normaliser), and delay in frames.
+    """
+    from ..bench.tracking import PATHS, bench_tracking, save_traces
+    from ..data.index import read_index
+    from ..predict.predictor import Predictor
+
+    index = read_index(dataset)
+    predictor = Predictor(weights, device, detector)
+    with console.bar("tracking", len(PATHS) * min(faces, len(index))) as advance:
+        rows, examples = bench_tracking(predictor, index, faces, frames, seed, advance)
+    if plot:
+        save_traces(examples, plot)
+    if json:
+        console.print_json({"dataset": dataset, "weights": weights, "frames": frames, "tracking": rows})
+        return
+    kinds = ("network", "smoothed")
+    cells = [
+        [r["path"], *(f"{r[kind][key]:.2f}" for key in ("nme", "jitter") for kind in kinds)]
+        + ["" if r[kind]["lag"] is None else f"{r[kind]['lag']:+.2f}" for kind in kinds]
+        + [str(r["smoothed"]["missed"])]
+        for r in rows
+    ]
+    columns = ["path", "NME", "smoothed", "jitter", "smoothed", "lag", "smoothed", "missed"]
+    console.print_table(f"{dataset}, {rows[0]['faces']} faces; {weights}", columns, cells)
 
 
 def _threads(count: int) -> str:

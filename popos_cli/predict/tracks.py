@@ -142,7 +142,7 @@ class Tracker:
             if not track.face and track.past:
                 track.smoother, track.past = track.past[0], []
         faces.sort(key=lambda face: -float(face.box[2] * face.box[3]))
-        return Faces(faces, self.predictor.scheme)
+        return Faces(faces[: self.predictor.max_faces], self.predictor.scheme)
 
     def _is_cut(self, image: NDArray[np.uint8]) -> bool:
         """Whether another scene begins with this frame."""

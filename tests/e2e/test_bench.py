@@ -1,5 +1,7 @@
 """popos bench: errors beside the bound, and times."""
 
+import json
+import shutil
 from statistics import median
 
 import pytest
@@ -51,3 +53,29 @@ def test_training(popos, synthetic, home):
     assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
     table = popos("bench", "training", *flags).ok().out
     assert "trainer faces/s" in table and "synthetic, photos; cpu" in table
+
+
+@pytest.mark.slow
+def test_tracking(popos, astronaut, hopper, tmp_path):
+    """Two real faces on all paths; smoothed they are steadier, and as prompt."""
+    golden = json.loads((astronaut.parents[2] / "tests/golden_landmarks.json").read_text())
+    rows = [",".join(["image", *(f"{axis}{n}" for n in range(68) for axis in "xy")])]
+    (tmp_path / "faces").mkdir()
+    for photo in (astronaut, hopper):
+        shutil.copy(photo, tmp_path / "faces")
+        rows.append(",".join([photo.name, *(str(x) for point in golden[photo.name] for x in point)]))
+    (tmp_path / "faces/landmarks.csv").write_text("\n".join(rows))
+    popos("prepare-data", "custom", "faces", "--scheme", "300w", "--val-fraction", "0.5").ok()
+    flags = ("--dataset", "faces", "--weights", "small", "--detector", "haar")
+    size = ("--frames", "40", "--faces", "2")
+    found = popos("bench", "tracking", *flags, *size, "--plot", "traces.png", "--json").ok().json
+    assert (tmp_path / "traces.png").stat().st_size > 1000
+    assert [row["path"] for row in found["tracking"]][:2] == ["at rest", "at ease"]
+    for row in found["tracking"]:
+        network, smoothed = row["network"], row["smoothed"]
+        assert network["missed"] == smoothed["missed"] == 0
+        assert smoothed["jitter"] < (0.5 if row["path"] == "at rest" else 1) * network["jitter"]
+        assert smoothed["nme"] < network["nme"] + 0.2
+        assert smoothed["lag"] is None or abs(smoothed["lag"] - network["lag"]) <= 0.5
+    table = popos("bench", "tracking", *flags, "--frames", "20", "--faces", "1").ok().out
+    assert "starts and stops" in table
