@@ -24,7 +24,7 @@ CHANGE = 0.15
 LEAST = 0.003
 # Standard deviation of what a second changes, in units of the face's radius: of the similarity, beyond its
 # speed, and of a landmark within the face.
-DRIFT = (0.04, 0.02)
+DRIFT = (0.05, 0.015)
 SURPRISE = 9.0  # variances; the share of a squared difference beyond them is taken for motion
 LONGEST_GAP = 0.5  # seconds; after a longer one the filter begins anew
 SPEED_LASTS = 1.0  # seconds in which the speed of a face that is not seen falls to 1/e

@@ -43,33 +43,27 @@ def picture(*faces, ground=127, size=SIZE):
 
 
 class Counted:
-    """Calls of the detector and crops of the network, which do their work."""
+    """Calls of a predictor's detector, and crops that its network sees; both do their work."""
 
-    def __init__(self, predictor):
-        self.predictor, self.detector, self.runtime = predictor, predictor.detector, predictor.runtime
+    def __init__(self, predictor, monkeypatch):
         self.searches = self.crops = 0
-        predictor.detector, predictor.runtime = self.search, self.look
+        detector, look = predictor.detector, predictor._pass
 
-    def search(self, image):
-        self.searches += 1
-        return self.detector(image)
+        def search(image):
+            self.searches += 1
+            return detector(image)
 
-    def look(self, crops):
-        self.crops += len(crops)
-        return self.runtime(crops)
+        def count_crops(pictures, centers, sides):
+            self.crops += len(centers)
+            return look(pictures, centers, sides)
+
+        monkeypatch.setattr(predictor, "detector", search)
+        monkeypatch.setattr(predictor, "_pass", count_crops)
 
 
 @pytest.fixture(scope="module")
-def loaded():
+def predictor():
     return Predictor("small", "cpu", "haar")
-
-
-@pytest.fixture
-def predictor(loaded):
-    """The same one, without what another test put into it."""
-    parts = loaded.detector, loaded.runtime
-    yield loaded
-    loaded.detector, loaded.runtime = parts
 
 
 def middles(faces):
@@ -81,8 +75,8 @@ def play(tracker, pictures, start=0.0, rate=RATE):
     return [tracker(image, start + n / rate) for n, image in enumerate(pictures)]
 
 
-def test_a_moving_face_keeps_its_number_for_one_pass_a_frame(predictor):
-    counted = Counted(predictor)
+def test_a_moving_face_keeps_its_number_for_one_pass_a_frame(predictor, monkeypatch):
+    counted = Counted(predictor, monkeypatch)
     path = 100 + 5.0 * np.arange(40)
     found = play(Tracker(predictor, smooth=False), [picture((WOMAN, x)) for x in path])
     assert [[face.id for face in faces] for faces in found] == [[0]] * 40
@@ -143,8 +137,8 @@ def test_another_scene_has_other_faces(predictor):
     assert [face.id for face in tracker(picture((WOMAN, 200)), 4 / RATE)] == [2]
 
 
-def test_who_appears_is_found_within_half_a_second(predictor):
-    tracker, counted = Tracker(predictor), Counted(predictor)
+def test_who_appears_is_found_within_half_a_second(predictor, monkeypatch):
+    tracker, counted = Tracker(predictor), Counted(predictor, monkeypatch)
     assert not any(play(tracker, [picture()] * 30))
     assert counted.searches <= 1 + 1 / SEARCH_AGAIN  # not in every frame
     assert not tracker(picture(), 1.0)
@@ -174,7 +168,7 @@ def test_a_time_that_repeats(predictor):
     assert all(np.isfinite(faces[0].points).all() for faces in found)
 
 
-def test_two_boxes_on_one_face_and_one_on_none(predictor):
+def test_two_boxes_on_one_face_and_one_on_none(predictor, monkeypatch):
     """Such as Haar finds: one track comes of them."""
     detector = predictor.detector
 
@@ -186,7 +180,7 @@ def test_two_boxes_on_one_face_and_one_on_none(predictor):
         ]
         return [found, *moved]
 
-    predictor.detector = generous
+    monkeypatch.setattr(predictor, "detector", generous)
     found = play(Tracker(predictor), [picture((WOMAN, 100))] * 20)
     assert [[face.id for face in faces] for faces in found] == [[0]] * 20
 
