@@ -15,8 +15,8 @@ from .options import DEVICE, JSON, SETTINGS, one_of
 EXAMPLES = (
     "Examples:  popos bench decoders --resolution 16 --decoder ml --decoder popos   |   "
     "popos bench data   |   popos bench data --dataset wflw --faces 200   |   "
-    "popos bench training --dataset wflw --resolution 16   |   popos bench predict photos/ --weights small   |   "
-    "popos bench tracking --dataset 300w --weights small"
+    "popos bench training --dataset wflw --resolution 16   |   "
+    "popos bench predict photos/ --weights small   |   popos bench tracking --dataset 300w --weights small"
 )
 
 bench = typer.Typer(no_args_is_help=True, help="Measure errors and speed on this machine.", epilog=EXAMPLES)
