@@ -126,6 +126,7 @@ import os, sys
 from pathlib import Path
 # root reads the sources, also those of Python that load late
 import encodings.utf_8_sig, popos_cli.data.index, popos_cli.predict.detect, popos_cli.weights.find
+import popos_cli.weights.format
 os.setgid(54321), os.setuid(54321)  # nobody knows this user
 from popos_cli.home import remember, remembered
 from popos_cli.data.index import prepared_names

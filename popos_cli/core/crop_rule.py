@@ -15,8 +15,8 @@ import numpy as np
 
 from .geometry import Floats, tight_square
 
-# Passes of the network at a face, by its detector, each with a new crop. NME on 534 faces found by Haar:
-# 5.01 % after one, 4.59 % after two, 4.53 % after three and after four.
+# Passes of the network at a face, by its detector, each with a new crop. NME on 300W's faces after one, two
+# and three: 6.85, 6.53 and 6.43 % from Haar's boxes, 6.30, 6.19 and 6.26 % from YuNet's.
 PASSES = {"haar": 3, "yunet": 2}
 
 

@@ -236,7 +236,7 @@ def test_a_scheme_of_ones_own(popos, tmp_path, labelled, folder):
     found = popos("predict", picture, "--whole-image", "--weights", "run", "--json").ok().json
     assert found["scheme"] == "corners"
     assert len(found["images"][0]["faces"][0]["landmarks"]) == 4
-    text = popos("predict", picture, "--whole-image", "--weights", "run").ok().out
+    text = popos("predict", picture, "--whole-image", "--weights", "run", "--verbose").ok().out
     assert "eyes:" in text
     assert "mouth:" in text
 
