@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -127,10 +127,12 @@ def predict(
     max_pixels()  # a wrong setting is found now, not at the first picture
     named = expand(sources, span)
     _check(named, span, bool(boxes), whole_image)
-    if crops:
-        _check_crops(crops, named)
     if (gpus or own_place().size > 1) and not parts:
         raise UsageError("several processes need a folder for what they find", "Add --parts DIR.")
+    if parts and (out or csv or crops or show):
+        raise UsageError("--parts goes with no other output", "Leave out --out, --csv, --crops, --show.")
+    if gpus and (boxes or whole_image or device):
+        raise UsageError("--gpus does not go with --box, --whole-image or --device")
     if gpus:
         options = {
             "weights": weights, "detector": detector, "flip_test": flip_test,
@@ -138,7 +140,7 @@ def predict(
         }  # fmt: skip
         raise typer.Exit(_predict_on_gpus(gpus, named, options, parts))
     if parts:
-        named = own_share(named, parts)
+        named = own_share(named, parts, weights)
     from ..predict.entries import entry, line
     from ..predict.predictor import Predictor
     from ..predict.run import Outputs, run_prediction
@@ -157,12 +159,16 @@ def predict(
     interruption = None
     try:
         with closing(results), report.progress():
-            for result in results:
-                report.add(result)
-                if document:
-                    document.add(entry(result))
-                elif lines:
-                    console.print_json(line(result, head))
+            try:
+                for result in results:
+                    report.add(result)
+                    if document:
+                        document.add(entry(result))
+                    elif lines:
+                        console.print_json(line(result, head))
+            except KeyboardInterrupt:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not hinder completing files
+                raise
     except KeyboardInterrupt:
         interruption = PoposError("interrupted", "What was done until then is kept.")
     if document:
@@ -184,7 +190,7 @@ def _predict_on_gpus(gpus: int, sources: list[Source], options: dict[str, Any], 
 
     pick_device(gpus)  # raises where there are fewer
     assert parts
-    own_share(sources, parts)  # raises for a video
+    own_share(sources, parts, options["weights"])  # raises for a video
     errors: int = launch(Workers(gpus, gpus=True), predict_part, sources, options, parts)
     return 1 if errors else 0
 
@@ -222,13 +228,6 @@ def _check(sources: list[Source], span: Span, boxes: bool, whole_image: bool) ->
         raise UsageError(f"{'--box' if boxes else '--whole-image'} is for pictures, and {videos[0]} is none")
     if not videos and (span.every, span.start, span.end) != (1, 0, None):
         raise UsageError("--every, --start and --end are for videos, and none was named")
-
-
-def _check_crops(crops: Path, sources: list[Source]) -> None:
-    """Raises UsageError where a crop might replace a picture: photo.jpg's is called photo-1.png."""
-    beside = {os.path.realpath(Path(source.name).parent) for source in sources if source.is_file}
-    if os.path.realpath(crops) in beside:
-        raise UsageError(f"--crops {crops}: there are pictures of yours", "Choose another folder.")
 
 
 def _print_remarks(predictor: Predictor, weights: str, flip_test: bool, detects: bool) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..core.choices import DetectorName
 from ..core.crop_rule import PASSES, RULES, CropRule
 from ..core.geometry import Floats, box_iou, edges_to_square
-from ..errors import PoposError
+from ..errors import PoposError, UsageError
 from ..weights.catalog import load_catalog
 from ..weights.download import find_here
 
@@ -201,6 +201,8 @@ def detectors_here() -> list[Detector]:
 def load_detector(name: DetectorName = "auto") -> Detector:
     """A detector; "auto" is YuNet where it is here, else Haar. PoposError where "yunet" is not: nothing is
     downloaded."""
+    if name not in get_args(DetectorName):
+        raise UsageError(f"unknown detector {name!r}", f"One of: {', '.join(get_args(DetectorName))}.")
     model = find_here(load_catalog()["yunet"]) if name != "haar" else None
     if model:
         return YuNet(model)

@@ -17,6 +17,7 @@ from ..data.pictures import Picture, read_head, read_image
 from ..errors import PoposError
 
 TIMEOUT = 10_000  # milliseconds to open a stream, and then for each frame
+MOST_MISSING = 1000  # frames in a row that cannot be decoded: there are no more, whatever the header says
 USUAL_RATE = 30.0  # frames per second, where a source does not say
 
 _log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Video:
             wrong = PoposError(f"{self.name}: no video comes from this address", "Does ffplay play it?")
         else:
             read_head(self.origin)
+            check_name(self.origin.absolute())
             # Absolute: FFmpeg would take what stands before a colon for a protocol.
             capture = cv2.VideoCapture(str(self.origin.absolute()), cv2.CAP_FFMPEG)
             wrong = PoposError(
@@ -145,7 +147,7 @@ class Video:
         for number in itertools.count():
             if not capture.grab():
                 missing += 1
-                if not self.is_file or number + 1 >= count:
+                if not self.is_file or number + 1 >= count or missing == MOST_MISSING:
                     break
                 continue  # a damaged frame: those behind it may be whole
             damaged, missing = damaged + missing, 0
@@ -188,6 +190,16 @@ class Video:
 
 
 Source = PictureFile | Video
+
+
+def check_name(path: Path) -> None:
+    """Raises PoposError for a video's path with bytes that are no UTF-8, at which OpenCV ends the process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise PoposError(
+            f"{path}: OpenCV cannot open videos whose path is not valid UTF-8", "Rename it."
+        ) from None
 
 
 def _rate(capture: Any) -> float:

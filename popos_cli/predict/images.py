@@ -13,9 +13,9 @@ from ..data.pictures import read_image
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:
-    """RGB uint8 (H, W, 3) of an array of that kind, a file's path, or a PIL image of any mode; the last two
-    upright, by their EXIF orientation. Raises ValueError for anything else, PoposError for a file that cannot
-    be read."""
+    """RGB uint8 (H, W, 3) of an array of that kind, a file's path, or a PIL image of 8 or 16 bits; the last
+    two upright, by their EXIF orientation. Raises ValueError for anything else, PoposError for a file that
+    cannot be read."""
     if isinstance(image, str | Path):
         return read_image(Path(image), upright=True)
     pil = sys.modules.get("PIL.Image")  # not imported here: without it nobody has such an image
@@ -35,6 +35,10 @@ def _from_pil(image: Any) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") and not 1 < np.asarray(image).max() < 256:
+        raise ValueError(
+            f"an image of PIL's mode {image.mode!r} must have values from 0 to 255: convert it to RGB first"
+        )
     if image.mode.startswith("I;16"):  # PIL itself would make every value above 255 white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return np.array(image.convert("RGB"))

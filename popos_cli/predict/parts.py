@@ -4,8 +4,9 @@ files has already is not done again."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,46 @@ from .writers import make_folder
 PATTERN = "part-*.jsonl"
 
 
-def own_share(sources: Sequence[Source], folder: Path) -> list[Source]:
+def own_share(sources: Sequence[Source], folder: Path, weights: str) -> list[Source]:
     """The pictures that this process is to do: of those that no part in `folder` has, every `size`-th.
 
-    What failed is tried again. Raises UsageError for a video: its frames belong together.
+    What failed is tried again. Raises UsageError for a video, whose frames belong together, and where a part
+    has results of other weights.
     """
     if videos := [source.name for source in sources if source.moving]:
         raise UsageError(f"--parts is for pictures, and {videos[0]} is none")
-    done = {entry["source"] for path in folder.glob(PATTERN) for entry in _whole_lines(path)}
-    place = own_place()
+    place, done = own_place(), set()
+    for path in sorted(folder.glob(PATTERN)):
+        if place.main and not path.name.endswith(_ending(place)):
+            _cut_torn_line(path)  # of an earlier run, of another number of processes
+        for entry in _whole_lines(path):
+            if entry["weights"] != weights:
+                raise UsageError(
+                    f"--parts {folder}: has results of weights {entry['weights']!r}", "Choose another folder."
+                )
+            done.add(entry["source"])
     own = sources[place.rank :: place.size]  # the same of every start, whatever the others have done by now
     return [source for source in own if as_unicode(source.name) not in done]
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a part that have no error, without a line that is torn or being written."""
-    with path.open(encoding="utf-8") as file:
+    """The entries of a part that have no error, without lines that are torn or being written."""
+    with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
-            if text.endswith("\n") and "error" not in (entry := json.loads(text)):
-                yield entry
+            with suppress(ValueError):
+                if "error" not in (entry := json.loads(text)):
+                    yield entry
+
+
+def _ending(place: Place) -> str:
+    return f"-of-{place.size:05d}.jsonl"
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove what a process that was killed has left of its last line."""
+    whole = path.read_bytes().rfind(b"\n") + 1
+    if whole < path.stat().st_size:
+        os.truncate(path, whole)
 
 
 class Part:
@@ -47,10 +69,10 @@ class Part:
         make_folder(folder)
         place = own_place()
         self.head = head
-        path = folder / f"part-{place.rank:05d}-of-{place.size:05d}.jsonl"
+        path = folder / f"part-{place.rank:05d}{_ending(place)}"
+        path.touch()
+        _cut_torn_line(path)
         self.file = path.open("ab")
-        whole = path.read_bytes().rfind(b"\n") + 1
-        self.file.truncate(whole)  # a killed process left a torn line
 
     def write(self, result: Result) -> None:
         self.file.write(json.dumps(line(result, self.head)).encode() + b"\n")
@@ -69,6 +91,6 @@ def predict_part(place: Place, sources: Sequence[Source], options: dict[str, Any
     predictor = Predictor(**options, device=f"cuda:{place.local_rank}")
     head = {"weights": options["weights"], "scheme": predictor.scheme.name}
     with closing(
-        run_prediction(predictor, own_share(sources, folder), Outputs(head, parts=folder))
+        run_prediction(predictor, own_share(sources, folder, options["weights"]), Outputs(head, parts=folder))
     ) as results:
         return sum(result.error is not None for result in results)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -127,8 +127,9 @@ def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
     batch: list[Source] = []
     size = 0
     for source in sources:
-        path = Path(source.name)
-        own = path.stat().st_size if path.is_file() else 0
+        own = 0
+        with suppress(OSError):  # reading it will say what is wrong
+            own = Path(source.name).stat().st_size
         if batch and (len(batch) == BATCH or size + own > BYTES):
             yield batch
             batch, size = [], 0

@@ -73,7 +73,8 @@ class Predictor:
     """Finds faces and their landmarks.
 
     Safe to share between threads: results are bit-identical to those of calls one after another (the
-    detector alone takes one call at a time). It can be pickled, weights included, for other processes.
+    Haar cascade alone takes one call at a time). It can be pickled for other processes, which
+    read an exported model from its file again.
 
     weights: anything that `find_weights` takes. device: None for a GPU where there is one, else the CPU.
     detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded. flip_test: average the
@@ -83,7 +84,7 @@ class Predictor:
 
     def __init__(
         self,
-        weights: str = "default",
+        weights: str | Path = "default",
         device: str | None = None,
         detector: DetectorName = "auto",
         flip_test: bool = False,

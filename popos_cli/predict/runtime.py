@@ -4,6 +4,7 @@ or by torch (GPUs, the flip test, and weights that were not exported)."""
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..core.decoded import Decoded
 from ..core.schemes import Scheme
-from ..errors import PoposError
+from ..errors import PoposError, PoposWarning
 from ..processes.place import own_cores
-from ..weights.download import sha256
+from ..weights.download import check_link, sha256
 from ..weights.file_kinds import NOT_OURS, refuse_file
 from ..weights.info import METADATA, SOURCE, WeightsInfo, parse_info
 
@@ -41,15 +42,24 @@ class Runtime(Protocol):
 def load_runtime(path: Path, device: str | None = None, flip_test: bool = False) -> Runtime:
     """The engine for a weight file (.safetensors or .onnx) on a device; None: a GPU if there is one.
 
-    On a CPU a .safetensors file runs in ONNX Runtime where `popos export` wrote its model beside it. Raises
-    PoposError for a file that is not ours.
+    On a CPU a .safetensors file runs in ONNX Runtime where `popos export` wrote its model beside it and it
+    has not changed since. Raises PoposError for a file that is not ours; warns of a model beside it that
+    cannot be used.
     """
     graph = path.with_suffix(".onnx")
     on_cpu = device == "cpu" or (device is None and not _nvidia_driver())
     if on_cpu and not flip_test and graph.exists():
-        runtime = OnnxRuntime(graph, path)
-        if path == graph or runtime.source == sha256(path):
-            return runtime
+        try:
+            runtime = OnnxRuntime(graph, path)
+        except PoposError as error:
+            if path == graph:
+                raise
+            warnings.warn(f"{error.message}: {path.name} runs in torch", PoposWarning, stacklevel=3)
+        else:
+            if path == graph:
+                check_link(graph, runtime.metadata)
+            if path == graph or runtime.metadata.get(SOURCE) == sha256(path):
+                return runtime
     return TorchRuntime(path, device, flip_test)
 
 
@@ -69,7 +79,7 @@ class OnnxRuntime:
         """path: the weights that the graph was made from."""
         import onnxruntime
 
-        self.graph, self.path, self.threads = graph, path or graph, own_cores()
+        self.graph, self.path, self.threads = graph.absolute(), path or graph, own_cores()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors
@@ -79,11 +89,10 @@ class OnnxRuntime:
             )
         except Exception as error:  # ONNX Runtime's own, which have no common base
             raise refuse_file(graph, "ONNX model", str(error).strip().splitlines()[0]) from None
-        metadata = self.session.get_modelmeta().custom_metadata_map
-        if METADATA not in metadata:
+        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        if METADATA not in self.metadata:
             raise PoposError(f"{graph}: an ONNX model, not weights of popos", NOT_OURS)
-        self.source = metadata.get(SOURCE)
-        self.info = parse_info(metadata[METADATA], graph)
+        self.info = parse_info(self.metadata[METADATA], graph)
         self.scheme = self.info.landmark_scheme(str(graph))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -27,9 +27,7 @@ from .smoothing import Smoother
 SEARCH_EVERY = 0.5
 SEARCH_AGAIN = 0.2
 LOST_FOR = 2.0  # seconds in which a face that comes back gets its number back
-SURE = (
-    0.25  # seconds before its loss, since when a face that is being hidden may not have been where we saw it
-)
+SURE = 0.25  # seconds before its loss, in which a face that is being hidden may not have been where we saw it
 # The mean uncertainty of a face's landmarks over the side of its crop. Of 150 faces, measured with `small`,
 # 99 % are below 0.05 (blurred, or 20 pixels wide: 0.08); of 200 squares without a face one stays below 0.08
 # as a track that follows its own points.

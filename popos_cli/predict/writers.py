@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,7 +19,7 @@ from ..errors import PoposError
 from ..home import replacing, write_json
 from .csv_rows import csv_header, csv_rows
 from .entries import as_unicode, entry, line
-from .frames import USUAL_RATE, Frame, Source
+from .frames import USUAL_RATE, Frame, Source, check_name
 from .names import output_names
 from .overlay import draw_faces
 from .pipeline import Result
@@ -96,6 +96,7 @@ class Clip:
         self.count = 0
         self.place = replacing(path)
         temporary = str(self.place.__enter__())
+        check_name(Path(temporary).absolute())
         for codec in CODECS:
             code = cv2.VideoWriter.fourcc(*codec)
             self.writer = cv2.VideoWriter(temporary, code, self.rate, self.size)
@@ -112,8 +113,9 @@ class Clip:
             picture = cv2.resize(picture, self.size)  # type: ignore[assignment]
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # type: ignore[assignment]
         due = round((time - self.start) * self.rate) + 1 - self.count
-        if due > self.rate:
-            self.start, due = self.start + (due - self.rate) / self.rate, int(self.rate)
+        most = max(int(self.rate), 1)
+        if due > most:
+            self.start, due = self.start + (due - most) / self.rate, most
         for _ in range(due):
             self.writer.write(picture)
             self.count += 1
@@ -154,7 +156,8 @@ class CsvFile:
         self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        with suppress(OSError):  # a full disk: `write` has said so
+            self.file.close()
 
 
 def make_folder(folder: Path) -> None:

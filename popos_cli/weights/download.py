@@ -21,6 +21,7 @@ from ..home import home, locked, read_or_set_aside, write_json
 from ..text import printable
 from . import hub
 from .catalog import URLS, Entry
+from .info import LINKED, SOURCE
 
 TIMEOUT = 20  # seconds without a byte
 RETRIES = 2  # after a first try that failed
@@ -89,6 +90,17 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise PoposError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def check_link(model: Path, metadata: dict[str, str]) -> None:
+    """Raises PoposError for an exported model whose tensors lie in a weight file that was replaced."""
+    if name := metadata.get(LINKED):
+        weights = model.with_name(name)
+        if not weights.is_file() or sha256(weights) != metadata.get(SOURCE):
+            raise PoposError(
+                f"{model}: its tensors are in {weights}, which is another file now",
+                f"Run: popos export {weights} --link --force",
+            )
 
 
 def read_pins(held: bool = False) -> dict[str, str]:

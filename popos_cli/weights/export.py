@@ -32,7 +32,7 @@ from ..prepare.synthetic import draw_face
 from .download import sha256
 from .find import find_weights
 from .format import Weights, read_weights
-from .info import METADATA, SOURCE
+from .info import LINKED, METADATA, SOURCE
 
 PARITY = 0.01  # crop pixels by which the exported points may differ from torch's
 SEEN = (
@@ -76,7 +76,8 @@ def export_file(
     """
     path = find_weights(name)
     beside = path.with_suffix(".onnx")
-    target = out or (beside if link or Path(name).exists() else Path(f"{Path(name).stem}.onnx"))
+    named = Path(name) in (path, path.parent)
+    target = out or (beside if link or named else Path(f"{Path(name).stem}.onnx"))
     if target.suffix != ".onnx":
         raise UsageError(f"--out {target}: must end in .onnx")
     if path.suffix == ".onnx":
@@ -109,6 +110,7 @@ def export_onnx(
     for key, value in ((METADATA, weights.info.model_dump_json()), (SOURCE, sha256(path))):
         model.metadata_props.add(key=key, value=value)
     if link:
+        model.metadata_props.add(key=LINKED, value=path.name)
         _link(model, path)
     elif half:
         for tensor in model.graph.initializer:

@@ -24,13 +24,13 @@ BEST = "best.safetensors"  # in a run's folder
 OTHER_KINDS = {"backbone": "ImageNet backbone", "detector": "face detector"}
 
 
-def find_weights(name: str) -> Path:
+def find_weights(name: str | Path) -> Path:
     """The file behind a catalog name, a path, a run's folder, hf://owner/repo/file or an https address.
 
     Foreign checkpoints of the catalog and of addresses are converted. Raises UsageError for an unknown
     name and for one that is no face model, PoposError for a file that cannot be had.
     """
-    catalog = load_catalog()
+    name, catalog = str(name), load_catalog()
     if entry := entry_of(name, catalog):
         if entry.kind != "face":
             raise UsageError(

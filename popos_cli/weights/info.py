@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 # Keys of an exported model's metadata: `WeightsInfo` as JSON, and the SHA-256 of the file it was made from.
-METADATA, SOURCE = "popos", "popos_source"
+# LINKED: the name of that file, where the model takes its tensors from it.
+METADATA, SOURCE, LINKED = "popos", "popos_source", "popos_linked"
 Offset = Annotated[float, Field(ge=-1000, le=1000)]
 Deviation = Annotated[float, Field(ge=1e-3, le=1000)]
 Numbers = tuple[float, ...]

@@ -9,6 +9,7 @@ import torch
 from google.protobuf.message import DecodeError
 
 from ..errors import PoposError
+from .download import check_link
 from .file_kinds import NOT_OURS, refuse_file
 from .info import METADATA
 
@@ -18,10 +19,12 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         try:
-            model = onnx.load(path)
+            model = onnx.load(path, load_external_data=False)
+            self.properties = {entry.key: entry.value for entry in model.metadata_props}
+            check_link(path, self.properties)
+            onnx.load_external_data_for_model(model, str(path.parent))
         except (DecodeError, OSError, ValueError) as error:
             raise refuse_file(path, "ONNX model", error) from None
-        self.properties = {entry.key: entry.value for entry in model.metadata_props}
         if METADATA not in self.properties:
             raise PoposError(f"{path}: an ONNX model, not weights of popos", NOT_OURS)
         named = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -57,6 +57,8 @@ def plan_upload(
     if file is not None and not FILE_NAME.fullmatch(file):
         raise UsageError(f"--file {file}: must be a plain name that ends in .safetensors")
     path = find_weights(weights)
+    if path.suffix == ".onnx":
+        raise UsageError(f"{path}: an exported model", "Push the weights that it was made from.")
     info = read_weights(path).info
     beside = path.parent / "metrics.json"
     if not metrics and beside.exists():

@@ -137,6 +137,7 @@ WRONG: dict[str, dict[str, Content]] = {
     "text file called .jpg": {"a.jpg": "hello"},
     "empty picture file": {"a.jpg": b""},
     "no video": {"clip.mp4": b"\0\0\0\x18ftypmp42"},
+    "push an exported model": {"w.onnx": b"\x08\x07\x12\x07pytorch"},
     "export what is there": {"taken.onnx": b""},
     "HEIC": {"a.heic": b"\0\0\0\x18ftypheic"},
     "folder without pictures": {"notes/a.txt": "x"},

@@ -67,8 +67,8 @@ def test_crops_do_not_go_among_the_pictures(popos, astronaut, tmp_path, folder):
     for path in ("photo.jpg", "photos/photo.jpg"):
         (tmp_path / path).write_bytes(astronaut.read_bytes())
     result = popos("predict", "photo.jpg", "photos", "--crops", folder)
-    assert result.code == 2
-    assert result.errors == [f"error: --crops {Path(folder)}: there are pictures of yours"]
+    assert result.code == 1
+    assert result.errors == [f"error: {Path(folder)} has files already"]
     assert not list(tmp_path.rglob("*.png"))
 
 

@@ -64,6 +64,22 @@ def test_three_processes_of_which_one_is_killed(photos, tmp_path, home):
     assert len([entry for entry in lines(parts) if "error" in entry]) == 2  # tried again
 
 
+def test_torn_lines_of_other_processes_and_other_weights(popos, photos, tmp_path):
+    (photos / "torn.jpg").unlink()
+    parts = tmp_path / "parts"
+    popos("predict", photos, "--weights", "small", "--parts", parts).ok()
+    whole = parts / "part-00000-of-00001.jsonl"
+    other = whole.rename(parts / "part-00002-of-00003.jsonl")
+    content = other.read_bytes()
+    other.write_bytes(content[:-40])
+    (parts / "part-00000-of-00003.jsonl").write_bytes(bytes(100) + b"\n")  # after a power cut
+    popos("predict", photos, "--weights", "small", "--parts", parts).ok()
+    assert len(whole.read_text().splitlines()) == 1
+    assert other.read_bytes() == content[: content[:-1].rfind(b"\n") + 1]
+    refused = popos("predict", photos, "--weights", "default", "--parts", parts)
+    assert refused.code == 2 and "has results of weights 'small'" in refused.err
+
+
 def test_one_process_goes_on_where_it_stopped(popos, photos, tmp_path):
     (photos / "torn.jpg").unlink()
     first, parts = sorted(photos.glob("*"))[:4], tmp_path / "parts"

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,3 +237,29 @@ def test_lines_stand_above_the_bar(environment, astronaut):
     for line in (f"{astronaut}: 1 face", "gone.jpg: no such file or directory"):
         assert re.search(rf"\x1b\[2K[^\n]*{re.escape(line)}", shown)
     assert "1 picture, 1 face, 1 error in" in shown
+
+
+def test_slow_videos_and_names_that_are_no_utf8(popos, astronaut, tmp_path):
+    """An annotated video of less than one frame a second; OpenCV would end the process at such a name."""
+    frames = moving_face(astronaut, 5)
+    write_clip(tmp_path / "slow.avi", frames, codec="MJPG", rate=0.5)
+    popos("predict", "slow.avi", "--out", "out").ok()
+    capture = cv2.VideoCapture(str(tmp_path / "out/slow_landmarks.mp4"))
+    assert sum(capture.grab() for _ in range(100)) == 5
+    odd = os.fsdecode(b"\xe9.avi")
+    shutil.copy(tmp_path / "slow.avi", odd)
+    result = popos("predict", odd, "slow.avi", "--jsonl")
+    assert result.code == 1 and "not valid UTF-8" in result.err
+    assert len(result.out.splitlines()) == 6
+
+
+def test_a_header_that_promises_a_thousand_million_frames(popos, astronaut, tmp_path):
+    """As in a video that was written into a pipe."""
+    path = tmp_path / "piped.avi"
+    write_clip(path, moving_face(astronaut, 4), codec="MJPG")
+    data = bytearray(path.read_bytes())
+    header = data.index(b"strh") + 8
+    data[header + 32 : header + 36] = (0x40000000).to_bytes(4, "little")
+    path.write_bytes(data)
+    found = popos("predict", path, "--jsonl")
+    assert sum(bool(json.loads(line)["faces"]) for line in found.out.splitlines()) == 4

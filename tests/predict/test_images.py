@@ -94,3 +94,13 @@ def test_pil_is_not_imported_for_others():
     loaded = subprocess.run([sys.executable, "-c", code, PHOTO], capture_output=True, text=True, check=True)
     modules = loaded.stdout.split()
     assert "cv2" in modules and "PIL" not in modules and "torch" not in modules
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("F", 1 / 255), ("I", 257)])
+def test_pil_images_of_an_unknown_range_are_refused(photo, mode, factor):
+    """White or black would be seen, and no face."""
+    values = np.array(photo.convert("L")).astype(np.float64) * factor
+    image = Image.fromarray(values.astype(np.float32 if mode == "F" else np.int32))
+    assert image.mode == mode
+    with pytest.raises(ValueError, match="from 0 to 255"):
+        as_rgb(image)

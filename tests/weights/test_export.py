@@ -15,7 +15,7 @@ from popos_cli.core.codec import Codec
 from popos_cli.core.geometry import tight_square
 from popos_cli.core.schemes import SCHEMES, Scheme
 from popos_cli.data.pictures import read_image
-from popos_cli.errors import PoposError, UsageError
+from popos_cli.errors import PoposError, PoposWarning, UsageError
 from popos_cli.predict.predictor import Predictor
 from popos_cli.predict.runtime import OnnxRuntime, TorchRuntime, load_runtime
 from popos_cli.prepare.synthetic import draw_face
@@ -116,6 +116,26 @@ def test_a_model_that_is_older_than_its_weights_is_not_used(exported, weights, t
     assert isinstance(load_runtime(path, "cpu"), OnnxRuntime)
     replace_info(path, path, read_info(path).model_copy(update={"training": {"epoch": 2}}))
     assert isinstance(load_runtime(path, "cpu"), TorchRuntime)
+
+
+def test_a_model_that_cannot_be_used_does_not_hide_its_weights(weights, tmp_path):
+    path = Path(shutil.copy(weights, tmp_path))
+    path.with_suffix(".onnx").write_text("hello")
+    with pytest.warns(PoposWarning, match="runs in torch"):
+        assert isinstance(load_runtime(path, "cpu"), TorchRuntime)
+
+
+def test_a_linked_model_refuses_other_tensors(tmp_path):
+    folder = find_weights("small").parent
+    for ending in ("onnx", "safetensors"):
+        shutil.copy(folder / f"popos-300w-8.{ending}", tmp_path)
+    graph, path = tmp_path / "popos-300w-8.onnx", tmp_path / "popos-300w-8.safetensors"
+    assert isinstance(load_runtime(graph, "cpu"), OnnxRuntime)
+    replace_info(path, path, read_info(path).model_copy(update={"training": {"epoch": 2}}))
+    with pytest.raises(PoposError, match="is another file now"):
+        read_info(graph)
+    with pytest.raises(PoposError):  # by ONNX Runtime, where the file's length does not fit any more
+        load_runtime(graph, "cpu")
 
 
 def test_only_onnxruntime_and_numpy_are_needed(exported):
