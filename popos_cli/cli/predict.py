@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import warnings
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,17 +159,13 @@ def predict(
     document = console.JsonList("images") if json and not lines else None
     interruption = None
     try:
-        with closing(results), report.progress():
-            try:
-                for result in results:
-                    report.add(result)
-                    if document:
-                        document.add(entry(result))
-                    elif lines:
-                        console.print_json(line(result, head))
-            except KeyboardInterrupt:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not hinder completing files
-                raise
+        with one_interrupt(), closing(results), report.progress():
+            for result in results:
+                report.add(result)
+                if document:
+                    document.add(entry(result))
+                elif lines:
+                    console.print_json(line(result, head))
     except KeyboardInterrupt:
         interruption = PoposError("interrupted", "What was done until then is kept.")
     if document:
@@ -180,6 +177,23 @@ def predict(
         raise SystemExit(INTERRUPTED)  # the app would report a typer.Exit of this code again
     if report.errors:
         raise typer.Exit(1)
+
+
+@contextmanager
+def one_interrupt() -> Iterator[None]:
+    """Within the block only the first Ctrl-C counts: a second one must not hinder completing the files."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else it is ignored, or the caller's own
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _predict_on_gpus(gpus: int, sources: list[Source], options: dict[str, Any], parts: Path | None) -> int:
