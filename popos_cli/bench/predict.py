@@ -16,6 +16,7 @@ import cv2
 
 from ..core.choices import DetectorName
 from ..data.pictures import read_image
+from ..errors import PoposError
 from ..predict.frames import Source
 from ..predict.pipeline import BATCH, predict_sources
 from ..predict.predictor import Predictor
@@ -84,12 +85,17 @@ def _stages(predictor: Predictor, paths: list[Path], turns: int) -> dict[str, An
 
 def _fastest(run: Callable[[], Any], paths: list[Path], turns: int) -> float:
     """ms a picture of the fastest turn."""
+    return _seconds(run, turns) / len(paths) * 1e3
+
+
+def _seconds(run: Callable[[], Any], turns: int) -> float:
+    """Of the fastest turn."""
     seconds = []
     for _ in range(turns):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return min(seconds) / len(paths) * 1e3
+    return min(seconds)
 
 
 def _predict(predictor: Predictor, sources: list[Source]) -> None:
@@ -99,7 +105,7 @@ def _predict(predictor: Predictor, sources: list[Source]) -> None:
 def _use_up(results: Iterator[Any]) -> None:
     for result in results:
         if result.error:
-            raise result.error
+            raise PoposError(result.error)
 
 
 def _write(predictor: Predictor, sources: list[Source]) -> None:
@@ -110,12 +116,8 @@ def _write(predictor: Predictor, sources: list[Source]) -> None:
 
 def _start(arguments: list[str], turns: int) -> float:
     """Seconds of the fastest run of Python."""
-    seconds = []
-    for _ in range(turns):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    run = partial(subprocess.run, [sys.executable, *arguments], check=True, capture_output=True)
+    return _seconds(run, turns)
 
 
 def _peer(find: Callable[[Any], Any], paths: list[Path]) -> None:

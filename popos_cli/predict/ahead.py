@@ -1,4 +1,4 @@
-"""Work that is done in a thread before its results are asked for, as far ahead as is asked for."""
+"""Work that a thread does before its results are asked for, up to a number of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def ahead(
 ) -> Generator[list[Item], None, None]:
     """The items, in order, which a thread makes; each time all that are waiting by now, one at least.
 
-    The thread stops while `room` of them wait. replaces: whether an item
-    makes those that wait before it useless. What `items` raises is raised here behind what came before it.
-    Close this generator to end the thread; it ends once the item in work is done.
+    The thread stops while `room` of them wait. replaces: whether an item makes those that wait before it
+    useless. What `items` raises is raised here behind what came before it. Close this generator to end the
+    thread; it ends once the item in work is done.
     """
     waiting: list[Item] = []
     failure: list[BaseException] = []

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from ..processes.place import own_cores
 from ..weights.download import check_link, sha256
 from ..weights.file_kinds import NOT_OURS, refuse_file
 from ..weights.info import METADATA, SOURCE, WeightsInfo, parse_info
-
-if TYPE_CHECKING:
-    pass
 
 Crops = NDArray[np.uint8]  # (N, S, S, 3) RGB
 
