@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from .choices import IMAGENET_MEAN, IMAGENET_STD, Fusion, StemNorm
 from .hrnet import HRNet
@@ -57,3 +58,12 @@ class Landmarker(nn.Module):
         enlarged = [F.interpolate(b, size=size, mode="bilinear", align_corners=False) for b in branches[1:]]
         heatmaps: Tensor = self.head(torch.cat([branches[0], *enlarged], dim=1))
         return heatmaps
+
+
+@torch.no_grad()
+def multiply_adds(model: Landmarker) -> int:
+    """Of one crop's way through the network's convolutions, by torch's own count."""
+    parameter = next(model.parameters())
+    with FlopCounterMode(display=False) as counter:
+        model(parameter.new_zeros(1, 3, model.image_size, model.image_size))
+    return int(counter.get_total_flops()) // 2

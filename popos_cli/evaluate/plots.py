@@ -7,16 +7,18 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, ScalarFormatter
 
+from ..core.choices import DecoderName
 from ..core.metrics import ced
 from ..errors import debugging, explained
 from ..home import replacing
 from ..text import printable, shortened
+from .published import published_by_resolution
 from .results import Evaluated, short
 
 _log = logging.getLogger(__name__)
@@ -87,6 +89,19 @@ def _curve(axes: Any, rows: list[dict[str, float]], column: str, **style: Any) -
 
 def save_ced(evaluated: Sequence[Evaluated], path: Path) -> None:
     """Share of faces within each error: a panel per dataset, up to its own threshold, a curve per result."""
+    _save_panels(evaluated, _ced_panel, path)
+
+
+def save_cost(evaluated: Sequence[Evaluated], path: Path) -> None:
+    """Error over the network's multiply-adds: a panel per dataset, a line per decoder, a mark per resolution;
+    dashed, what is published. Errors are relative to the best at the highest resolution, since papers measure
+    other faces: those of the same benchmark where it has such figures, else of WFLW."""
+    _save_panels(evaluated, _cost_panel, path)
+
+
+def _save_panels(
+    evaluated: Sequence[Evaluated], draw: Callable[[Any, Sequence[Evaluated]], None], path: Path
+) -> None:
     panels: dict[str, list[Evaluated]] = {}
     for one in evaluated:
         panels.setdefault(f"{one.result['dataset']} {one.result['split']}", []).append(one)
@@ -95,13 +110,39 @@ def save_ced(evaluated: Sequence[Evaluated], path: Path) -> None:
     figure = Figure(figsize=(6 * columns, 4.5 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (title, group) in zip(grid, panels.items(), strict=False):
-        _panel(axes, title, group)
+        axes.set_title(f"{drawn(title)}, {group[0].result['faces']} faces")
+        draw(axes, group)
+        axes.grid(True, alpha=0.3)
+        axes.legend(loc="best", fontsize="small" if len(group) <= 8 else "xx-small")
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     save_figure(figure, path)
 
 
-def _panel(axes: Any, title: str, group: Sequence[Evaluated]) -> None:
+def _cost_panel(axes: Any, group: Sequence[Evaluated]) -> None:
+    results = [one.result for one in group]
+    cost = {r["resolution"]: r["multiply_adds"] / 1e9 for r in results}
+    ours = [(r["decoder"], r["resolution"], r["nme"]) for r in results]
+    papers = published_by_resolution(str(group[0].index.notes.get("benchmark")))
+    theirs = [(str(row.decoder), row.resolution, row.nme) for row in papers]
+    for rows, style, name in ((ours, "-o", "{}"), (theirs, "--x", f"{{}}, {papers[0].benchmark} (KeyPosS)")):
+        rows = [row for row in rows if row[1] in cost]
+        best = min((nme for _, resolution, nme in rows if resolution == max(cost)), default=np.nan)
+        for decoder in dict.fromkeys(decoder for decoder, _, _ in rows):
+            line = sorted((cost[resolution], nme / best) for d, resolution, nme in rows if d == decoder)
+            colour = f"C{get_args(DecoderName).index(decoder)}"
+            axes.plot(*zip(*line, strict=True), style, color=colour, label=name.format(decoder))
+    axes.set(
+        xscale="log", yscale="log", xlabel="multiply-adds a face, 10^9",
+        ylabel=f"NME / best NME at R={max(cost)}",
+    )  # fmt: skip
+    axes.set_xticks([*cost.values()], [f"{g:.2g}\nR={r}" for r, g in cost.items()])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.0, 0.4)))
+
+
+def _ced_panel(axes: Any, group: Sequence[Evaluated]) -> None:
     first = group[0].result
     limit = first["threshold"]
     names = curve_names([one.result for one in group])
@@ -110,11 +151,8 @@ def _panel(axes: Any, title: str, group: Sequence[Evaluated]) -> None:
         steps, share = ced(errors, limit)
         axes.plot(steps * 100, share * 100, label=f"NME {one.result['nme']:.2f} %: {drawn(name)}")
     axes.set(
-        title=f"{drawn(title)}, {first['faces']} faces", xlabel=f"NME, % of {first['normaliser']}",
-        ylabel="faces, %", xlim=(0, limit * 100), ylim=(0, 100),
-    )  # fmt: skip
-    axes.grid(True, alpha=0.3)
-    axes.legend(loc="best", fontsize="small" if len(group) <= 8 else "xx-small")
+        xlabel=f"NME, % of {first['normaliser']}", ylabel="faces, %", xlim=(0, limit * 100), ylim=(0, 100)
+    )
 
 
 def curve_names(results: Sequence[Mapping[str, Any]]) -> list[str]:

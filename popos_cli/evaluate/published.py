@@ -38,6 +38,16 @@ def published_figures() -> tuple[PublishedFigure, ...]:
     return tuple(PublishedFigure(citation=data["citation"][row.pop("source")], **row) for row in data["row"])
 
 
+def published_by_resolution(benchmark: str) -> list[PublishedFigure]:
+    """The figures of papers that compare resolutions: on that benchmark, or on WFLW where there are none."""
+    whole = [row for row in published_figures() if row.subset == "full" and row.decoder]
+    papers = {row.citation for row in whole if row.resolution < 64}
+    rows = [row for row in whole if row.citation in papers]
+    if all(row.benchmark != benchmark for row in rows):
+        benchmark = "wflw"
+    return [row for row in rows if row.benchmark == benchmark]
+
+
 def nearest(benchmark: str, subset: str, resolution: int, decoder: str) -> PublishedFigure | None:
     """The published figure to compare a result with, None where nothing of that subset is published.
 

@@ -13,6 +13,7 @@ import torch
 from ..core.choices import DetectorName
 from ..core.crop_rule import PASSES
 from ..core.metrics import summary, uncertainty_quality
+from ..core.model import multiply_adds
 from ..data.index import Index
 from ..errors import PoposError
 from ..predict.detect import Detection, load_detector
@@ -109,11 +110,13 @@ def evaluate_job(
     measured = evaluate_weights(
         weights, index, decoders, device, flip_test, workers, squares, passes, progress, world
     )  # fmt: skip
+    cost = multiply_adds(weights.model)
     evaluated = []
     for name, outcome in measured.items():
         result = build_result(index, job, name, outcome, replace(conditions, flip_test=flip_test))
         result["detector"] = detected.name if detected else None
         result["missed"] = len(job.index) - len(index)
+        result["multiply_adds"] = cost
         result["uncertainty"]["calibrated"] = weights.codec.with_decoder(name).calibration is not None
         evaluated.append(Evaluated(result, index, outcome))
     return evaluated

@@ -24,7 +24,7 @@ from ..progress import Bar
 from .choose import Job
 from .gallery import worst_faces
 from .html import write_html
-from .plots import noted, save_ced
+from .plots import noted, save_ced, save_cost
 from .results import Conditions, Detected, Evaluated, detect_faces, evaluate_job
 
 PER_FACE = (
@@ -136,6 +136,9 @@ def write_run(
     ced = run / "ced.png"
     with noted(ced):
         save_ced(evaluated, ced)
+    if len({one.result["resolution"] for one in evaluated}) > 1:
+        with noted(run / "cost.png"):
+            save_cost(evaluated, run / "cost.png")
     sheets: list[Path] = []
     names: Counter[str] = Counter()
     for one in evaluated:

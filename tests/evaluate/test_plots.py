@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from popos_cli.evaluate import plots
-from popos_cli.evaluate.plots import curve_names, save_ced, save_figure
+from popos_cli.evaluate.plots import curve_names, save_ced, save_cost, save_figure
 from popos_cli.inspect import describe
 from popos_cli.inspect.describe import save_histograms
 from popos_cli.train.runlog import COLUMNS
@@ -134,3 +134,16 @@ def test_curves_of_an_older_run(drawn, epochs):
 
 def test_nothing_that_can_be_drawn(drawn):
     assert not any(axes.lines for axes in drawn([epoch(1)]))
+
+
+def test_cost_compares_resolutions(figures, evaluate, tmp_path):
+    both = []
+    for resolution, nme in ((16, 3.0), (8, 6.0)):
+        both.append(evaluate([nme / 100]))
+        both[-1].result.update(resolution=resolution, nme=nme, multiply_adds=int(resolution * 2e7))
+    save_cost(both, tmp_path / "cost.png")
+    (panel,) = figures[0].axes
+    ours, *published = panel.get_lines()
+    assert ours.get_xydata() == pytest.approx(np.array([[0.16, 2.0], [0.32, 1.0]]))
+    keyposs = published[-1].get_ydata()  # 7.68 and 4.94 % on WFLW
+    assert keyposs[0] / keyposs[1] == pytest.approx(7.68 / 4.94)
