@@ -2,7 +2,7 @@
 
 Both keep 300W's 1-based coordinates, shift nothing in WFLW and AFLW, and have no visibility; mmpose's COFW
 is 0-based with occlusion, but its boxes are still 1-based. A subset has a file of its own, which repeats
-faces of the test file under other ids.
+faces of the test file under other ids, and stands for it where that is missing.
 """
 
 from __future__ import annotations
@@ -42,17 +42,20 @@ def read_converted(benchmark: Benchmark, kind: str, tree: Tree) -> Labels | None
     for word in (*splits.values(), *subsets.values()):
         if path := next(tree.files(rf"{stem}_{word}\.{ending}"), None):
             paths[word] = path
-    if not any(word in paths for word in splits.values()):
+    if not paths:
         return None
     rows = {word: Labels.of(kind, base, read(path, benchmark)) for word, path in paths.items()}
     members = {s: set(map(_key, rows[word].faces)) for s, word in subsets.items() if word in rows}
     faces: list[Label] = []
-    for split, word in splits.items():
-        if word in rows:
+    for split, whole in splits.items():
+        parts = subsets.values() if split == "test" and whole not in rows else [whole]
+        known: set[tuple[Path, bytes]] = set()  # a face may be in several subsets
+        for word in (word for word in parts if word in rows):
             found = []
-            for face in rows[word].faces:
+            for face in (face for face in rows[word].faces if _key(face) not in known):
                 listed = tuple(s for s, keys in members.items() if split == "test" and _key(face) in keys)
                 found.append(replace(face, split=split, subsets=listed))
+            known |= set(map(_key, found))
             faces += _with_pictures(benchmark, tree, paths[word], found)
     return Labels(kind, base, faces, [bad for labels in rows.values() for bad in labels.bad])
 
