@@ -35,9 +35,9 @@ class Source:
     """Labels that were found below ROOT, and what is special about them on the way to the index.
 
     root: what pictures are named from, by default the folder that all of them have in common. subsets: names
-    in the order of the index. notes: added to the index's, and notes_on: those that follow from the faces.
-    finish: changes the faces once all are known. remark_on: what a user should know of the faces. spare: so many pictures that do not decode are left
-    out unasked.
+    in the order of the index. notes, notes_on: added to the index's; the second once all faces are known.
+    finish: changes the faces then. remark_on: what a user should know of the faces. spare: so many pictures
+    that do not decode are left out unasked.
     """
 
     labels: Labels

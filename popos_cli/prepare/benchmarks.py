@@ -59,9 +59,9 @@ def find_labels(
     """The labels of benchmark `name` below `root`, and how many of what should be there.
 
     Looked for in turn: the official download (archives are unpacked below POPOS_HOME), mmpose's JSON,
-    HRNet's CSV. The first whose counts are right, else the one with most faces whose picture is there. `announce` is called with
-    the name of each archive before it is unpacked. Raises PoposError where there is nothing, or an archive
-    is broken.
+    HRNet's CSV. The first whose counts are right, else the one with most faces whose picture is there.
+    `announce` is called with the name of each archive before it is unpacked. Raises PoposError where there is
+    nothing, or an archive is broken.
     """
     benchmark = BENCHMARKS[name]
     if not root.exists():
@@ -122,7 +122,8 @@ def _missing(name: str, counts: Sequence[Count], pictures: Sequence[Label]) -> d
                 "parts": {}, "subsets": {},
             }  # fmt: skip
         elif line.name != line.split and not line.right and line.split in missing:
-            missing[line.split]["subsets" if line.subset else "parts"][line.name] = [line.found, line.expected]
+            kind = "subsets" if line.subset else "parts"
+            missing[line.split][kind][line.name] = [line.found, line.expected]
     return missing
 
 
@@ -148,7 +149,7 @@ def find_benchmark(name: str, root: Path, allow_partial: bool, say: Callable[[st
         say(wrong[-1])
     _refuse_surplus(name, root, counts)
     if not labels.faces and not labels.bad:
-        raise PoposError(f"{root}: none of the pictures of {name} is there: {'; '.join(wrong)}", benchmark.wanted)
+        raise PoposError(f"{root}: no picture of {name} is there: {wrong[-1]}", benchmark.wanted)
     if wrong and not allow_partial:
         for row in listed(labels.bad):
             say(row)
@@ -182,8 +183,8 @@ def _refuse_surplus(name: str, root: Path, counts: Sequence[Count]) -> None:
 
 
 def _once(labels: Labels) -> Labels:
-    """The labels with the second of two equal ones among the bad: among parts of a benchmark a copy changes no
-    count that is known, and may lie on the other side of the split."""
+    """The labels with the second of two equal ones among the bad. In a part of a benchmark no count shows a
+    copy, and it may lie on the other side of the split."""
     first: dict[bytes, Label] = {}
     bad = []
     for face in labels.faces:

@@ -74,8 +74,8 @@ def read_pts(path: Path, landmarks: int | None = None, missing: bool = False) ->
     some republish them.
 
     Returns (landmarks, 2), or as many points as there are, x then y, as the file has them; with `missing`
-    some may be NaN. The text before the braces is ignored: its spaces and version numbers vary. Without braces
-    there may be nothing but points. Raises ValueError.
+    some may be NaN. The text before the braces is ignored: its spaces and version numbers vary. Where there
+    are no braces, there may be nothing but points. Raises ValueError.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -70,9 +70,9 @@ class Tree:
         ignored; the shallowest come first."""
         match = re.compile(rf"(?:.*/)?(?:{pattern})", re.IGNORECASE).fullmatch
         for folder in sorted(self.listing, key=_depth):
-            if below is None or folder.is_relative_to(below):
-                if match((folder.relative_to(below) if below else folder).as_posix()):
-                    yield folder
+            inside = below is None or folder.is_relative_to(below)
+            if inside and match((folder.relative_to(below) if below else folder).as_posix()):
+                yield folder
 
     def pictures(self, folder: Path) -> Pictures:
         """The pictures in a listed folder and below it."""

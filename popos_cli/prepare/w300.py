@@ -1,9 +1,10 @@
 """300W: iBUG's folders of pictures, each with its 68 points in a .pts file of the same stem.
 
 afw, helen and lfpw (the last two with trainset and testset) and ibug are its four downloads; the private set
-of the second challenge, 01_Indoor and 02_Outdoor, is a fifth. Coordinates are 1-based. Where parts of it are
-passed on, folders are spelled otherwise (helen_train, train/helen, helen alone), and some .pts files have lost
-everything but their points.
+of the second challenge, 01_Indoor and 02_Outdoor, is a fifth. Coordinates are 1-based.
+
+Where people pass parts of it on, folders are spelled otherwise (helen_train, train/helen, helen alone), and
+.pts files may hold nothing but the points.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def read_raw(tree: Tree) -> Labels | None:
     found = {place: folder for place in places if (folder := _folder(tree, place[1]))}
     outcomes: list[Label | Bad] = []
     remarks = [
-        f"warning: {folder}: taken for training; nothing says that no test faces are among these {part} faces"
+        f"warning: {folder}: all taken for training, since no folder says which are test faces; if some are, "
+        "figures on test faces will be too good"
         for (_, part), folder in found.items()
         if folder in _undivided(tree, part)
     ]

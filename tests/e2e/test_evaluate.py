@@ -91,7 +91,7 @@ def test_published_figures_beside_ours(popos, benchmark_300w):
     row = found["published"]
     assert (row["nme"], row["resolution"], row["decoder"]) == (3.37, 64, "two-hot")
     assert row["difference"] == pytest.approx(found["nme"] - 3.37)
-    assert row["remark"] == "4 of 689 faces: not comparable"
+    assert row["remark"] == "partial, 4 of 689 faces: not comparable"
     assert set(found["subsets"]) == {"common", "challenging"}
     common, challenging = found["subsets"]["common"], found["subsets"]["challenging"]
     assert (common["faces"], challenging["faces"]) == (3, 1)
