@@ -102,9 +102,9 @@ class Trainer:
         self.best_epoch = 0
         self.interrupted: Callable[[], bool] = lambda: False  # whether Ctrl-C was pressed
         self.log: RunLog | Silent = Silent()
-        # A column of the log, where faces of the benchmark are missing.
+        # A column of the log: 1 where faces of the benchmark are missing.
         short = any(shortfall(index, split) for split in ("train", str(index.validation_split)))
-        self.partial = {"partial": 1.0} if short else {}
+        self.partial = {"partial": float(short)}
 
     @property
     def moved(self) -> int:

@@ -71,7 +71,7 @@ def test_the_whole_way(popos, prepared, name):
     assert result["trained_on_partial"] == index.notes["missing"].get("train")
     assert ("(partial, best" in trained.err) is partial
     with open(f"{trained.json['run']}/results.csv", newline="") as file:
-        assert [row["partial"] for row in csv.DictReader(file)] == (["1"] if partial else [""])
+        assert [row["partial"] for row in csv.DictReader(file)] == (["1"] if partial else ["0"])
     report = Path(result["run"], "report.html").read_text()
     assert (f"partial: {len(test)} of " in report) is partial
 
