@@ -58,5 +58,5 @@ def calibrate(
             {"weights": str(out), "dataset": dataset, "split": split, "faces": faces, "partial": missing}
         )
     else:
-        partial = f" ({mark(missing)})" if missing else ""
+        partial = f" ({mark(missing)})" if mark(missing) else ""
         console.stdout.print(f"calibrated on {faces} {split} faces of {dataset!r}{partial}: {out}")

@@ -131,8 +131,8 @@ def _report(run: TrainedRun, json: bool) -> None:
             "partial": partial,
         })  # fmt: skip
         return
-    marks = [run.index.scheme.normaliser, *([remark] if remark else []), *map(mark, partial.values())]
-    console.stdout.print(f"best validation NME {run.best:.3f} % ({'; '.join(marks)})")
+    marks = [run.index.scheme.normaliser, remark, *map(mark, partial.values())]
+    console.stdout.print(f"best validation NME {run.best:.3f} % ({'; '.join(filter(None, marks))})")
     console.stdout.print(f"weights: {run.weights}")
     console.note(f"next: popos evaluate --dataset {run.index.name} --weights {run.folder}")
 

@@ -43,8 +43,9 @@ def of_subset(found: Shortfall | None, subset: str) -> Shortfall | None:
 
 
 def mark(found: Mapping[str, Any] | None) -> str:
-    """What stands beside a figure: "partial: 554 of 689 faces"; "" where nothing is missing."""
-    if not found:
+    """What stands beside a figure: "partial: 554 of 689 faces". "" where no face is missing: it may be unknown
+    which of them are in a subset."""
+    if not found or (found.get("of") and found["faces"] == found["of"]):
         return ""
     what = "training faces" if found.get("split") == "train" else "faces"
     return f"partial: {found['faces']} of {found['of']} {what}" if found.get("of") else "partial"

@@ -15,6 +15,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, ScalarForm
 
 from ..core.choices import DecoderName
 from ..core.metrics import ced
+from ..data.partial import mark
 from ..errors import debugging, explained
 from ..home import replacing
 from ..text import printable, shortened
@@ -111,7 +112,7 @@ def _save_panels(
     figure = Figure(figsize=(6 * columns, 4.5 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (title, group) in zip(grid, panels.items(), strict=False):
-        partial = ", partial" if group[0].result.get("partial") else ""
+        partial = ", partial" if mark(group[0].result.get("partial")) else ""
         axes.set_title(f"{drawn(title)}, {group[0].result['faces']} faces{partial}")
         draw(axes, group)
         axes.grid(True, alpha=0.3)

@@ -67,8 +67,8 @@ class Evaluated:
     def title(self) -> str:
         """ "300w test, R=16, ml", and whether this split is partial."""
         r = self.result
-        partial = f", {mark(r['partial'])}" if r.get("partial") else ""
-        return f"{r['dataset']} {r['split']}, R={r['resolution']}, {r['decoder']}{partial}"
+        parts = f"{r['dataset']} {r['split']}", f"R={r['resolution']}", r["decoder"], mark(r.get("partial"))
+        return ", ".join(filter(None, parts))
 
     def subsets_of(self, face: int) -> str:
         """The subsets that the face at this row of the index belongs to: "pose;blur"."""

@@ -111,17 +111,17 @@ def _count(benchmark: Benchmark, faces: Sequence[Label]) -> list[Count]:
 def _missing(name: str, counts: Sequence[Count], pictures: Sequence[Label]) -> dict[str, Shortfall]:
     """The splits that are not whole. pictures: the faces whose picture is not there."""
     without = Counter(face.split for face in pictures)
+    short = {line.split for line in counts if not line.right} | set(without)
     missing: dict[str, Shortfall] = {}
     for line in counts:
-        whole = line.right and not without[line.split]
-        if line.name == line.split and not whole:
+        if line.name == line.split and line.split in short:
             # Where nobody says how many there should be, it is at least those that the label file has.
             expected = line.expected or (line.found + without[line.split]) or None
             missing[line.split] = {
                 "benchmark": name, "split": line.split, "faces": line.found, "of": expected,
                 "parts": {}, "subsets": {},
             }  # fmt: skip
-        elif line.name != line.split and not line.right and line.split in missing:
+        elif not line.right:
             kind = "subsets" if line.subset else "parts"
             missing[line.split][kind][line.name] = [line.found, line.expected]
     return missing

@@ -23,7 +23,7 @@ from .protocol import Benchmark
 from .tree import Pictures, Tree
 
 # The test faces' subset by the folder of the download that they come from.
-_SUBSETS = {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenging"}
+SUBSETS = {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenging"}
 _PNG = ("lfpw", "01_Indoor", "02_Outdoor")  # the others are .jpg
 _CROPPED = "300w_cropped"  # the private set once more, in other pictures
 # Mirrored pictures, and what a browser makes of a second download.
@@ -80,7 +80,7 @@ def _label(path: Path, split: str, part: str, pictures: Pictures) -> Label | Bad
             visible=np.full(W300.landmarks, 2, np.uint8),
             split=split,
             source=source,
-            subsets=(_SUBSETS[part],) if part in _SUBSETS else (),
+            subsets=(SUBSETS[part],) if part in SUBSETS else (),
             part=part,
         )
     )

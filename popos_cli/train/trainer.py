@@ -18,7 +18,7 @@ from ..core.device import autocast_dtype, pick_device
 from ..core.inference import to_model_input
 from ..data.index import Index
 from ..data.loader import loader_failures
-from ..data.partial import shortfall
+from ..data.partial import mark, shortfall
 from ..errors import PoposError
 from ..evaluate.measure import measure
 from ..home import clear_leftovers
@@ -103,7 +103,7 @@ class Trainer:
         self.interrupted: Callable[[], bool] = lambda: False  # whether Ctrl-C was pressed
         self.log: RunLog | Silent = Silent()
         # A column of the log: 1 where faces of the benchmark are missing.
-        short = any(shortfall(index, split) for split in ("train", str(index.validation_split)))
+        short = any(mark(shortfall(index, split)) for split in ("train", str(index.validation_split)))
         self.partial = {"partial": float(short)}
 
     @property

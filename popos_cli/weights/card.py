@@ -179,7 +179,9 @@ def _eval_results(results: list[MeasuredResult]) -> list[Any]:
         EvalResult(
             task_type="keypoint-detection",
             dataset_type=result.dataset,
-            dataset_name=f"{result.dataset} {subset}".rstrip() + (" (partial)" if figures.partial else ""),
+            dataset_name=" ".join(
+                filter(None, (result.dataset, subset, "(partial)" if mark(figures.partial) else ""))
+            ),
             dataset_config=subset or None,
             dataset_split=result.split,
             metric_type=metric,

@@ -102,12 +102,12 @@ def test_published_figures_beside_ours(popos, benchmark_300w):
     at = next(n for n, line in enumerate(lines) if line.startswith("300w test: common"))
     assert lines[at + 1].split()[:2] == ["published", "HRNetV2-W18"]
     assert "2.86" in lines[at + 1]
-    assert f"ours {common['nme'] - 2.86:+.3f}; 3 of 554 faces: not comparable" in lines[at + 1]
+    assert f"ours {common['nme'] - 2.86:+.3f}; partial, 3 of 554 faces: not comparable" in lines[at + 1]
     assert "published: MMPose model zoo, v0.29.0" in lines
     (private,) = popos("evaluate", *flags, "--split", "private", "--json").ok().json["results"]
     assert (private["split"], private["faces"], private["subsets"]) == ("private", 2, {})
     assert private["published"]["nme"] == 3.97
-    assert private["published"]["remark"] == "2 of 600 faces: not comparable"
+    assert private["published"]["remark"] == "partial, 2 of 600 faces: not comparable"
     (train,) = popos("evaluate", *flags, "--split", "train", "--json").ok().json["results"]
     assert train["published"] is None
 

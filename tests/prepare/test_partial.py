@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from trees.common import assert_faces
 from trees.sources import build
 
 from popos_cli.core.choices import BENCHMARK_NAMES
-from popos_cli.data.partial import described, shortfall, shortfalls
+from popos_cli.data.partial import described, mark, shortfall, shortfalls
 from popos_cli.errors import PoposError
 from popos_cli.prepare.assemble import assemble
-from popos_cli.prepare.benchmarks import find_benchmark
+from popos_cli.prepare.benchmarks import BENCHMARKS, find_benchmark
 from popos_cli.prepare.parsing import read_pts
 from popos_cli.prepare.splits import hold_back_photos
 
@@ -167,6 +168,7 @@ def test_points_alone_and_something_else(tmp_path, change, reason):
         (["train", "test"], {"test"}),
         (["valid", "test", "train"], {"test"}),  # its two subsets stand for it
         (["valid", "valid_common", "test"], {"train", "test"}),
+        (["valid_common", "valid_challenge"], {"train", "test", "private"}),  # which the folders say, too
     ],
 )
 def test_some_of_the_label_files(tmp_path, kind, gone, splits):
@@ -175,11 +177,27 @@ def test_some_of_the_label_files(tmp_path, kind, gone, splits):
         next((tmp_path / "data").rglob(f"face_landmarks_300w_{word}.*")).unlink()
     index = index_of(tmp_path / "data")
     assert set(index.splits) == splits
-    subsets = {"challenging"} if "valid_common" in gone else {"common", "challenging"}
+    subsets = {"challenging"} if {"valid", "valid_common"} <= set(gone) else {"common", "challenging"}
     expected = [f for f in only(truth, *splits) if f.split != "test" or set(f.subsets) & subsets]
     labels = find_benchmark("300w", tmp_path / "data", True, lambda line: None).labels
     assert_faces(labels.faces, expected)
     assert len(index) == len(expected)
+
+
+def test_a_split_whose_subsets_are_unknown_is_not_whole(tmp_path, monkeypatch):
+    """All 4 test faces are there, but not which of them have large poses."""
+    build("wflw", "hrnet", tmp_path)
+    (tmp_path / "face_landmarks_wflw_test_largepose.csv").unlink()
+    labels = find_benchmark("wflw", tmp_path, True, lambda line: None).labels
+    splits = Counter(face.split for face in labels.faces)
+    subsets = Counter(subset for face in labels.faces for subset in face.subsets)
+    official = replace(BENCHMARKS["wflw"], splits=splits, subsets={**subsets, "largepose": 1})
+    monkeypatch.setitem(BENCHMARKS, "wflw", official)
+    with pytest.raises(PoposError, match=r"test: \d+ of \d+ faces \(largepose 0 of 1\); nothing was written"):
+        find_benchmark("wflw", tmp_path, False, lambda line: None)
+    index = index_of(tmp_path, "wflw")
+    assert index.notes["partial"] and set(shortfalls(index)) == {"test"}
+    assert mark(shortfall(index, "test")) == ""
 
 
 def test_subsets_that_share_faces_stand_for_the_test_file(tmp_path):
