@@ -43,8 +43,8 @@ def of_subset(found: Shortfall | None, subset: str) -> Shortfall | None:
 
 
 def mark(found: Mapping[str, Any] | None) -> str:
-    """What stands beside a figure: "partial: 554 of 689 faces". "" where no face is missing: it may be unknown
-    which of them are in a subset."""
+    """What stands beside a figure: "partial: 554 of 689 faces"; "" where no face is missing, though it may be
+    unknown which of them are in a subset."""
     if not found or (found.get("of") and found["faces"] == found["of"]):
         return ""
     what = "training faces" if found.get("split") == "train" else "faces"
