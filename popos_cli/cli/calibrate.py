@@ -30,6 +30,7 @@ def calibrate(
     """
     from ..core.device import pick_inference_device
     from ..data.index import read_index
+    from ..data.partial import mark, shortfall
     from ..evaluate.calibrate import calibrate as fit
     from ..evaluate.calibrate import pictures
     from ..evaluate.detections import measured_crop
@@ -50,10 +51,12 @@ def calibrate(
     crop = None if known else measured_crop(index, info, console.note, console.bar)
     with console.bar("calibrating the uncertainty", pictures(index.validation())) as advance:
         found = fit(path, out, index.validation(), torch_device, workers, advance, crop)
-    faces = found.faces
+    faces, split = found.faces, str(index.validation_split)
+    missing = shortfall(index, split)
     if json:
         console.print_json(
-            {"weights": str(out), "dataset": dataset, "split": index.validation_split, "faces": faces}
+            {"weights": str(out), "dataset": dataset, "split": split, "faces": faces, "partial": missing}
         )
     else:
-        console.stdout.print(f"calibrated on {faces} {index.validation_split} faces of {dataset!r}: {out}")
+        partial = f" ({mark(missing)})" if mark(missing) else ""
+        console.stdout.print(f"calibrated on {faces} {split} faces of {dataset!r}{partial}: {out}")

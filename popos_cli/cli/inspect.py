@@ -91,10 +91,13 @@ def _print(report: dict[str, Any], scheme: Scheme) -> None:
 
 def _remarks(report: dict[str, Any]) -> list[str]:
     """A line for the points, and one for each kind of odd label."""
+    from ..data.partial import described
+
     points, outside = report["points"], report["outside"]
     lines = [
+        *(f"partial: {described(split)}" for split in report["missing"].values()),
         f"points: {points['visible']} visible, {points['occluded']} labelled but occluded, "
-        f"{points['not_labelled']} not labelled"
+        f"{points['not_labelled']} not labelled",
     ]
     if base := report["coordinate_base"]:
         lines.append(f"labels counted from {base}; {base} was subtracted")

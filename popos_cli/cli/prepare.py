@@ -72,7 +72,8 @@ def prepare_data(
         bool, _flag("--normalised", help="Labels are in 0..1, shares of width and height.", panel=OWN)
     ] = False,
     allow_partial: Annotated[
-        bool, _flag("--allow-partial", help="Go on with the part that is there.", panel=BENCHMARKS)
+        bool,
+        _flag("--allow-partial", help="Go on with the part that is there; figures say so.", panel=BENCHMARKS),
     ] = False,
     count: Annotated[
         int, _flag(help="How many faces to draw.", min=2, max=1_000_000, panel=SYNTHETIC)
@@ -103,8 +104,10 @@ def prepare_data(
 
 def _report(prepared: Prepared, json: bool) -> None:
     from ..data.flip_check import mirror, mirror_remarks
+    from ..data.partial import described, shortfalls
 
     index, crops = prepared.index, prepared.crops
+    missing = shortfalls(index)
     for line in mirror_remarks(mirror(index), index.scheme):
         console.note(line)
     outside = index.outside()
@@ -121,6 +124,7 @@ def _report(prepared: Prepared, json: bool) -> None:
             "subsets": {subset: int(chosen.sum()) for subset, chosen in subsets.items()},
             "groups": len(set(index.group) - {""}),
             "partial": bool(index.notes.get("partial")),
+            "missing": missing,
             "skipped": prepared.skipped,
             "points_outside": points,
             "faces_with_points_outside": faces,
@@ -130,11 +134,15 @@ def _report(prepared: Prepared, json: bool) -> None:
     rows = []
     parts = splits | {f"test: {subset}": chosen for subset, chosen in subsets.items()}
     for part, chosen in parts.items():
+        if not chosen.any():  # a subset of a test split that is not there
+            continue
         people = set(index.group[chosen]) - {""}  # empty where nobody says who is who
         counts = int(chosen.sum()), len(set(index.image[chosen])), len(people) or ""
         rows.append([part, *map(str, counts)])
     title = f"{index.name}: {len(index)} faces, scheme {index.scheme.name}"
     console.print_table(title, ["split", "faces", "pictures", "people"], rows)
+    for split in missing.values():
+        console.stdout.print(f"partial: {described(split)}; every figure will say so")
     if prepared.skipped:
         console.stdout.print(f"left out: {prepared.skipped} bad rows or pictures")
     if points:

@@ -116,20 +116,23 @@ def _settings_of(run: Path, clashing: list[str]) -> Path:
 
 
 def _report(run: TrainedRun, json: bool) -> None:
+    from ..data.partial import mark, shortfall
+
     split = run.index.validation_split
     remark = "epoch selected on the test faces" if split == "test" else None
+    short = [shortfall(run.index, str(name)) for name in ("train", split)]
+    partial = {missing["split"]: missing for missing in short if missing}  # validation faces are of train
     if json:
         console.print_json({
             "run": str(run.folder), "weights": str(run.weights),
             "val_nme": run.best if math.isfinite(run.best) else None,
             "start_nme": run.start if math.isfinite(run.start) else None, "dataset": run.index.name,
             "epochs": run.epochs, "resolution": run.resolution, "selected_on": split, "remark": remark,
+            "partial": partial,
         })  # fmt: skip
         return
-    normaliser = run.index.scheme.normaliser
-    console.stdout.print(
-        f"best validation NME {run.best:.3f} % ({f'{normaliser}; {remark}' if remark else normaliser})"
-    )
+    marks = [run.index.scheme.normaliser, remark, *map(mark, partial.values())]
+    console.stdout.print(f"best validation NME {run.best:.3f} % ({'; '.join(filter(None, marks))})")
     console.stdout.print(f"weights: {run.weights}")
     console.note(f"next: popos evaluate --dataset {run.index.name} --weights {run.folder}")
 
@@ -152,9 +155,10 @@ class TrainingBar:
 
     def epoch(self, row: dict[str, float]) -> None:
         waiting = f", data wait {100 * row['data_wait']:.0f} %" if row["data_wait"] > WAITING else ""
+        partial = "partial, " if row.get("partial") else ""
         console.note(
             f"epoch {row['epoch']:.0f}: loss {row['loss']:.5f}, validation NME {row['val_nme']:.3f} % "
-            f"(best {row['best_nme']:.3f} %), {row['faces_per_second']:.1f} faces/s{waiting}"
+            f"({partial}best {row['best_nme']:.3f} %), {row['faces_per_second']:.1f} faces/s{waiting}"
         )
 
     def note(self, message: str) -> None:

@@ -15,6 +15,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, ScalarForm
 
 from ..core.choices import DecoderName
 from ..core.metrics import ced
+from ..data.partial import mark
 from ..errors import debugging, explained
 from ..home import replacing
 from ..text import printable, shortened
@@ -63,7 +64,8 @@ def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
     for best in sorted(measured, key=lambda row: row["val_nme"])[:1]:
         text = f"best: {best['val_nme']:.3f} %, epoch {best['epoch']:.0f}"
         errors.plot(best["epoch"], best["val_nme"], "o", label=text)
-    errors.set_ylabel("validation NME, %")
+    partial = any(row["partial"] > 0 for row in rows)
+    errors.set_ylabel("validation NME, %; partial benchmark" if partial else "validation NME, %")
     _curve(rates, rows, "learning_rate")
     rates.set_ylabel("learning rate, at the epoch's end")
     for axes in (losses, errors, rates):
@@ -110,7 +112,8 @@ def _save_panels(
     figure = Figure(figsize=(6 * columns, 4.5 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (title, group) in zip(grid, panels.items(), strict=False):
-        axes.set_title(f"{drawn(title)}, {group[0].result['faces']} faces")
+        partial = ", partial" if mark(group[0].result.get("partial")) else ""
+        axes.set_title(f"{drawn(title)}, {group[0].result['faces']} faces{partial}")
         draw(axes, group)
         axes.grid(True, alpha=0.3)
         axes.legend(loc="best", fontsize="small" if len(group) <= 8 else "xx-small")

@@ -10,6 +10,7 @@ from math import log2
 from typing import Any
 
 from ..data.index import Index
+from ..data.partial import shortfall
 from ..prepare.benchmarks import BENCHMARKS
 
 # The decoders that continue KeyPosS: its figures are those to compare them with.
@@ -84,7 +85,8 @@ def nearest_published(
     if expected is None and split not in index.notes.get("whole", ()):
         remark = "not known to be all of the data: not comparable"
     elif expected is not None and faces != expected:
-        remark = f"{faces} of {expected} faces: not comparable"
+        partial = "partial, " if shortfall(index, split) else ""
+        remark = f"{partial}{faces} of {expected} faces: not comparable"
     return {
         "nme": row.nme, "method": row.method, "resolution": row.resolution, "decoder": row.decoder,
         "citation": row.citation, "difference": nme - row.nme, "remark": remark,

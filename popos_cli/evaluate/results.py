@@ -15,6 +15,7 @@ from ..core.crop_rule import PASSES
 from ..core.metrics import summary, uncertainty_quality
 from ..core.model import multiply_adds
 from ..data.index import Index
+from ..data.partial import mark, of_subset, shortfall, trained_shortfall
 from ..errors import PoposError
 from ..predict.detect import Detection, load_detector
 from ..processes.world import ALONE, World
@@ -64,9 +65,10 @@ class Evaluated:
 
     @property
     def title(self) -> str:
-        """ "300w test, R=16, ml" """
+        """ "300w test, R=16, ml", and whether this split is partial."""
         r = self.result
-        return f"{r['dataset']} {r['split']}, R={r['resolution']}, {r['decoder']}"
+        parts = f"{r['dataset']} {r['split']}", f"R={r['resolution']}", r["decoder"], mark(r.get("partial"))
+        return ", ".join(filter(None, parts))
 
     def subsets_of(self, face: int) -> str:
         """The subsets that the face at this row of the index belongs to: "pose;blur"."""
@@ -130,6 +132,7 @@ def build_result(
     A subset none of whose faces can be measured is left out; raises PoposError where that is so of all.
     """
     threshold = conditions.threshold or index.scheme.threshold
+    partial, trained = shortfall(index, str(index.split[0])), trained_shortfall(job.info.training)
     labelled = (index.visible[measured.face] > 0).sum(1)
 
     def figures(subset: str | None) -> dict[str, Any] | None:
@@ -144,7 +147,11 @@ def build_result(
         if conditions.boxes == "truth":  # papers crop around the labels
             faces, nme = int(numbers["faces"]), numbers["nme"]
             published = nearest_published(index, subset, job.info.resolution, decoder, faces, nme)
-        return {**numbers, "published": published}
+        if published and trained:
+            remarks = published["remark"], f"trained on part of {trained['benchmark']}"
+            published["remark"] = "; ".join(remark for remark in remarks if remark)
+        missing = of_subset(partial, subset) if subset else partial
+        return {**numbers, "published": published, "partial": missing}
 
     whole = figures(None)
     if whole is None:
@@ -154,7 +161,7 @@ def build_result(
         **job.labels, "decoder": decoder, **whole,
         "normaliser": index.scheme.normaliser, "threshold": threshold, "averaging": conditions.averaging,
         "flip_test": conditions.flip_test, "boxes": conditions.boxes, "detector": None, "missed": 0,
-        "remark": seen_in_training(job.info, index),
+        "remark": seen_in_training(job.info, index), "trained_on_partial": trained,
         "uncertainty": {
             "calibrated": False,
             **uncertainty_quality(measured.points, index.points[measured.face], measured.uncertainty),

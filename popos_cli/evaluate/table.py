@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..data.partial import mark, trained_mark
+
 COLUMNS = ("dataset", "weights", "R", "decoder", "faces", "NME %", "FR %", "AUC %", "normaliser, threshold")
 
 
@@ -12,8 +14,10 @@ def figure_rows(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[st
     """Kind ("", "subset" or "published") and cells of each row, from results as evaluate's JSON has them."""
     rows: list[tuple[str, list[str]]] = []
     for r in results:
-        measured = f"{r['normaliser']}, {r['threshold']:g}" + (f"; {r['remark']}" if r.get("remark") else "")
         for subset, figures in (("", r), *r["subsets"].items()):
+            scale = f"{r['normaliser']}, {r['threshold']:g}"
+            marks = (mark(figures.get("partial")), r.get("remark"), trained_mark(r.get("trained_on_partial")))
+            measured = "; ".join(part for part in (scale, *marks) if part)
             name = f"{r['dataset']} {r['split']}" + (f": {subset}" if subset else "")
             percent = [f"{figures['nme']:.3f}", f"{figures['failure_rate']:.2f}", f"{figures['auc']:.2f}"]
             cells = [name, r["weights"], str(r["resolution"]), r["decoder"], str(figures["faces"])]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..core.geometry import Floats
 from ..data.flip_check import mirror
 from ..data.index import Index
+from ..data.partial import shortfalls
 from ..evaluate.plots import drawn, save_figure
 
 TINY = 0.05  # of the square's side: the eye corners of a profile face nearly coincide
@@ -35,6 +36,7 @@ def describe(index: Index) -> dict[str, Any]:
         "source": notes.get("importer"),
         "coordinate_base": notes.get("coordinate_base"),
         "partial": bool(notes.get("partial", False)),
+        "missing": shortfalls(index),
         "faces": len(index),
         "pictures": len(sizes),
         "splits": {split: _split(index.of_split(split)) for split in index.splits},

@@ -35,9 +35,9 @@ class Source:
     """Labels that were found below ROOT, and what is special about them on the way to the index.
 
     root: what pictures are named from, by default the folder that all of them have in common. subsets: names
-    in the order of the index. notes: added to the index's. finish: changes the faces once all are known.
-    remark_on: what a user should know of the faces. spare: so many pictures that do not decode are left
-    out unasked.
+    in the order of the index. notes, notes_on: added to the index's; the second once all faces are known.
+    finish: changes the faces then. remark_on: what a user should know of the faces. spare: so many pictures
+    that do not decode are left out unasked.
     """
 
     labels: Labels
@@ -49,6 +49,7 @@ class Source:
     root: Path | None = None
     subsets: Sequence[str] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+    notes_on: Callable[[Sequence[LabelledFace]], dict[str, Any]] = lambda faces: {}
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def assemble(
             name, source.scheme, faces, source.root, source.subsets,
             importer=labels.kind, coordinate_base=labels.base, orientation=orientation,
             skipped=len(bad) + len(undecodable), whole=whole, **source.notes,
+            **source.notes_on(faces),
         )  # fmt: skip
     remarks = [*labels.remarks, *source.remark_on(faces), *remarks_on_orientation(faces, orientation)]
     return Assembled(index, bad, undecodable, remarks)

@@ -11,14 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from ..data.partial import Shortfall, described
 from ..errors import PoposError
 from ..home import extracted_folder
 from . import aflw, coco_face, cofw, w300, wflw
 from .archives import unpack_missing
 from .assemble import Source
 from .converted import read_converted
-from .labels import Label, Labels, listed
+from .labels import Bad, Label, LabelledFace, Labels, listed
 from .protocol import Benchmark
 from .tree import Tree
 
@@ -31,12 +35,18 @@ MOST_UNDECODABLE = 5
 
 @dataclass(frozen=True)
 class Count:
-    """A line of the table "expected, found": a split, or indented one of its subsets or of the folders of its
-    download. expected None: it is published nowhere."""
+    """A line of the table "expected, found": a split, or one of its subsets or of its parts, the folders of
+    the download. expected None: it is published nowhere."""
 
-    name: str
+    split: str
     expected: int | None
     found: int
+    subset: str = ""
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.subset or self.part or self.split
 
     @property
     def right(self) -> bool:
@@ -49,9 +59,9 @@ def find_labels(
     """The labels of benchmark `name` below `root`, and how many of what should be there.
 
     Looked for in turn: the official download (archives are unpacked below POPOS_HOME), mmpose's JSON,
-    HRNet's CSV. The first whose counts are right, else the one with most faces. `announce` is called with
-    the name of each archive before it is unpacked. Raises PoposError where there is nothing, or an archive
-    is broken.
+    HRNet's CSV. The first whose counts are right, else the one with most faces whose picture is there.
+    `announce` is called with the name of each archive before it is unpacked. Raises PoposError where there is
+    nothing, or an archive is broken.
     """
     benchmark = BENCHMARKS[name]
     if not root.exists():
@@ -71,7 +81,7 @@ def find_labels(
                 return found[-1]
     if not found:
         raise PoposError(f"{root}: nothing of {name} was found here or below", benchmark.wanted)
-    return max(found, key=lambda pair: len(pair[0].faces) + len(pair[0].missing))
+    return max(found, key=lambda pair: (len(pair[0].faces), len(pair[0].missing)))
 
 
 def _without_missing(labels: Labels) -> Labels:
@@ -92,44 +102,93 @@ def _count(benchmark: Benchmark, faces: Sequence[Label]) -> list[Count]:
             continue
         lines.append(Count(split, expected, splits[split]))
         if split == "test":
-            lines += [Count(f"   {name}", n, subsets[name]) for name, n in benchmark.subsets.items()]
+            lines += [Count(split, n, subsets[name], subset=name) for name, n in benchmark.subsets.items()]
         for part, n in benchmark.parts.get(split, {}).items() if parts else ():
-            lines.append(Count(f"   {part}", n, parts[split, part]))
+            lines.append(Count(split, n, parts[split, part], part=part))
     return lines
+
+
+def _missing(name: str, counts: Sequence[Count], pictures: Sequence[Label]) -> dict[str, Shortfall]:
+    """The splits that are not whole. pictures: the faces whose picture is not there."""
+    without = Counter(face.split for face in pictures)
+    short = {line.split for line in counts if not line.right} | set(without)
+    missing: dict[str, Shortfall] = {}
+    for line in counts:
+        if line.name == line.split and line.split in short:
+            # Where nobody says how many there should be, it is at least those that the label file has.
+            expected = line.expected or (line.found + without[line.split]) or None
+            missing[line.split] = {
+                "benchmark": name, "split": line.split, "faces": line.found, "of": expected,
+                "parts": {}, "subsets": {},
+            }  # fmt: skip
+        elif not line.right:
+            kind = "subsets" if line.subset else "parts"
+            missing[line.split][kind][line.name] = [line.found, line.expected]
+    return missing
 
 
 def find_benchmark(name: str, root: Path, allow_partial: bool, say: Callable[[str], None]) -> Source:
     """The labels of benchmark `name` below `root`; says what of it is missing. Raises PoposError where there
-    is nothing, or, unless `allow_partial`, not all."""
+    is nothing, or more than the benchmark has, or, unless `allow_partial`, not all."""
     say(f"reading {name} below {root}")  # COCO-WholeBody has 3 GB of labels
     labels, counts = find_labels(
         name, root, lambda archive: say(f"unpacking {archive} (this may take minutes)")
     )
-    wrong = [
-        f"{line.name.strip()}: {line.found} of {'any' if line.expected is None else line.expected}"
-        for line in counts
-        if not line.right
-    ]
-    if wrong:
+    benchmark, missing = BENCHMARKS[name], _missing(name, counts, labels.missing)
+    if not all(line.right for line in counts):
         say(f"{name} below {root} ({labels.kind}): expected, found")
         for line in counts:
+            label = line.name if line.name == line.split else f"   {line.name}"
             expected = "?" if line.expected is None else str(line.expected)
             mark = "" if line.right else "   <-"
-            say(f"{line.name:24}{expected:>8}{line.found:>8}{mark}")
+            say(f"{label:24}{expected:>8}{line.found:>8}{mark}")
+    wrong = list(map(described, missing.values()))
     if labels.missing:
         first = labels.missing[0]
         wrong.append(f"{len(labels.missing)} pictures are missing, first {first.image} ({first.source})")
         say(wrong[-1])
+    _refuse_surplus(name, root, counts)
+    if not labels.faces and not labels.bad:
+        raise PoposError(f"{root}: no picture of {name} is there: {wrong[-1]}", benchmark.wanted)
     if wrong and not allow_partial:
         for row in listed(labels.bad):
             say(row)
         raise PoposError(
-            f"{root}: {name} is not complete: {'; '.join(wrong[:4])}; nothing was written",
+            f"{root}: {name} is not complete: {'; '.join(wrong)}; nothing was written",
             f"Put the rest below {root}, or go on with what is there: popos prepare-data {name} {root} "
             "--allow-partial.",
         )
-    benchmark = BENCHMARKS[name]
+
+    def counted(faces: Sequence[LabelledFace]) -> dict[str, Any]:
+        """What the index notes of what is missing, once it is known which pictures can be read."""
+        lines = _count(benchmark, [face.label for face in faces]) if wrong else []
+        return {"partial": bool(wrong), "missing": _missing(name, lines, labels.missing)}
+
     return Source(
-        labels, benchmark.scheme, spare=MOST_UNDECODABLE, subsets=tuple(benchmark.subsets),
-        notes={"benchmark": name, "partial": bool(wrong)},
+        _once(labels) if wrong else labels, benchmark.scheme, spare=MOST_UNDECODABLE,
+        subsets=tuple(benchmark.subsets), notes={"benchmark": name}, notes_on=counted,
     )  # fmt: skip
+
+
+def _refuse_surplus(name: str, root: Path, counts: Sequence[Count]) -> None:
+    """Raises PoposError where there are more faces than the benchmark has: some stand there twice, or are
+    others."""
+    surplus = [line for line in counts if line.expected is not None and line.found > line.expected]
+    if surplus:
+        found = ", ".join(f"{line.name}: {line.found} of {line.expected}" for line in surplus)
+        raise PoposError(
+            f"{root}: more faces than {name} has: {found}; nothing was written",
+            "Take out copies, and pictures that are not the benchmark's.",
+        )
+
+
+def _once(labels: Labels) -> Labels:
+    """The labels with the second of two equal ones among the bad. In a part of a benchmark no count shows a
+    copy, and it may lie on the other side of the split."""
+    first: dict[bytes, Label] = {}
+    bad = []
+    for face in labels.faces:
+        earlier = first.setdefault(np.round(face.points, 2).tobytes(), face)
+        if earlier is not face:
+            bad.append(Bad(face.source, f"the same face as {earlier.source}"))
+    return replace(labels, faces=list(first.values()), bad=labels.bad + bad)

@@ -2,11 +2,12 @@
 
 Both keep 300W's 1-based coordinates, shift nothing in WFLW and AFLW, and have no visibility; mmpose's COFW
 is 0-based with occlusion, but its boxes are still 1-based. A subset has a file of its own, which repeats
-faces of the test file under other ids.
+faces of the test file under other ids, and stands for it where that is missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from .labels import Bad, Label, Labels, Square, box_square, checked
 from .parsing import read_text, to_floats, to_numbers
 from .protocol import Benchmark
 from .tree import Tree, places
+from .w300 import SUBSETS as W300_SUBSETS
 
 # 300W's splits and subsets as its label files call them; other benchmarks' are called as here.
 _W300_SPLITS = {"train": "train", "test": "valid", "private": "test"}
-_W300_SUBSETS = {"common": "valid_common", "challenging": "valid_challenge"}
+_W300_FILES = {"common": "valid_common", "challenging": "valid_challenge"}
 
 
 def read_converted(benchmark: Benchmark, kind: str, tree: Tree) -> Labels | None:
@@ -36,25 +38,39 @@ def read_converted(benchmark: Benchmark, kind: str, tree: Tree) -> Labels | None
     ending, read = ("json", _read_json) if kind == "mmpose" else ("csv", _read_csv)
     splits, subsets = {s: s for s in benchmark.splits}, {s: f"test_{s}" for s in benchmark.subsets}
     if name == "300w":
-        splits, subsets = _W300_SPLITS, _W300_SUBSETS
+        splits, subsets = _W300_SPLITS, _W300_FILES
     stem = "cofw" if name == "cofw" else f"face_landmarks_{name}"
     paths: dict[str, Path] = {}  # by what follows the benchmark's name
     for word in (*splits.values(), *subsets.values()):
         if path := next(tree.files(rf"{stem}_{word}\.{ending}"), None):
             paths[word] = path
-    if not any(word in paths for word in splits.values()):
+    if not paths:
         return None
     rows = {word: Labels.of(kind, base, read(path, benchmark)) for word, path in paths.items()}
     members = {s: set(map(_key, rows[word].faces)) for s, word in subsets.items() if word in rows}
     faces: list[Label] = []
-    for split, word in splits.items():
-        if word in rows:
+    for split, whole in splits.items():
+        parts = subsets.values() if split == "test" and whole not in rows else [whole]
+        known: set[tuple[Path, bytes]] = set()  # a face may be in several subsets
+        for word in (word for word in parts if word in rows):
             found = []
-            for face in rows[word].faces:
-                listed = tuple(s for s, keys in members.items() if split == "test" and _key(face) in keys)
-                found.append(replace(face, split=split, subsets=listed))
+            for face in (face for face in rows[word].faces if _key(face) not in known):
+                face = replace(face, split=split)
+                found.append(replace(face, subsets=_subsets(benchmark, face, members)))
+            known |= set(map(_key, found))
             faces += _with_pictures(benchmark, tree, paths[word], found)
     return Labels(kind, base, faces, [bad for labels in rows.values() for bad in labels.bad])
+
+
+def _subsets(
+    benchmark: Benchmark, face: Label, members: Mapping[str, set[tuple[Path, bytes]]]
+) -> tuple[str, ...]:
+    """Those of a test face: by the subsets' files, of which 300W's say what the folders say, too."""
+    if face.split != "test":
+        return ()
+    listed = tuple(subset for subset, keys in members.items() if _key(face) in keys)
+    by_folder = W300_SUBSETS.get(_part(benchmark, face)) if benchmark.name == "300w" else None
+    return listed or ((by_folder,) if by_folder else ())
 
 
 def _key(face: Label) -> tuple[Path, bytes]:

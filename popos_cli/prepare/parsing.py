@@ -70,11 +70,12 @@ def to_floats(cells: Sequence[str], first: int = 1, missing: bool = False) -> Fl
 
 
 def read_pts(path: Path, landmarks: int | None = None, missing: bool = False) -> Floats:
-    """iBUG's .pts: `version: 1`, `n_points:  68`, then lines "x y" between braces.
+    """iBUG's .pts: `version: 1`, `n_points:  68`, then lines "x y" between braces; or these lines alone, as
+    some republish them.
 
     Returns (landmarks, 2), or as many points as there are, x then y, as the file has them; with `missing`
-    some may be NaN. The text before the braces is ignored: its spaces and version numbers vary. Raises
-    ValueError.
+    some may be NaN. The text before the braces is ignored: its spaces and version numbers vary. Where there
+    are no braces, there may be nothing but points. Raises ValueError.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -82,8 +83,11 @@ def read_pts(path: Path, landmarks: int | None = None, missing: bool = False) ->
         raise ValueError(f"cannot be read: {error}") from None
     before, opened, rest = text.partition("{")
     body, closed, _ = rest.partition("}")
-    if not (opened and closed):
-        raise ValueError("no { } block of points")
+    no_block = "" if opened and closed else "no { } block of points"
+    if no_block:
+        if opened or "}" in text or not text.strip():
+            raise ValueError(no_block)
+        before, body, no_block = "", text, f"{no_block}, and "
     points = []
     for number, line in enumerate(body.split("\n"), start=before.count("\n") + 1):
         if pair := line.split():
@@ -92,7 +96,7 @@ def read_pts(path: Path, landmarks: int | None = None, missing: bool = False) ->
                     raise ValueError(f"{len(pair)} values instead of x and y")
                 points.append(to_floats(pair, missing=missing))
             except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from None
+                raise ValueError(f"{no_block}line {number}: {error}") from None
     if landmarks is not None and len(points) != landmarks:
-        raise ValueError(f"{len(points)} points instead of {landmarks}")
+        raise ValueError(f"{no_block}{len(points)} points instead of {landmarks}")
     return np.array(points).reshape(-1, 2)

@@ -139,7 +139,8 @@ def _import(
         total = len(bad) + len(found.left_out) + (len(index) if index else 0)
         raise PoposError(
             f"{root}: {len(bad)} of {total} rows are bad (first: {bad[0]}); nothing was written",
-            f"Mend them, or leave them out: popos prepare-data {dataset} {root} --skip-bad.",
+            f"Mend them, or leave them out: popos prepare-data {dataset} {root}"
+            f"{' --allow-partial' if options.allow_partial else ''} --skip-bad.",
         )
     if index is None:
         first = f", first: {bad[0]}" if bad else ""

@@ -65,6 +65,15 @@ class Tree:
             if tuple(part.lower() for part in folder.parts[-len(wanted) :]) == wanted:
                 yield folder
 
+    def folders_like(self, pattern: str, below: Path | None = None) -> Iterator[Path]:
+        """Folders whose path (or what of it lies below a folder) ends in names that match a pattern, case
+        ignored; the shallowest come first."""
+        match = re.compile(rf"(?:.*/)?(?:{pattern})", re.IGNORECASE).fullmatch
+        for folder in sorted(self.listing, key=_depth):
+            inside = below is None or folder.is_relative_to(below)
+            if inside and match((folder.relative_to(below) if below else folder).as_posix()):
+                yield folder
+
     def pictures(self, folder: Path) -> Pictures:
         """The pictures in a listed folder and below it."""
         inside = (path for path in self.listing if path.is_relative_to(folder))

@@ -2,12 +2,15 @@
 
 afw, helen and lfpw (the last two with trainset and testset) and ibug are its four downloads; the private set
 of the second challenge, 01_Indoor and 02_Outdoor, is a fifth. Coordinates are 1-based.
+
+Where people pass parts of it on, folders are spelled otherwise (helen_train, train/helen, helen alone), and
+.pts files may hold nothing but the points.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from .protocol import Benchmark
 from .tree import Pictures, Tree
 
 # The test faces' subset by the folder of the download that they come from.
-_SUBSETS = {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenging"}
+SUBSETS = {"helen/testset": "common", "lfpw/testset": "common", "ibug": "challenging"}
 _PNG = ("lfpw", "01_Indoor", "02_Outdoor")  # the others are .jpg
 _CROPPED = "300w_cropped"  # the private set once more, in other pictures
 # Mirrored pictures, and what a browser makes of a second download.
@@ -39,7 +42,12 @@ def read_raw(tree: Tree) -> Labels | None:
     places = [(split, part) for split, parts in BENCHMARK.parts.items() for part in parts]
     found = {place: folder for place in places if (folder := _folder(tree, place[1]))}
     outcomes: list[Label | Bad] = []
-    remarks = []
+    remarks = [
+        f"warning: {folder}: all taken for training, since no folder says which are test faces; if some are, "
+        "figures on test faces will be too good"
+        for (_, part), folder in found.items()
+        if folder in _undivided(tree, part)
+    ]
     for (split, part), folder in found.items():
         pictures = tree.pictures(folder)
         names = _pts(tree, folder)
@@ -48,6 +56,10 @@ def read_raw(tree: Tree) -> Labels | None:
         if copies:
             what = "mirrored pictures or copies, not the benchmark's"
             remarks.append(f"{folder}: {len(copies)} .pts files were left out ({copies[0]}): {what}")
+    others = [folder for folder in _with_pts(tree, tree.listing) if folder not in found.values()]
+    if others:
+        count = sum(len(_pts(tree, folder)) for folder in others)
+        remarks.append(f"{count} .pts files were not read, in folders of other names (first: {others[0]})")
     if any(_CROPPED in str(folder).lower() and _pts(tree, folder) for folder in tree.listing):
         remarks.append(f"{_CROPPED} was left out: its pictures are not the benchmark's")
     return Labels.of("raw", 1, outcomes, remarks=remarks) if found else None
@@ -68,7 +80,7 @@ def _label(path: Path, split: str, part: str, pictures: Pictures) -> Label | Bad
             visible=np.full(W300.landmarks, 2, np.uint8),
             split=split,
             source=source,
-            subsets=(_SUBSETS[part],) if part in _SUBSETS else (),
+            subsets=(SUBSETS[part],) if part in SUBSETS else (),
             part=part,
         )
     )
@@ -76,10 +88,33 @@ def _label(path: Path, split: str, part: str, pictures: Pictures) -> Label | Bad
 
 def _folder(tree: Tree, part: str) -> Path | None:
     """The folder with most .pts files right in it, of equals the shallowest; None where there is none."""
-    top, *rest = part.split("/")
-    folders = [folder for name in (top, f"{top}68") for folder in tree.folders(name, *rest)]
-    folders = [folder for folder in folders if _CROPPED not in str(folder).lower() and _pts(tree, folder)]
+    folders = _named(tree, part) or _undivided(tree, part)
     return max(folders, key=lambda folder: len(_pts(tree, folder)), default=None)
+
+
+def _named(tree: Tree, part: str) -> list[Path]:
+    """Folders of .pts files that are called as a part: helen/trainset, HELEN68/trainset, helen_train,
+    train/helen, test/common/helen."""
+    top, _, half = part.partition("/")
+    name = f"{top}(68)?"  # CFSS'
+    if not half:
+        return _with_pts(tree, tree.folders_like(name))
+    half = f"{half.removesuffix('set')}(set)?"
+    # Above ROOT a folder "test" is somebody's trial.
+    turned = tree.folders_like(f"{half}/(common/)?{name}", below=tree.root)
+    return _with_pts(tree, [*tree.folders_like(f"{name}[/_-]?{half}"), *turned])
+
+
+def _undivided(tree: Tree, part: str) -> list[Path]:
+    """Folders helen and lfpw of .pts files, as those of the part for training, where no other folder is."""
+    top, _, half = part.partition("/")
+    if half != "trainset" or _named(tree, part) or _named(tree, f"{top}/testset"):
+        return []
+    return _with_pts(tree, tree.folders_like(f"{top}(68)?"))
+
+
+def _with_pts(tree: Tree, folders: Iterable[Path]) -> list[Path]:
+    return [folder for folder in folders if _CROPPED not in str(folder).lower() and _pts(tree, folder)]
 
 
 def _pts(tree: Tree, folder: Path) -> list[str]:
@@ -101,7 +136,8 @@ BENCHMARK = Benchmark(
         "Looked for pictures with .pts files in the folders afw, helen/trainset, helen/testset, "
         "lfpw/trainset, lfpw/testset and ibug (afw.zip, helen.zip, lfpw.zip, ibug.zip; private set: "
         "01_Indoor and 02_Outdoor, 300w.zip.001-004, not 300w_cropped.zip; ibug.doc.ic.ac.uk/resources/300-W)"
-        ", or mmpose's JSON or HRNet's CSV beside images/."
+        ", or mmpose's JSON or HRNet's CSV beside images/. A folder that mixes them is own data: "
+        "popos prepare-data custom ROOT."
     ),
     read_raw=read_raw,
     subsets={"common": 554, "challenging": 135},

@@ -20,6 +20,7 @@ from ..data.crops import REGION, Crops, open_crops
 from ..data.dataset import FaceDataset
 from ..data.index import Index
 from ..data.loader import Loader, ordered_loader
+from ..data.partial import shortfall
 from ..errors import PoposError, UsageError
 from ..processes.world import ALONE, World
 from ..weights.info import CodecInfo, CropInfo, WeightsInfo
@@ -54,6 +55,7 @@ def build_info(settings: TrainSettings, index: Index) -> WeightsInfo:
             "dataset": index.name,
             "benchmark": index.notes.get("benchmark"),
             "selected_on": index.validation_split,
+            **({"partial": missing} if (missing := shortfall(index, "train")) else {}),
             "settings": settings.model_dump(mode="json", exclude=set(MACHINE)),
         },
     )

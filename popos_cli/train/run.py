@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..core.device import pick_device
 from ..data.flip_check import mirror, mirror_remarks
 from ..data.index import Index, check_pictures, prepared_names, read_index
+from ..data.partial import described, shortfalls
 from ..errors import PoposError, UsageError
 from ..evaluate.calibrate import calibrate, pictures
 from ..evaluate.detections import measured_crop
@@ -254,6 +255,8 @@ def _announce(settings: TrainSettings, index: Index, folder: Path, processes: in
             f"learning rate: {rate:.3g}, {schedule.learning_rate:g} x sqrt({schedule.batch_size} / "
             f"{schedule.rate_batch}), since it is meant for {schedule.rate_batch} faces per step"
         )
+    for missing in shortfalls(index).values():
+        note(f"{missing['benchmark']} is partial: {described(missing)}; its figures are marked")
     if index.validation_split == "test":
         note(
             "epoch selected on the test faces; prepare-data --val-fraction 0.05 would hold training faces "

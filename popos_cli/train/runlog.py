@@ -25,7 +25,7 @@ T = TypeVar("T")
 LOSSES = tuple(f"{part}_loss" for part in PARTS)  # weighted; they add up to "loss"
 COLUMNS = (
     "epoch", "loss", *LOSSES, "learning_rate", "val_nme", "best_nme",
-    "faces_per_second", "data_wait", "memory_gib", "seconds",
+    "faces_per_second", "data_wait", "memory_gib", "seconds", "partial",
 )  # fmt: skip
 EVERY = 50  # steps between two lines of metrics.jsonl
 
@@ -159,7 +159,7 @@ class RunLog:
         self._rows.append(row)
         write_rows(self.run, self._rows)
         self._append({"step": self._step, **row, "epoch": int(row["epoch"])})
-        self._show("epoch", {name: value for name, value in row.items() if name != "epoch"})
+        self._show("epoch", {name: value for name, value in row.items() if name not in ("epoch", "partial")})
         if self._board:
             self._board.flush()
 

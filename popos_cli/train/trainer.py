@@ -18,6 +18,7 @@ from ..core.device import autocast_dtype, pick_device
 from ..core.inference import to_model_input
 from ..data.index import Index
 from ..data.loader import loader_failures
+from ..data.partial import mark, shortfall
 from ..errors import PoposError
 from ..evaluate.measure import measure
 from ..home import clear_leftovers
@@ -101,6 +102,9 @@ class Trainer:
         self.best_epoch = 0
         self.interrupted: Callable[[], bool] = lambda: False  # whether Ctrl-C was pressed
         self.log: RunLog | Silent = Silent()
+        # A column of the log: 1 where faces of the benchmark are missing.
+        short = any(mark(shortfall(index, split)) for split in ("train", str(index.validation_split)))
+        self.partial = {"partial": float(short)}
 
     @property
     def moved(self) -> int:
@@ -155,7 +159,7 @@ class Trainer:
             try:
                 if not self.step and settings.model.init not in UNTRAINED:
                     nme = self.validate()
-                    self.log.epoch({"epoch": 0.0, "val_nme": nme})
+                    self.log.epoch({"epoch": 0.0, "val_nme": nme, **self.partial})
                     self.progress.note(f"epoch 0: the starting weights have a validation NME of {nme:.3f} %")
                 while not self.finished:
                     meter = self.train_epoch()
@@ -271,6 +275,7 @@ class Trainer:
             "val_nme": nme,
             "best_nme": self.best,
             **meter.columns(),
+            **self.partial,
         }
         self.log.epoch(row)
         self.losses = []

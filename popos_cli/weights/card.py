@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import AfterValidator, BaseModel, FiniteFloat
 
+from ..data.partial import described, mark, trained_mark, trained_shortfall
 from ..text import printable
 from .info import WeightsInfo
 
@@ -93,9 +94,10 @@ Line = Annotated[str, AfterValidator(printable)]  # what others wrote, on one li
 
 
 class MeasuredFigures(BaseModel):
-    """In percent, but for the number of faces."""
+    """In percent, but for the number of faces. partial: what of the test set was missing."""
 
     faces: int
+    partial: dict[str, Any] | None = None
     nme: FiniteFloat
     failure_rate: FiniteFloat
     auc: FiniteFloat
@@ -116,6 +118,7 @@ class MeasuredResult(MeasuredFigures):
     detector: Line | None = None
     flip_test: bool = False
     remark: str | None = None
+    trained_on_partial: dict[str, Any] | None = None
     subsets: dict[Line, MeasuredFigures] = {}
 
     def parts(self) -> dict[str, MeasuredFigures]:
@@ -176,7 +179,9 @@ def _eval_results(results: list[MeasuredResult]) -> list[Any]:
         EvalResult(
             task_type="keypoint-detection",
             dataset_type=result.dataset,
-            dataset_name=f"{result.dataset} {subset}".rstrip(),
+            dataset_name=" ".join(
+                filter(None, (result.dataset, subset, "(partial)" if mark(figures.partial) else ""))
+            ),
             dataset_config=subset or None,
             dataset_split=result.split,
             metric_type=metric,
@@ -195,7 +200,11 @@ def _data(info: WeightsInfo, settings: dict[str, Any]) -> str:
         init = model.get("init") if isinstance(model, dict) else None
         start = f", starting from {_code(init)}, whose terms hold for these weights, too"
         known = "" if init in (None, "", "auto", "scratch") else start
-        return f"Trained on the faces of the dataset {_code(dataset)}{known}."
+        missing = trained_shortfall(info.training)
+        part = (
+            f", on part of {_code(missing.get('benchmark'))}: {_code(described(missing))}" if missing else ""
+        )
+        return f"Trained on the faces of the dataset {_code(dataset)}{part}{known}."
     if isinstance(imported := info.training.get("imported"), dict):
         return (
             f"Converted by `popos import-weights` from the checkpoint {_code(imported.get('file'))} "
@@ -240,7 +249,9 @@ def _figures(info: WeightsInfo, results: list[MeasuredResult]) -> str:
         normaliser = info.landmark_scheme("weights").normaliser
         test = info.training.get("selected_on") == "test"
         faces = "Test faces, on which this epoch was selected," if test else "Validation faces,"
-        parts.append(f"{faces} while training and without the flip test: NME {nme:.2f} % ({normaliser}).")
+        missing = trained_mark(trained_shortfall(info.training))
+        scale = f"{normaliser}; {_code(missing)}" if missing else normaliser
+        parts.append(f"{faces} while training and without the flip test: NME {nme:.2f} % ({scale}).")
     if results:
         rows = [_row(result, *part) for result in results for part in result.parts().items()]
         parts += ["\n".join((COLUMNS, *rows)), ABBREVIATIONS]
@@ -249,7 +260,8 @@ def _figures(info: WeightsInfo, results: list[MeasuredResult]) -> str:
 
 def _row(result: MeasuredResult, subset: str, figures: MeasuredFigures) -> str:
     test_set = f"{result.dataset} {result.split}" + (f": {subset}" if subset else "")
-    scale = f"{result.normaliser}, {result.threshold:g}" + (f"; {result.remark}" if result.remark else "")
+    marks = (mark(figures.partial), result.remark, trained_mark(result.trained_on_partial))
+    scale = "; ".join(part for part in (f"{result.normaliser}, {result.threshold:g}", *marks) if part)
     cells = (
         _code(test_set), _code(result.detector or result.boxes), _code(result.decoder),
         "on" if result.flip_test else "off", str(figures.faces), f"{figures.nme:.2f}",

@@ -39,6 +39,7 @@ def test_calibrate_changes_nothing_but_the_uncertainty(popos, trained, tmp_path)
         "dataset": "synthetic",
         "split": "val",
         "faces": 6,
+        "partial": None,
     }
     before, after = load_file(plain), load_file(tmp_path / "new.safetensors")
     assert before.keys() == after.keys()

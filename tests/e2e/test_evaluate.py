@@ -91,23 +91,23 @@ def test_published_figures_beside_ours(popos, benchmark_300w):
     row = found["published"]
     assert (row["nme"], row["resolution"], row["decoder"]) == (3.37, 64, "two-hot")
     assert row["difference"] == pytest.approx(found["nme"] - 3.37)
-    assert row["remark"] == "4 of 689 faces: not comparable"
+    assert row["remark"] == "partial, 4 of 689 faces: not comparable"
     assert set(found["subsets"]) == {"common", "challenging"}
     common, challenging = found["subsets"]["common"], found["subsets"]["challenging"]
     assert (common["faces"], challenging["faces"]) == (3, 1)
     assert found["nme"] == pytest.approx((3 * common["nme"] + challenging["nme"]) / 4)
     assert common["published"]["nme"] == 2.86
-    assert challenging["published"]["remark"] == "1 of 135 faces: not comparable"
+    assert challenging["published"]["remark"] == "partial, 1 of 135 faces: not comparable"
     lines = popos("evaluate", *flags).ok().out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("300w test: common"))
     assert lines[at + 1].split()[:2] == ["published", "HRNetV2-W18"]
     assert "2.86" in lines[at + 1]
-    assert f"ours {common['nme'] - 2.86:+.3f}; 3 of 554 faces: not comparable" in lines[at + 1]
+    assert f"ours {common['nme'] - 2.86:+.3f}; partial, 3 of 554 faces: not comparable" in lines[at + 1]
     assert "published: MMPose model zoo, v0.29.0" in lines
     (private,) = popos("evaluate", *flags, "--split", "private", "--json").ok().json["results"]
     assert (private["split"], private["faces"], private["subsets"]) == ("private", 2, {})
     assert private["published"]["nme"] == 3.97
-    assert private["published"]["remark"] == "2 of 600 faces: not comparable"
+    assert private["published"]["remark"] == "partial, 2 of 600 faces: not comparable"
     (train,) = popos("evaluate", *flags, "--split", "train", "--json").ok().json["results"]
     assert train["published"] is None
 

@@ -102,7 +102,7 @@ def test_every_kind_of_label_gives_one_index(popos, tmp_path, labelled, folder):
         assert document == {
             "dataset": root.name, "index": str(index_path(root.name)), "scheme": "300w", "faces": FACES,
             "splits": {"train": 6, "val": 2}, "subsets": {}, "groups": 4, "skipped": 0, "points_outside": 0,
-            "faces_with_points_outside": 0, "crops": None, "partial": False,
+            "faces_with_points_outside": 0, "crops": None, "partial": False, "missing": {},
         }  # fmt: skip
         np.testing.assert_allclose(index.points, labelled.points, atol=1e-9, rtol=0)
         assert_same_faces(index, read_index("faces"))

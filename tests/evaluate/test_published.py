@@ -80,9 +80,9 @@ def test_ours_minus_theirs(official):
 @pytest.mark.parametrize(
     ("name", "split", "subset", "faces", "remark"),
     [
-        ("300w", "test", None, 5, "5 of 689 faces: not comparable"),
+        ("300w", "test", None, 5, "partial, 5 of 689 faces: not comparable"),
         ("300w", "test", None, 689, None),
-        ("300w", "test", "common", 553, "553 of 554 faces: not comparable"),
+        ("300w", "test", "common", 553, "partial, 553 of 554 faces: not comparable"),
         ("300w", "private", None, 600, None),
         # Nobody states how many.
         ("coco-face", "test", None, 5, "not known to be all of the data: not comparable"),

@@ -8,10 +8,12 @@ import pytest
 
 from popos_cli.core.schemes import W300, WFLW
 from popos_cli.data.index import Index, write_index
+from popos_cli.data.partial import mark
 from popos_cli.errors import PoposError, UsageError
 from popos_cli.evaluate.choose import Job, choose_jobs, faces_of
 from popos_cli.evaluate.measure import Measured
 from popos_cli.evaluate.results import Conditions, build_result
+from popos_cli.evaluate.table import figure_rows
 from popos_cli.weights.format import save_weights
 from popos_cli.weights.info import WeightsInfo
 
@@ -84,6 +86,42 @@ def test_published_figures_are_for_the_papers_crops(index):
     assert row["difference"] == pytest.approx(40 / 3 - 3.37)
     assert row["remark"] == "3 of 689 faces: not comparable"
     assert result(index, boxes="detector")["published"] is None
+
+
+MISSING = {
+    "benchmark": "300w", "split": "test", "faces": 4, "of": 689, "parts": {"ibug": [0, 135]},
+    "subsets": {"unmeasurable": [1, 135]},
+}  # fmt: skip
+
+
+def test_a_partial_split_is_marked_and_a_whole_subset_of_it_is_not(index):
+    """Faces that cannot be measured are no shortfall."""
+    assert result(index)["partial"] is None
+    index = replace(index, notes={"benchmark": "300w", "partial": True, "missing": {"test": MISSING}})
+    found = result(index)
+    assert (found["partial"], found["trained_on_partial"]) == (MISSING, None)
+    assert found["subsets"]["first"]["partial"] is None
+    assert found["published"]["remark"] == "partial, 3 of 689 faces: not comparable"
+    whole, subset = (cells for kind, cells in figure_rows([found]) if kind != "published")
+    assert whole[-1] == "inter-ocular, 0.1; partial: 4 of 689 faces"
+    assert subset[-1] == "inter-ocular, 0.1"
+    # Validation faces are some of the training part's; other splits of the dataset are whole.
+    short = {**MISSING, "split": "train", "faces": 100, "of": 3148}
+    index = replace(index, notes={**index.notes, "missing": {"train": short}})
+    assert result(index)["partial"] is None
+    held = result(replace(index, split=np.array(["val"] * FACES)))
+    assert mark(held["partial"]) == "partial: 100 of 3148 training faces"
+    index = replace(index, notes={"benchmark": "300w", "partial": True})  # an earlier version's
+    assert mark(result(index)["partial"]) == "partial"
+
+
+def test_weights_of_a_partial_training_set_are_marked_on_whole_test_faces_too(index):
+    info = WeightsInfo(resolution=64, scheme="300w", training={"partial": {**MISSING, "split": "train"}})
+    found = build_result(index, Job(index, "w", Path("w"), info), "ml", measured(index), Conditions())
+    assert found["partial"] is None
+    assert found["published"]["remark"] == "3 of 689 faces: not comparable; trained on part of 300w"
+    rows = [cells[-1] for kind, cells in figure_rows([found]) if kind != "published"]
+    assert rows == ["inter-ocular, 0.1; trained on part of 300w (4 of 689 faces)"] * 2
 
 
 CHOSEN = {"dataset": "faces", "benchmark": "300w", "selected_on": "test", "val_nme": 5.0}

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 
 from popos_cli.core.calibration import FEATURES
 from popos_cli.core.schemes import Scheme
-from popos_cli.weights.card import MeasuredResult, model_card
+from popos_cli.weights.card import ABBREVIATIONS, MeasuredResult, model_card
 from popos_cli.weights.info import CodecInfo, UncertaintyInfo, WeightsInfo
 
 NONE = (0.0,) * len(FEATURES)
@@ -63,6 +63,21 @@ def test_the_front_matter_is_read_by_the_hub():
     assert read["pipeline_tag"] == "keypoint-detection"
     assert {"popos", "facial-landmarks", "scheme-wflw"} <= set(read["tags"])
     assert "license_name" not in read and "model-index" not in read
+
+
+def test_a_part_of_a_benchmark_is_marked_wherever_a_figure_stands():
+    missing = {"benchmark": "wflw", "split": "train", "faces": 70, "of": 7500, "parts": {}, "subsets": {}}
+    figures = {**RESULT, "partial": {**missing, "split": "test", "faces": 25, "of": 2500},
+               "trained_on_partial": missing}  # fmt: skip
+    text = card(info(training={**info().training, "partial": missing}), figures)
+    assert "on part of `wflw`: `train: 70 of 7500 faces`" in section(text, "Data")
+    validation, *_, whole, pose = section(text, "Figures").replace(ABBREVIATIONS, "").strip().splitlines()
+    trained = "trained on part of wflw (70 of 7500 faces)"
+    assert f"`{trained}`" in validation
+    assert f"partial: 25 of 2500 faces; {trained}" in whole
+    assert "partial" not in pose and trained in pose  # all of its faces were there
+    names = {result["dataset"]["name"] for result in front(text)["model-index"][0]["results"]}
+    assert names == {"wflw (partial)", "wflw pose"}
 
 
 def test_results_are_in_the_model_index():
