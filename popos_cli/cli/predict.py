@@ -147,7 +147,8 @@ def predict(
     from ..predict.run import Outputs, run_prediction
 
     warnings.simplefilter("ignore", PoposWarning)  # the notes below say the same, once
-    predictor = Predictor(weights, device, detector, flip_test, min_score, max_faces)
+    alone = len(named) == 1 and not named[0].moving
+    predictor = Predictor(weights, device, detector, flip_test, min_score, max_faces, quick_start=alone)
     _print_remarks(predictor, weights, flip_test, detects=not (boxes or whole_image))
     head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
     lines = jsonl or (json and any(source.moving for source in named))
