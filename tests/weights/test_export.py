@@ -197,6 +197,6 @@ def test_the_page_on_export_shows_a_program_that_works(tmp_path, monkeypatch):
     x, y = (center - (side - 1) / 2).round().astype(int)
     monkeypatch.chdir(tmp_path)
     variables = {}
-    exec(program.replace("60, 40, 300", f"{x}, {y}, {side}"), variables)
+    exec(program.replace("166, 74, 119", f"{x}, {y}, {side}"), variables)
     off = np.linalg.norm(variables["points"] - face.points, axis=1)
     assert off.mean() < 0.01 * np.ptp(face.points[:, 0])
