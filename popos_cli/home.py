@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import platformdirs
-from filelock import FileLock, Timeout
 
 from .errors import PoposError
 
@@ -125,6 +124,8 @@ def locked(path: Path, patience: float = 10.0) -> Iterator[bool]:
     without it, and must not depend on it. The system releases it when the process ends, however it ends.
     Raises PoposError where another process still holds it after `patience` seconds.
     """
+    from filelock import FileLock, Timeout  # only to write: predict starts sooner without
+
     file = path.with_name(f".{path.name}.lock")
     lock = FileLock(file, timeout=patience)
     held = False

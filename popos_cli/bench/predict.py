@@ -16,7 +16,7 @@ import cv2
 
 from ..core.choices import DetectorName
 from ..data.pictures import read_image
-from ..errors import PoposError
+from ..errors import PoposError, UsageError
 from ..predict.frames import Source
 from ..predict.pipeline import BATCH, predict_sources
 from ..predict.predictor import Predictor
@@ -38,8 +38,10 @@ def bench_predict(
     together as in `popos predict`; passes is crops, network and decoder. total: ms a picture of the whole, on
     all cores; written: with overlays and JSON. start: seconds of the first picture, from the shell, and
     libraries, of importing what it needs. Of several turns the fastest counts: other programs on the machine
-    only ever slow one down.
+    only ever slow one down. Raises PoposError for a picture that cannot be read, UsageError for none.
     """
+    if not sources:
+        raise UsageError("the speed of predict is measured on pictures, and no picture was named")
     paths = [Path(source.name) for source in sources]
     for name in weights:
         for engine in ENGINES:

@@ -14,21 +14,15 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from ..errors import PoposError
 from ..text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _NUMBER = re.compile(r"-$|[-+±]?[\d.]+(?!\w)")  # "300w" is a name
 
@@ -140,6 +134,8 @@ class JsonList:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
     """Print a table: columns of numbers to the right, others to the left."""
+    from rich.table import Table
+
     rows = [[printable(cell) for cell in row] for row in rows]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for n, column in enumerate(columns):
@@ -173,6 +169,15 @@ def progress_bar(description: str) -> Iterator[tuple[Progress, Any]]:
 
     Where stderr is a file or a pipe nothing is drawn.
     """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[extra]}"),

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..core.choices import SMALLEST_BOX, DetectorName
-from ..errors import INTERRUPTED, PoposError, PoposWarning, UsageError
+from ..errors import PoposWarning, UsageError
 from . import console
 from .options import DEVICE, FLIP_HELP, JSON, parse_numbers, parse_time
 from .predict_report import Report
 
 if TYPE_CHECKING:
-    from ..predict.frames import Source, Span
+    from ..predict.frames import Span
     from ..predict.predictor import Predictor
 
 EXAMPLES = (
@@ -118,95 +115,38 @@ def predict(
     What cannot be read is reported, the others are still done, and the exit code is 1. Ctrl-C keeps
     what is done.
     """
-    boxes = [_parse_box(text) for text in box or []]
-    span = _parse_span(every, start, end)
-    from ..data.pictures import max_pixels
-    from ..predict.parts import own_share
+    boxes, span = [_parse_box(text) for text in box or []], _parse_span(every, start, end)
+    from ..predict.checks import check_processes, check_sources
+    from ..predict.parts import own_share, predict_on_gpus
     from ..predict.sources import expand
-    from ..processes.place import own_place
 
-    max_pixels()  # a wrong setting is found now, not at the first picture
     named = expand(sources, span)
-    _check(named, span, bool(boxes), whole_image)
-    if (gpus or own_place().size > 1) and not parts:
-        raise UsageError("several processes need a folder for what they find", "Add --parts DIR.")
-    if parts and (out or csv or crops or show):
-        raise UsageError("--parts goes with no other output", "Leave out --out, --csv, --crops, --show.")
-    if gpus and (boxes or whole_image or device):
-        raise UsageError("--gpus does not go with --box, --whole-image or --device")
-    if gpus:
-        options = {
-            "weights": weights, "detector": detector, "flip_test": flip_test,
-            "min_score": min_score, "max_faces": max_faces,
-        }  # fmt: skip
-        raise typer.Exit(_predict_on_gpus(gpus, named, options, parts))
+    check_sources(named, span, bool(boxes), whole_image)
+    given, others = bool(boxes) or whole_image, bool(out or csv or crops or show)
+    check_processes(gpus, bool(parts), others, one_place=given or bool(device))
+    settings: dict[str, Any] = {
+        "weights": weights, "detector": detector, "flip_test": flip_test,
+        "min_score": min_score, "max_faces": max_faces,
+    }  # fmt: skip
+    if parts and gpus:
+        raise typer.Exit(int(predict_on_gpus(gpus, named, settings, parts) > 0))
     if parts:
         named = own_share(named, parts, weights)
-    from ..predict.entries import entry, line
     from ..predict.predictor import Predictor
     from ..predict.run import Outputs, run_prediction
 
-    warnings.simplefilter("ignore", PoposWarning)  # the notes below say the same, once
-    predictor = Predictor(weights, device, detector, flip_test, min_score, max_faces)
-    _print_remarks(predictor, weights, flip_test, detects=not (boxes or whole_image))
-    head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
-    lines = jsonl or (json and any(source.moving for source in named))
+    warnings.simplefilter("ignore", PoposWarning)  # the remarks say the same, once
+    alone = len(named) == 1 and not named[0].moving
+    predictor = Predictor(**settings, device=device, quick_start=alone)
+    _print_remarks(predictor, weights, flip_test, detects=not given)
     quiet = json or jsonl or parts is not None
+    head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
     folder = out if quiet else out or DEFAULT_OUT
     outputs = Outputs(head, folder, csv, show, crops, size, uncertainty, parts)
     results = run_prediction(predictor, named, outputs, boxes, whole_image, smooth)
-    report = Report(named, verbose, quiet)
-    document = console.JsonList("images") if json and not lines else None
-    interruption = None
-    try:
-        with one_interrupt(), closing(results), report.progress():
-            for result in results:
-                report.add(result)
-                if document:
-                    document.add(entry(result))
-                elif lines:
-                    console.print_json(line(result, head))
-    except KeyboardInterrupt:
-        interruption = PoposError("interrupted", "What was done until then is kept.")
-    if document:
-        why = {"error": {"message": interruption.message, "hint": interruption.hint}} if interruption else {}
-        document.end(head | why)
-    report.summarise(folder)
-    if interruption:
-        console.fail(interruption, as_json=False)
-        raise SystemExit(INTERRUPTED)  # the app would report a typer.Exit of this code again
-    if report.errors:
-        raise typer.Exit(1)
-
-
-@contextmanager
-def one_interrupt() -> Iterator[None]:
-    """Within the block only the first Ctrl-C counts: a second one must not hinder completing the files."""
-
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # else it is ignored, or the caller's own
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _predict_on_gpus(gpus: int, sources: list[Source], options: dict[str, Any], parts: Path | None) -> int:
-    """The exit code: 1 where a process could not do one of its pictures."""
-    from ..core.device import pick_device
-    from ..predict.parts import own_share, predict_part
-    from ..processes.launch import Workers, launch
-
-    pick_device(gpus)  # raises where there are fewer
-    assert parts
-    own_share(sources, parts, options["weights"])  # raises for a video
-    errors: int = launch(Workers(gpus, gpus=True), predict_part, sources, options, parts)
-    return 1 if errors else 0
+    report = Report(named, outputs, verbose, quiet)
+    lines = jsonl or (json and any(source.moving for source in named))
+    raise typer.Exit(report.show(results, as_json=json, as_lines=lines))
 
 
 def _parse_box(text: str) -> tuple[float, float, float, float]:
@@ -229,19 +169,6 @@ def _parse_span(every: int, start: str | None, end: str | None) -> Span:
     if last is not None and last <= first:
         raise UsageError(f"--end {end}: must be behind --start {start or 0}")
     return Span(every, first, last)
-
-
-def _check(sources: list[Source], span: Span, boxes: bool, whole_image: bool) -> None:
-    """Raises UsageError for flags that do not go together, or with what was named."""
-    if boxes and whole_image:
-        raise UsageError("--box and --whole-image exclude each other")
-    if boxes and len(sources) != 1:
-        raise UsageError(f"--box is for one picture, but {len(sources)} were named")
-    videos = [source.name for source in sources if source.moving]
-    if videos and (boxes or whole_image):
-        raise UsageError(f"{'--box' if boxes else '--whole-image'} is for pictures, and {videos[0]} is none")
-    if not videos and (span.every, span.start, span.end) != (1, 0, None):
-        raise UsageError("--every, --start and --end are for videos, and none was named")
 
 
 def _print_remarks(predictor: Predictor, weights: str, flip_test: bool, detects: bool) -> None:

@@ -1,30 +1,58 @@
-"""What a person at the terminal sees of `popos predict`: a line a picture or video, progress, a summary."""
+"""What the terminal sees of `popos predict`: JSON, or a line a picture or video; progress, a summary."""
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from ..errors import INTERRUPTED, PoposError
 from . import console
 
 if TYPE_CHECKING:
     from ..predict.face import Face
     from ..predict.frames import Source
     from ..predict.pipeline import Result
+    from ..predict.run import Outputs
 
 
 class Report:
     """verbose: every landmark is printed. quiet: stdout is for JSON."""
 
-    def __init__(self, sources: Sequence[Source], verbose: bool, quiet: bool) -> None:
-        self.sources, self.verbose, self.quiet = sources, verbose, quiet
+    def __init__(self, sources: Sequence[Source], outputs: Outputs, verbose: bool, quiet: bool) -> None:
+        self.sources, self.outputs, self.verbose, self.quiet = sources, outputs, verbose, quiet
         self.pictures = self.frames = self.faces = self.errors = 0
         self.video: Source | None = None
         self.with_faces = self.before = 0  # frames of this video with a face; frames before it
         self.began = time.monotonic()
+
+    def show(self, results: Generator[Result, None, None], as_json: bool, as_lines: bool) -> int:
+        """Print the results as they are found, as one JSON document or as JSON lines where that is asked for;
+        returns the exit code. Ctrl-C keeps what is done."""
+        from ..predict.entries import entry, line
+
+        document = console.JsonList("images") if as_json and not as_lines else None
+        interruption = None
+        try:
+            with one_interrupt(), closing(results), self.progress():
+                for result in results:
+                    self.add(result)
+                    if document:
+                        document.add(entry(result))
+                    elif as_lines:
+                        console.print_json(line(result, self.outputs.head))
+        except KeyboardInterrupt:
+            interruption = PoposError("interrupted", "What was done until then is kept.")
+        if document:
+            error = {"message": interruption.message, "hint": interruption.hint} if interruption else None
+            document.end(self.outputs.head | ({"error": error} if error else {}))
+        self.summarise()
+        if interruption:
+            console.fail(interruption, as_json=False)
+            raise SystemExit(INTERRUPTED)  # the app would report a typer.Exit of this code again
+        return int(self.errors > 0)
 
     @contextmanager
     def progress(self) -> Iterator[None]:
@@ -79,7 +107,7 @@ class Report:
             console.line(f"{self.video.name}: {_count(count, 'frame')}, faces in {self.with_faces}")
         self.video = None
 
-    def summarise(self, folder: Path | None) -> None:
+    def summarise(self) -> None:
         """One line of how many and how long, and where the files are; beside JSON only on a terminal."""
         done = self.pictures + self.frames
         if self.quiet and not console.stderr.is_terminal:
@@ -89,8 +117,25 @@ class Report:
             parts = [_count(n, what) for n, what in ((self.pictures, "picture"), (self.frames, "frame")) if n]
             parts += [_count(self.faces, "face"), *[_count(self.errors, "error")] * bool(self.errors)]
             console.note(f"{', '.join(parts)} in {seconds:.1f} s ({self.rate(done):.1f} per second)")
-        if folder and done:
-            console.note(f"overlays and JSON: {folder}")
+        if self.outputs.folder and done:
+            console.note(f"overlays and JSON: {self.outputs.folder}")
+
+
+@contextmanager
+def one_interrupt() -> Iterator[None]:
+    """Within the block only the first Ctrl-C counts: a second one must not hinder completing the files."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else it is ignored, or the caller's own
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _count(number: int, what: str) -> str:

@@ -82,15 +82,28 @@ class Part:
         self.file.close()
 
 
-def predict_part(place: Place, sources: Sequence[Source], options: dict[str, Any], folder: Path) -> int:
-    """What each of several processes on a machine's GPUs does. options: of `Predictor`. Returns the number of
-    errors."""
+def predict_on_gpus(gpus: int, sources: Sequence[Source], settings: dict[str, Any], folder: Path) -> int:
+    """`predict_part` in as many processes, each on a GPU; returns how many pictures are not done after it.
+
+    settings: of `Predictor`. Raises UsageError as `own_share`, and PoposError where there are fewer GPUs.
+    """
+    from ..core.device import pick_device
+    from ..processes.launch import Workers, launch
+
+    pick_device(gpus)
+    own_share(sources, folder, settings["weights"])
+    launch(Workers(gpus, gpus=True), predict_part, sources, settings, folder)
+    return len(own_share(sources, folder, settings["weights"]))
+
+
+def predict_part(place: Place, sources: Sequence[Source], settings: dict[str, Any], folder: Path) -> None:
+    """What each of several processes on a machine's GPUs does."""
     from .predictor import Predictor
     from .run import Outputs, run_prediction
 
-    predictor = Predictor(**options, device=f"cuda:{place.local_rank}")
-    head = {"weights": options["weights"], "scheme": predictor.scheme.name}
-    with closing(
-        run_prediction(predictor, own_share(sources, folder, options["weights"]), Outputs(head, parts=folder))
-    ) as results:
-        return sum(result.error is not None for result in results)
+    predictor = Predictor(**settings, device=f"cuda:{place.local_rank}")
+    head = {"weights": settings["weights"], "scheme": predictor.scheme.name}
+    share = own_share(sources, folder, settings["weights"])
+    with closing(run_prediction(predictor, share, Outputs(head, parts=folder))) as results:
+        for _ in results:
+            pass

@@ -6,6 +6,7 @@ its first download, when it was found to be weights and, on the Hub, to have the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -86,10 +87,17 @@ def find_here(entry: Entry) -> Path | None:
 def sha256(path: Path) -> str:
     """64 hexadecimal digits. Raises PoposError for a file that cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        facts = path.stat()
+        return _sha256(path, facts.st_size, facts.st_mtime_ns)
     except OSError as error:
         raise PoposError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+@functools.lru_cache(16)  # finding weights and starting their engine ask for it: 13 ms each time
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """size, changed (ns): so that a file that was replaced is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_link(model: Path, metadata: dict[str, str]) -> None:

@@ -7,6 +7,15 @@ from statistics import median
 import pytest
 
 
+@pytest.fixture
+def photo_folder(tmp_path, astronaut, hopper):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in (astronaut, hopper):
+        shutil.copy(photo, folder)
+    return folder
+
+
 def test_decoders(popos):
     flags = ("--resolution", "8", "--decoder", "ml", "--decoder", "dark", "--landmarks", "200")
     result = popos("bench", "decoders", *flags, "--json").ok()
@@ -79,3 +88,45 @@ def test_tracking(popos, astronaut, hopper, tmp_path):
         assert smoothed["lag"] is None or abs(smoothed["lag"] - network["lag"]) <= 0.5
     table = popos("bench", "tracking", *flags, "--frames", "20", "--faces", "1").ok().out
     assert "starts and stops" in table
+
+
+def test_predict(popos, photo_folder, tmp_path):
+    """Every figure of one network, in both engines; pictures and faces are counted, and nothing stays."""
+    before = sorted(tmp_path.rglob("*"))
+    flags = ("bench", "predict", photo_folder, "--weights", "small", "--detector", "haar", "--turns", "1")
+    found = popos(*flags, "--json").ok().json
+    assert found["pictures"] == 2
+    onnx, torch = found["rows"][:2]
+    for row, engine in ((onnx, "onnx"), (torch, "torch")):
+        assert (row["name"], row["engine"], row["faces"]) == ("small", engine, 2)
+        stages = row["read"] + row["detect"] + row["passes"]
+        assert 0 < row["read"] < row["detect"] and row["passes"] > 1
+        assert 0.1 * stages < row["total"] < 5 * stages  # on all cores, beside whatever else runs on them
+        assert row["written"] > 0
+    assert 0 < onnx["libraries"] < onnx["start"]
+    assert "start" not in torch
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_predict_as_a_table(popos, photo_folder):
+    out = popos("bench", "predict", photo_folder, "--weights", "small", "--turns", "1").ok().out
+    first, columns, *rows = out.splitlines()
+    assert first == "ms a picture, 2 pictures"
+    assert columns.split() == ["engine", "read", "detect", "passes", "total", "written", "start"]
+    assert [row.split()[:2] for row in rows[:2]] == [["small", "onnx"], ["small", "torch"]]
+    assert rows[-1].startswith("importing onnxruntime, cv2 and numpy alone: ")
+
+
+def test_predict_refuses_a_broken_picture(popos, photo_folder):
+    (photo_folder / "torn.jpg").write_bytes((photo_folder / "astronaut.jpg").read_bytes()[:9000])
+    result = popos("bench", "predict", photo_folder, "--weights", "small")
+    assert result.code == 1 and result.out == ""
+    (line,) = result.errors
+    assert "torn.jpg: the image is truncated" in line
+
+
+def test_predict_needs_a_picture(popos, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"a video is no picture")
+    result = popos("bench", "predict", "clip.mp4")
+    assert result.code == 2 and "no picture" in result.err

@@ -14,11 +14,13 @@ from types import SimpleNamespace
 import pooch
 import pytest
 from hosts import Fault
+from huggingface_hub import try_to_load_from_cache
 
 from popos_cli.errors import PoposError
 from popos_cli.weights import download
 from popos_cli.weights.catalog import Entry, entry_of
 from popos_cli.weights.download import fetch, find_here
+from popos_cli.weights.hub import cached
 
 DATA = random.Random(0).randbytes(1_000_000)
 OTHER = DATA[:-1] + b"x"
@@ -288,6 +290,19 @@ def test_a_small_file_and_a_revision(hub):
     for one in (address, f"{address}@v1", "hf://me/nets@v1/deep/net.json"):
         assert get(one) == b"{}"
     assert "/me/nets/resolve/v1/deep/net.json" in {r.path for r in hub.log}
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1", "v2"])
+def test_the_cache_is_read_as_its_client_reads_it(hub, revision):
+    """v2 was never fetched."""
+    address = hub.put("me/nets", "deep/net.json", b"{}")
+    for one in (address, f"{address}@v1"):
+        get(one)
+    for file in ("deep/net.json", "deep/other.json", "deep"):
+        found = try_to_load_from_cache("me/nets", file, revision=revision)
+        there = cached("me/nets", file, revision)
+        assert found == (str(there) if there else None)
+    assert bool(cached("me/nets", "deep/net.json", revision)) == (revision != "v2")
 
 
 @pytest.mark.parametrize(
