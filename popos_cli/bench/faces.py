@@ -1,5 +1,5 @@
-"""Which faces `popos predict` finds in photos with known face boxes, what it invents, and whether a face's score is
-the probability that it says. Fits the numbers behind that score anew (`core/face_score.py`)."""
+"""Which faces `popos predict` finds in photos with known face boxes, what it invents, and whether a face's
+score is the probability that it says. Fits the numbers behind that score anew (`core/face_score.py`)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ BINS = 10
 
 @dataclass
 class _Seen:
-    """What one detector's candidates were like: photo, evidence, fits (uncertainty, scores) and label of each,
-    and the counts of labelled faces of each size, of those found, and of false faces."""
+    """rows: photo, evidence, fits (uncertainty, scores) and label of one detector's candidates. faces, found:
+    counts of labelled faces of at least each size, and of those found; false: of faces that are none."""
 
     rows: list[tuple[int, float, float, float, float]] = field(default_factory=list)
     faces: Floats = field(default_factory=lambda: np.zeros(len(SIZES)))
@@ -37,8 +37,8 @@ class _Seen:
 
 
 def read_boxes(root: Path) -> list[tuple[Path, Floats, Floats]]:
-    """ROOT/boxes.csv, `image,x,y,w,h[,invalid]`, pixel edges -> each picture of ROOT/images with its boxes (M, 4)
-    and which of them are invalid (M,), too unclear to count. Raises PoposError."""
+    """ROOT/boxes.csv, `image,x,y,w,h[,invalid]`, pixel edges -> each picture of ROOT/images with its boxes
+    (M, 4) and which of them are invalid (M,), too unclear to count. Raises PoposError."""
     boxes = defaultdict(list)
     try:
         with (root / "boxes.csv").open(encoding="utf-8", newline="") as file:
@@ -57,9 +57,9 @@ def read_boxes(root: Path) -> list[tuple[Path, Floats, Floats]]:
 def bench_faces(
     root: Path, weights: str, min_score: float, advance: Callable[[int], None] | None = None
 ) -> dict[str, Any]:
-    """detectors: for each one that is here its photos, labelled faces and their recall by least size, false
-    faces a photo, all by `Predictor`, and the reliability of its candidates' scores, cross-validated by photo.
-    coefficients: of all of them, fitted anew. Raises PoposError."""
+    """detectors: for each one that is here its photos, labelled faces and their recall by least size, and
+    false faces a photo, all by `Predictor`; and the reliability of its candidates' scores, cross-validated by
+    photo. coefficients: of all of them, fitted anew. Raises PoposError."""
     photos = read_boxes(root)
     seen = {}
     for detector in detectors_here():

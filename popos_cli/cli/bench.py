@@ -16,7 +16,8 @@ EXAMPLES = (
     "Examples:  popos bench decoders --resolution 16 --decoder ml --decoder popos   |   "
     "popos bench data   |   popos bench data --dataset wflw --faces 200   |   "
     "popos bench training --dataset wflw --resolution 16   |   "
-    "popos bench faces wider/   |   popos bench predict photos/ --weights small   |   popos bench tracking --dataset 300w --weights small"
+    "popos bench faces wider/   |   popos bench predict photos/ --weights small   |   "
+    "popos bench tracking --dataset 300w --weights small"
 )
 
 bench = typer.Typer(no_args_is_help=True, help="Measure errors and speed on this machine.", epilog=EXAMPLES)
@@ -206,8 +207,8 @@ def faces(
     min_score: Annotated[float, typer.Option(min=0, max=1, help="As predict's.")] = MIN_SCORE,
     json: JSON = False,
 ) -> None:
-    """Which labelled faces popos predict finds, by each detector that is here, how many it invents, how far its
-    scores are probabilities (cross-validated by photo), and the numbers behind the scores, fitted anew.
+    """Which labelled faces popos predict finds, by each detector that is here, how many it invents, how far
+    its scores are probabilities (cross-validated by photo), and the numbers behind the scores, fitted anew.
     """
     from ..bench.faces import bench_faces, read_boxes
     from ..predict.detect import detectors_here

@@ -1,8 +1,8 @@
 """How sure we are that a face is one: a probability, from what the detector and the network say.
 
-The detector's evidence says most; the uncertainty of the landmarks, as a share of the face's size, adds to it, and
-means the same for every network that is calibrated. (The heights of the heatmaps' peaks say as much, but
-another thing for each network; the distance from a mean shape adds nothing.)
+The detector's evidence says most; the uncertainty of the landmarks, as a share of the face's size, adds to
+it, and means the same for every network that is calibrated. (The heights of the heatmaps' peaks say as much,
+but another thing for each network; the distance from a mean shape adds nothing.)
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def evidence(detector: str, own: float) -> float:
 
 
 def fit_of(kind: Fit, doubt: float, scores: Floats) -> float:
-    """How well the landmarks fit: the logarithm of their mean uncertainty, as a share of the side of the square
-    around 300W's landmarks, or the mean of their scores (K,)."""
+    """How well the landmarks fit: the logarithm of doubt, their mean uncertainty as a share of the side of
+    the square around 300W's landmarks; or the mean of their scores (K,)."""
     return float(scores.mean()) if kind == "scores" else math.log(max(doubt, 1e-4))
 
 

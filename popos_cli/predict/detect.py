@@ -115,8 +115,8 @@ class Haar:
 
 
 def without_overlaps(boxes: Floats, most: float = 0.3) -> list[int]:
-    """Which of boxes (M, 4) are kept, largest first, without those that overlap a larger one by IoU > `most` or whose centre
-    lies inside it: a cascade finds mouths and noses within faces."""
+    """Which of boxes (M, 4) are kept, largest first: not those that overlap a larger one by IoU > `most` or
+    whose centre lies inside it, since a cascade finds mouths and noses within faces."""
     # Of equal ones the upper left first: in which order a cascade finds them depends on OpenCV's threads.
     order = np.lexsort((boxes[:, 0], boxes[:, 1], -boxes[:, 2] * boxes[:, 3]))
     kept: list[int] = []

@@ -29,7 +29,8 @@ class Face:
     """One face in source pixels (0-based, pixel centres at integers).
 
     box (4,): x, y, w, h in pixel edges, the detector's or the caller's. score 0..1: the probability that
-    there is a face; None: not known. points (K, 2), scores (K,) 0..1, uncertainty (K,): expected RMS error in pixels.
+    there is a face; None: not known. points (K, 2), scores (K,) 0..1, uncertainty (K,): expected RMS error in
+    pixels.
     id: the track that it belongs to, in a video; None elsewhere. scheme: what the landmarks are.
     Equal to a face of equal numbers; to look them up by name: face["left eye"] is (k, 2).
     """

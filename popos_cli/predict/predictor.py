@@ -123,7 +123,8 @@ class Predictor:
 >>>>>>> ec2b745 (Work in progress: face score, two scales, turned pictures, YuNet fetched)
         self.info, self.scheme = self.runtime.info, self.runtime.scheme
         self.detector = load_detector(detector)
-        self.rule = self.info.rule_from_300w(self.detector.name)
+        self.detector_name = self.detector.name
+        self.rule = self.info.rule_from_300w(self.detector_name)
         self.around = self.info.around_landmarks()
         self.fit: Fit = "uncertainty" if self.info.uncertainty else "scores"
         # How many times larger the square around 300W's landmarks is than that around these.
@@ -307,7 +308,7 @@ class Predictor:
     def _scored(self, found: Detection, *values: Any) -> Face:
         face = Face(found.box.astype(np.float32), None, *values, scheme=self.scheme)
         fit = fit_of(self.fit, self.doubt(face), face.scores)
-        return replace(face, score=face_score(self.detector.name, found.score, self.fit, fit))
+        return replace(face, score=face_score(self.detector_name, found.score, self.fit, fit))
 
     def _pass(
         self, pictures: Sequence[NDArray[np.uint8]], centers: Floats, sides: Floats, tilts: Floats

@@ -38,8 +38,8 @@ UNCONFIRMED_FOR = 2.0  # seconds that such weights' faces live without a detecto
 # A crop rests while it is off by less than this share of its side: each new crop moves all landmarks a
 # little, and one that rests halves the jitter of a still face.
 REST = 0.01
-# Over the side of the crop: a jump, which a doubtful face must not make, nor one of two tracks on one face (it
-# left its own for it).
+# Over the side of the crop: a jump, which a doubtful face must not make, nor one of two tracks on one face
+# (it left its own for it).
 JUMPED = 0.1
 # How far from where it was expected, in units of the crop's side, a face may be found: one that was seen in
 # the last frame, and a lost one.
@@ -56,8 +56,8 @@ class _Track:
     """One face.
 
     id: None until it is reported. center (2,), side, tilt: of its crop, without padding. past: the filter's
-    states of the last SURE seconds, the oldest first. box, score: the detector's, when it last found the face;
-    the box relative to the points (`_relative`).
+    states of the last SURE seconds, the oldest first. box, score: the detector's when it last found the
+    face; the box relative to the points (`_relative`).
     expected: where the middle of its landmarks should be in this frame; None in its first. found, face: what
     the detector and the network say in this frame; without a face the track is lost. seen: when it had one.
     confirmed: when the detector found it.
@@ -127,7 +127,8 @@ class Tracker:
         """The faces of the next frame, RGB uint8 (H, W, 3), largest first; time: seconds from the start.
 
         `box` is the detector's from when it last found the face, and moves with the landmarks in between;
-        `score` takes what the detector said then, and this frame's landmarks. `uncertainty` is the network's for this frame, also where the points are filtered.
+        `score` follows from what the detector said then and from this frame's landmarks. `uncertainty` is the
+        network's for this frame, also where the points are filtered.
         """
         self.before, self.time = self.time, max(time, self.time + 1e-3)  # some files repeat a time
         if self._is_cut(image):
@@ -195,10 +196,9 @@ class Tracker:
     def _part_doubles(self) -> None:
         """Of two tracks on one face, the one that jumped there has lost its own; else the younger goes."""
         for older, younger in combinations(self.tracks, 2):
-            if older.face and younger.face:
-                if same_face(older.face, younger.face):
-                    jumped = older.jump(older.face) > younger.jump(younger.face) + JUMPED
-                    (older if jumped else younger).face = None
+            if older.face and younger.face and same_face(older.face, younger.face):
+                jumped = older.jump(older.face) > younger.jump(younger.face) + JUMPED
+                (older if jumped else younger).face = None
 
     def _leave_out_the_smallest(self) -> None:
         """Tracks beyond `max_faces` end before they are reported."""
