@@ -194,7 +194,7 @@ def test_a_failure_of_the_network_is_reported_for_that_picture(
         broken = image.shape[0] == 30
         return [SimpleNamespace(passes=1)] if broken else searched(self, image, boxes)
 
-    def locate(self, pictures, detections, threads):
+    def locate(self, pictures, detections, threads=None):
         if len(pictures):
             raise RuntimeError("out of memory\nat some place")
         return []
