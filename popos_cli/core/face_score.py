@@ -21,12 +21,12 @@ Coefficients = tuple[float, float, float]
 # "scores" for networks whose uncertainty is not calibrated. Fitted by `popos bench faces` on 399 photos of
 # WIDER FACE; "box", a caller's, on the faces of all detectors, without what they say.
 COEFFICIENTS: dict[tuple[str, Fit], Coefficients] = {
-    ("yunet", "uncertainty"): (-3.0, 2.65, -0.94),
-    ("yunet", "scores"): (-1.88, 2.72, 1.37),
-    ("haar", "uncertainty"): (-13.12, 1.43, -4.02),
-    ("haar", "scores"): (-20.02, 2.13, 17.5),
-    ("box", "uncertainty"): (-4.99, 0.0, -2.66),
-    ("box", "scores"): (-1.86, 0.0, 4.24),
+    ("yunet", "uncertainty"): (-3.3, 2.72, -1.07),
+    ("yunet", "scores"): (-2.31, 2.78, 1.88),
+    ("haar", "uncertainty"): (-12.98, 1.42, -3.94),
+    ("haar", "scores"): (-20.88, 2.13, 18.33),
+    ("box", "uncertainty"): (-4.89, 0.0, -2.6),
+    ("box", "scores"): (-2.23, 0.0, 4.59),
 }
 
 
