@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.face_score import Coefficients, Fit, evidence, fit_coefficients, fit_of
 from ..core.geometry import Floats, box_iou
@@ -23,6 +24,7 @@ FOUND = 0.3  # intersection over union of a face's box and a labelled one, from 
 SIZES = (20, 40, 80)  # pixels: the shorter side of the labelled boxes that a recall is over
 FOLDS = 10  # of photos: a reliability is that of coefficients fitted on the others
 BINS = 10
+Flags = NDArray[np.bool_]
 
 
 @dataclass
@@ -30,13 +32,13 @@ class _Seen:
     """rows: photo, evidence, fits (uncertainty, scores) and label of one detector's candidates. faces, found:
     counts of labelled faces of at least each size, and of those found; false: of faces that are none."""
 
-    rows: list[tuple[int, float, float, float, float]] = field(default_factory=list)
+    rows: list[list[float]] = field(default_factory=list)
     faces: Floats = field(default_factory=lambda: np.zeros(len(SIZES)))
     found: Floats = field(default_factory=lambda: np.zeros(len(SIZES)))
     false: int = 0
 
 
-def read_boxes(root: Path) -> list[tuple[Path, Floats, Floats]]:
+def read_boxes(root: Path) -> list[tuple[Path, Floats, Flags]]:
     """ROOT/boxes.csv, `image,x,y,w,h[,invalid]`, pixel edges -> each picture of ROOT/images with its boxes
     (M, 4) and which of them are invalid (M,), too unclear to count. Raises PoposError."""
     boxes = defaultdict(list)
@@ -98,7 +100,7 @@ def bench_faces(
     }
 
 
-def _look(predictor: Predictor, seen: _Seen, number: int, path: Path, boxes: Floats, invalid: Floats) -> None:
+def _look(predictor: Predictor, seen: _Seen, number: int, path: Path, boxes: Floats, invalid: Flags) -> None:
     """Count the faces of one picture, and note its candidates."""
     image = read_image(path, upright=True)
     detections = predictor.detect(image)
@@ -110,7 +112,7 @@ def _look(predictor: Predictor, seen: _Seen, number: int, path: Path, boxes: Flo
         fits = [fit_of(kind, predictor.doubt(face), face.scores) for kind in get_args(Fit)]
         assert detection.score is not None
         says = evidence(predictor.detector.name, detection.score)
-        seen.rows.append((number, says, *fits, float(overlap.any())))
+        seen.rows.append([number, says, *fits, float(overlap.any())])
     faces = predictor.faces_among(image, candidates)
     found = np.array([box_iou(face.box, boxes) >= FOUND for face in faces]).reshape(-1, len(boxes))
     seen.false += int((~found.any(1)).sum())

@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-<<<<<<< HEAD
-from ..core.choices import SMALLEST_BOX, DetectorName
-from ..errors import PoposWarning, UsageError
-=======
 from ..core.choices import MIN_SCORE, SMALLEST_BOX, DetectorName
-from ..errors import INTERRUPTED, PoposError, PoposWarning, UsageError
->>>>>>> ec2b745 (Work in progress: face score, two scales, turned pictures, YuNet fetched)
+from ..errors import PoposWarning, UsageError
 from . import console
 from .options import DEVICE, FLIP_HELP, JSON, OFFLINE, parse_numbers, parse_time
 from .predict_report import Report
@@ -134,48 +129,24 @@ def predict(
     from ..predict.sources import expand
 
     named = expand(sources, span)
-<<<<<<< HEAD
     check_sources(named, span, bool(boxes), whole_image)
     given, others = bool(boxes) or whole_image, bool(out or csv or crops or show)
     check_processes(gpus, bool(parts), others, one_place=given or bool(device))
     settings: dict[str, Any] = {
         "weights": weights, "detector": detector, "flip_test": flip_test,
-        "min_score": min_score, "max_faces": max_faces,
+        "min_score": min_score, "max_faces": max_faces, "turn": turn,
     }  # fmt: skip
     if parts and gpus:
         raise typer.Exit(int(predict_on_gpus(gpus, named, settings, parts) > 0))
-=======
-    _check(named, span, bool(boxes), whole_image)
-    if (gpus or own_place().size > 1) and not parts:
-        raise UsageError("several processes need a folder for what they find", "Add --parts DIR.")
-    if parts and (out or csv or crops or show):
-        raise UsageError("--parts goes with no other output", "Leave out --out, --csv, --crops, --show.")
-    if gpus and (boxes or whole_image or device):
-        raise UsageError("--gpus does not go with --box, --whole-image or --device")
-    if gpus:
-        options = {
-            "weights": weights, "detector": detector, "flip_test": flip_test,
-            "min_score": min_score, "max_faces": max_faces, "turn": turn,
-        }  # fmt: skip
-        raise typer.Exit(_predict_on_gpus(gpus, named, options, parts))
->>>>>>> ec2b745 (Work in progress: face score, two scales, turned pictures, YuNet fetched)
     if parts:
         named = own_share(named, parts, weights)
     from ..predict.predictor import Predictor
     from ..predict.run import Outputs, run_prediction
 
-<<<<<<< HEAD
     warnings.simplefilter("ignore", PoposWarning)  # the remarks say the same, once
     alone = len(named) == 1 and not named[0].moving
     predictor = Predictor(**settings, device=device, quick_start=alone)
     _print_remarks(predictor, weights, flip_test, detects=not given)
-=======
-    warnings.simplefilter("ignore", PoposWarning)  # the notes below say the same, once
-    predictor = Predictor(weights, device, detector, flip_test, min_score, max_faces, turn)
-    _print_remarks(predictor, weights, flip_test, detects=not (boxes or whole_image))
-    head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
-    lines = jsonl or (json and any(source.moving for source in named))
->>>>>>> ec2b745 (Work in progress: face score, two scales, turned pictures, YuNet fetched)
     quiet = json or jsonl or parts is not None
     head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
     folder = out if quiet else out or DEFAULT_OUT

@@ -80,7 +80,7 @@ class Haar:
     Its box is as wide as the face but centred on the eyes; docs/predict.md says how `RULE` was measured.
     """
 
-    name = "haar"
+    name: DetectorName = "haar"
     RULE = RULES["haar"]
     SEARCH_SIZE = 1280
     SMALLEST = 30  # pixels of the searched picture; the cascade's own window is 24
@@ -137,7 +137,7 @@ class YuNet:
     points that come with a box predict the landmarks' square no better than the box does; they tell the tilt.
     """
 
-    name = "yunet"
+    name: DetectorName = "yunet"
     RULE = RULES["yunet"]
     SCORE = 0.5  # of 765 measured faces none scored below 0.84; of small and hidden ones some do
     MOST_OVERLAP = 0.3  # IoU of two faces

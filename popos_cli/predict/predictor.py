@@ -84,18 +84,12 @@ class Predictor:
     read an exported model from its file again.
 
     weights: anything that `find_weights` takes. device: None for a GPU where there is one, else the CPU.
-<<<<<<< HEAD
-    detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded. flip_test: average the
-    heatmaps with those of the mirrored crops, twice the time for slightly better points. min_score: leave out
-    faces whose score the detector knows to be lower. max_faces: of each picture, the largest; at least 1.
-    quick_start: load in a third of the time and compute a third slower (ONNX Runtime), for a picture or two.
-=======
     detector: "haar", "yunet", or "auto", which is YuNet where it is here or can be fetched within three
     seconds. flip_test: average the heatmaps with those of the mirrored crops, twice the time for slightly
     better points. min_score: leave out what is a face with a lower probability (`core/face_score.py`).
     max_faces: of each picture, the largest; at least 1. turn: search pictures in which nothing is found
-    turned by 90, 180 and 270 degrees, too.
->>>>>>> ec2b745 (Work in progress: face score, two scales, turned pictures, YuNet fetched)
+    turned by 90, 180 and 270 degrees, too. quick_start: load in a third of the time and compute a third
+    slower (ONNX Runtime), for a picture or two.
     """
 
     def __init__(
@@ -106,21 +100,13 @@ class Predictor:
         flip_test: bool = False,
         min_score: float = MIN_SCORE,
         max_faces: int | None = None,
-<<<<<<< HEAD
         quick_start: bool = False,
-    ) -> None:
-        if max_faces is not None and max_faces < 1:
-            raise ValueError(f"max_faces must be at least 1, or None for all, not {max_faces}")
-        self.min_score, self.max_faces = min_score, max_faces
-        self.runtime = load_runtime(find_weights(weights), device, flip_test, quick_start)
-=======
         turn: bool = True,
     ) -> None:
         if max_faces is not None and max_faces < 1:
             raise ValueError(f"max_faces must be at least 1, or None for all, not {max_faces}")
         self.min_score, self.max_faces, self.turn = min_score, max_faces, turn
-        self.runtime = load_runtime(find_weights(weights), device, flip_test)
->>>>>>> ec2b745 (Work in progress: face score, two scales, turned pictures, YuNet fetched)
+        self.runtime = load_runtime(find_weights(weights), device, flip_test, quick_start)
         self.info, self.scheme = self.runtime.info, self.runtime.scheme
         self.detector = load_detector(detector)
         self.detector_name = self.detector.name
@@ -305,8 +291,8 @@ class Predictor:
             passes[crooked] = np.minimum(passes[crooked] + 1, most[crooked])
         return [self._scored(found, *values) for found, values in zip(detections, result, strict=True)]
 
-    def _scored(self, found: Detection, *values: Any) -> Face:
-        face = Face(found.box.astype(np.float32), None, *values, scheme=self.scheme)
+    def _scored(self, found: Detection, points: Any, scores: Any, uncertainty: Any) -> Face:
+        face = Face(found.box.astype(np.float32), None, points, scores, uncertainty, scheme=self.scheme)
         fit = fit_of(self.fit, self.doubt(face), face.scores)
         return replace(face, score=face_score(self.detector_name, found.score, self.fit, fit))
 

@@ -20,12 +20,8 @@ from huggingface_hub import try_to_load_from_cache
 from popos_cli.errors import PoposError
 from popos_cli.weights import download
 from popos_cli.weights.catalog import Entry, entry_of
-<<<<<<< HEAD
-from popos_cli.weights.download import fetch, find_here
-from popos_cli.weights.hub import cached
-=======
 from popos_cli.weights.download import fetch, fetch_soon, find_here
->>>>>>> 9d9f59d (Faces: tests and pages; a detector may be a plain function)
+from popos_cli.weights.hub import cached
 
 DATA = random.Random(0).randbytes(1_000_000)
 OTHER = DATA[:-1] + b"x"
