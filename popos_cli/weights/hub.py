@@ -41,7 +41,7 @@ def cached(repository: str, file: str, revision: str | None) -> Path | None:
         if (reference := folder / "refs" / commit).is_file():
             commit = reference.read_text().strip()
         path = folder / "snapshots" / commit / file
-        return path if path.exists() else None
+        return path if path.is_file() else None
     except (OSError, ValueError):
         return None
 
