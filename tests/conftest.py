@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from popos_cli.data.index import Index
 from popos_cli.evaluate.measure import Measured
 from popos_cli.evaluate.results import Evaluated
 
+os.environ.setdefault(
+    "HF_HUB_OFFLINE", "1"
+)  # no test asks the network, but those of downloads, on this machine
 BROWN = (120, 90, 60)  # red, green, blue
 CORNERS = Scheme("corners", 4, {"ring": (0, 1, 2, 3)}, frozenset({"ring"}), ((0, 1), (2, 3)), (0, 1))
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..core.choices import DECODER_NAMES, RESOLUTIONS, DetectorName, Resolution
+from ..core.choices import DECODER_NAMES, MIN_SCORE, RESOLUTIONS, DetectorName, Resolution
 from . import console
 from .options import DEVICE, JSON, SETTINGS, one_of
 
@@ -16,7 +16,8 @@ EXAMPLES = (
     "Examples:  popos bench decoders --resolution 16 --decoder ml --decoder popos   |   "
     "popos bench data   |   popos bench data --dataset wflw --faces 200   |   "
     "popos bench training --dataset wflw --resolution 16   |   "
-    "popos bench predict photos/ --weights small   |   popos bench tracking --dataset 300w --weights small"
+    "popos bench faces wider/   |   popos bench predict photos/ --weights small   |   "
+    "popos bench tracking --dataset 300w --weights small"
 )
 
 bench = typer.Typer(no_args_is_help=True, help="Measure errors and speed on this machine.", epilog=EXAMPLES)
@@ -160,7 +161,8 @@ def tracking(
     dataset: Annotated[str, typer.Option(help="A prepared dataset.", show_default=False)],
     weights: Annotated[str, typer.Option(help="A catalog name, a weight file or a run folder.")] = "default",
     detector: Annotated[
-        DetectorName, typer.Option(help="auto: yunet where it has been downloaded, else haar.")
+        DetectorName,
+        typer.Option(help="auto: yunet where it is here or can be fetched in 3 seconds, else haar."),
     ] = "auto",
     faces: Annotated[int, typer.Option(min=1, max=10_000, help="Photos that move.")] = 8,
     frames: Annotated[int, typer.Option(min=20, max=10_000, help="Of each film; 30 are a second.")] = 60,
@@ -194,6 +196,43 @@ def tracking(
     ]
     columns = ["path", "NME", "smoothed", "jitter", "smoothed", "lag", "smoothed", "missed"]
     console.print_table(f"{dataset}, {rows[0]['faces']} faces; {weights}", columns, cells)
+
+
+@bench.command(epilog=EXAMPLES)
+def faces(
+    root: Annotated[
+        Path, typer.Argument(help="A folder with boxes.csv (image,x,y,w,h,invalid: pixels) and images/.")
+    ],
+    weights: Annotated[str, typer.Option(help="A catalog name, a weight file or a run folder.")] = "default",
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="As predict's.")] = MIN_SCORE,
+    json: JSON = False,
+) -> None:
+    """Which labelled faces popos predict finds, by each detector that is here, how many it invents, how far
+    its scores are probabilities (cross-validated by photo), and the numbers behind the scores, fitted anew.
+    """
+    from ..bench.faces import bench_faces, read_boxes
+    from ..predict.detect import detectors_here
+
+    with console.bar("faces", len(read_boxes(root)) * len(detectors_here())) as advance:
+        found = bench_faces(root, weights, min_score, advance)
+    if json:
+        console.print_json(found)
+        return
+    results = found["detectors"]
+    sizes = list(results[0]["faces"])
+    table = [[r["detector"], *(f"{r['recall'][s]:.3f}" for s in sizes), f"{r['false']:.3f}"] for r in results]
+    title = f"{weights}, faces of a score of {min_score:g}; {results[0]['photos']} photos"
+    console.print_table(title, ["", *(f"recall >= {s} px" for s in sizes), "false a photo"], table)
+    for r in results:
+        table = [
+            [f"{b['from']:.1f}", str(b["candidates"]), f"{b['score']:.3f}", f"{b['faces']:.3f}"]
+            for b in r["reliability"]
+        ]
+        columns = ["score from", "candidates", "mean score", "share of faces"]
+        console.print_table(f"{r['detector']}: is the score a probability?", columns, table)
+    console.stdout.print("COEFFICIENTS of core/face_score.py, fitted anew:")
+    for one in found["coefficients"]:
+        console.stdout.print(f'    ("{one["box"]}", "{one["fit"]}"): {tuple(one["values"])},')
 
 
 def _threads(count: int) -> str:

@@ -11,7 +11,7 @@ import typer
 from ..core.choices import DECODER_NAMES, DetectorName, Split
 from ..errors import UsageError
 from . import console
-from .options import DEVICE, FLIP_HELP, JSON, WORKERS, one_of
+from .options import DEVICE, FLIP_HELP, JSON, OFFLINE, WORKERS, one_of
 
 if TYPE_CHECKING:
     from ..processes.launch import Workers
@@ -71,6 +71,7 @@ def evaluate(
     ] = None,
     workers: WORKERS = 2,
     device: DEVICE = None,
+    offline: OFFLINE = False,
     gpus: Annotated[
         int | None, typer.Option(min=1, help="GPUs that share the faces.", show_default="one, else the CPU")
     ] = None,

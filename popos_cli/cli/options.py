@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
@@ -10,6 +11,14 @@ from typing import Annotated, TypeVar
 import typer
 
 from ..errors import UsageError, did_you_mean
+
+
+def _forbid_downloads(offline: bool) -> bool:
+    """For this command and the processes that it starts, as the Hub's own variable says it."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return offline
+
 
 WORKERS = Annotated[int, typer.Option(min=0, max=128, help="Loader processes.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -19,6 +28,9 @@ DEVICE = Annotated[
 SETTINGS = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. augment.flip=1; repeatable."),
+]
+OFFLINE = Annotated[
+    bool, typer.Option("--offline", help="Ask no network: use what is here.", callback=_forbid_downloads)
 ]
 T = TypeVar("T", str, int)
 FLIP_HELP = "Average heatmaps with those of the mirrored crop: twice the time, better points."

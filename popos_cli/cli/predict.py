@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.choices import SMALLEST_BOX, DetectorName
+from ..core.choices import MIN_SCORE, SMALLEST_BOX, DetectorName
 from ..errors import PoposWarning, UsageError
 from . import console
-from .options import DEVICE, FLIP_HELP, JSON, parse_numbers, parse_time
+from .options import DEVICE, FLIP_HELP, JSON, OFFLINE, parse_numbers, parse_time
 from .predict_report import Report
 
 if TYPE_CHECKING:
@@ -78,18 +78,25 @@ def predict(
         bool, typer.Option("--whole-image", help="Each picture is one face crop.")
     ] = False,
     detector: Annotated[
-        DetectorName, typer.Option(help="auto: yunet where it has been downloaded, else haar.")
+        DetectorName,
+        typer.Option(help="auto: yunet where it is here or can be fetched in 3 seconds, else haar."),
     ] = "auto",
     min_score: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Leave out faces of a lower detector's score (YuNet: 0.7 to 1; Haar has none)."
+            min=0,
+            max=1,
+            help="Leave out what is a face with a lower probability; 0 keeps what detectors find.",
         ),
-    ] = 0.0,
+    ] = MIN_SCORE,
     max_faces: Annotated[
         int | None,
         typer.Option(min=1, help="Only so many faces of a picture, the largest.", show_default="all"),
     ] = None,
+    turn: Annotated[
+        bool,
+        typer.Option("--turn/--no-turn", help="Search pictures in which nothing is found turned, too."),
+    ] = True,
     every: Annotated[int, typer.Option(min=1, help="Of a video only every N-th frame.")] = 1,
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="Begin there in a video: seconds, m:ss or h:mm:ss.")
@@ -100,6 +107,7 @@ def predict(
     ] = True,
     flip_test: Annotated[bool, typer.Option("--flip-test/--no-flip-test", help=FLIP_HELP)] = False,
     device: DEVICE = None,
+    offline: OFFLINE = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every landmark.")] = False,
     json: JSON = False,
     jsonl: Annotated[
@@ -126,7 +134,7 @@ def predict(
     check_processes(gpus, bool(parts), others, one_place=given or bool(device))
     settings: dict[str, Any] = {
         "weights": weights, "detector": detector, "flip_test": flip_test,
-        "min_score": min_score, "max_faces": max_faces,
+        "min_score": min_score, "max_faces": max_faces, "turn": turn,
     }  # fmt: skip
     if parts and gpus:
         raise typer.Exit(int(predict_on_gpus(gpus, named, settings, parts) > 0))

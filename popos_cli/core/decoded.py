@@ -40,5 +40,7 @@ def in_image(
     """Points and uncertainty through the inverted `matrices` (N, 2, 3), image -> crop, to image pixels."""
     back = invert(matrices)
     scale = np.sqrt(np.abs(np.linalg.det(back[:, :, :2])))[:, None]
-    points = transform(decoded.points.astype(np.float64), back) - np.array(label_offset)
+    # The labels' offset lies in the frame of upright faces, and so of the crop.
+    offset = np.array(label_offset) @ np.swapaxes(back[:, :, :2] / scale[..., None], -1, -2)
+    points = transform(decoded.points.astype(np.float64), back) - offset[:, None]
     return Decoded(points, decoded.scores, decoded.uncertainty * scale)

@@ -59,6 +59,14 @@ def crop_matrix(
     return matrix
 
 
+def rotation(degrees: float) -> Floats:
+    """The (2, 2) matrix that turns a picture counter-clockwise as seen on the screen: R @ [x, y]. Its
+    transpose turns back."""
+    angle = np.deg2rad(degrees)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, sin], [-sin, cos]])
+
+
 def invert(matrix: Floats) -> Floats:
     """Inverse of (..., 2, 3) affine matrices, same shape: the only way back to the image."""
     linear = np.linalg.inv(matrix[..., :2])

@@ -49,6 +49,27 @@ def alignment(points: Floats, scheme: Scheme, size: int) -> Floats:
     return crop_matrix(center, max(side, 1.0) * _PADDING, size)
 
 
+def tilt(points: Floats, scheme: Scheme) -> float | None:
+    """Degrees by which the picture is to be turned, counter-clockwise as seen on the screen, for this face to
+    stand upright; None where the scheme does not tell where the eyes are."""
+    found, places = _anchors(points, scheme)
+    if not len(found) or not np.ptp(found, axis=0).max() > 0:
+        return None
+    return _turn(found, places)
+
+
+def tilt_of_five(points: Floats) -> float:
+    """The same of a detector's five points (5, 2): the eyes, the nose and the corners of the mouth, each from
+    left to right."""
+    found = np.array([points[0], points[1], (points[3] + points[4]) / 2])
+    return _turn(found, np.array(list(_PLACES.values())))
+
+
+def _turn(found: Floats, places: Floats) -> float:
+    z, w = ((p - p.mean(0)) @ np.array([1, 1j]) for p in (found, places))
+    return float(-np.degrees(np.angle(np.vdot(z, w))))
+
+
 def _anchors(points: Floats, scheme: Scheme) -> tuple[Floats, Floats]:
     """What is aligned of a face: (A, 2) in the image, and their places (A, 2) in shares of the crop; A is 0
     where the scheme does not tell where the eyes are."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.geometry import Floats
+from ..core.geometry import Floats, box_iou
 from ..core.schemes import Scheme
 from ..errors import PoposError
 from ..home import replacing
@@ -21,13 +21,16 @@ from .csv_rows import csv_header, csv_rows
 from .images import as_rgb
 from .overlay import draw_faces
 
+SAME_FACE = 0.4  # intersection over union of two faces' landmarks, from which on they are one face
+
 
 @dataclass(frozen=True, eq=False)
 class Face:
     """One face in source pixels (0-based, pixel centres at integers).
 
-    box (4,): x, y, w, h in pixel edges, the detector's or the caller's. score: the detector's,
-    0..1 or None. points (K, 2), scores (K,) 0..1, uncertainty (K,): expected RMS error in pixels.
+    box (4,): x, y, w, h in pixel edges, the detector's or the caller's. score 0..1: the probability that
+    there is a face; None: not known. points (K, 2), scores (K,) 0..1, uncertainty (K,): expected RMS error in
+    pixels.
     id: the track that it belongs to, in a video; None elsewhere. scheme: what the landmarks are.
     Equal to a face of equal numbers; to look them up by name: face["left eye"] is (k, 2).
     """
@@ -75,6 +78,12 @@ class Face:
             "uncertainty": rounded(self.uncertainty),
         }
         return plain if self.id is None else plain | {"id": self.id}
+
+
+def same_face(one: Face, other: Face) -> bool:
+    """Whether the landmarks of both lie on the same face, be it upside down."""
+    first, second = (np.append(f.points.min(0), np.ptp(f.points, axis=0)) for f in (one, other))
+    return float(box_iou(first, second[None])[0]) > SAME_FACE
 
 
 class Faces(list[Face]):

@@ -75,6 +75,7 @@ class _Found:
     source: Source
     frame: Frame | None = None
     detections: list[Detection] = field(default_factory=list)
+    given: bool = False  # the detections are the caller's boxes
     error: str | None = None
 
 
@@ -87,7 +88,7 @@ def _read(predictor: Predictor, source: Source, boxes: Sequence[Box], whole_imag
         given = np.array(boxes) if boxes else None
         if whole_image:
             given = whole_image_box(frame.image, predictor.info.crop.padding)
-        found.frame = frame
+        found.frame, found.given = frame, given is not None
         found.detections = predictor.detect(frame.image, given)
     except ValueError as error:  # boxes that are not in this picture
         found.error = f"{source.name}: {error}"
@@ -140,9 +141,11 @@ def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 
 def _located(predictor: Predictor, batch: list[_Found], threads: int | None) -> Iterator[Result]:
-    pairs = [(one.frame.image, d) for one in batch if one.frame for d in one.detections]
+    read = [(one, one.frame.image) for one in batch if one.frame and not one.error]
+    given = any(one.given for one, _ in read)
     try:
-        faces = iter(predictor.locate([image for image, _ in pairs], [d for _, d in pairs], threads))
+        detections = [one.detections for one, _ in read]
+        faces = iter(predictor.find([image for _, image in read], detections, given, threads))
     except Exception as error:
         if len(batch) > 1:  # one of them is at fault, or together they are too many
             for one in batch:
@@ -150,7 +153,7 @@ def _located(predictor: Predictor, batch: list[_Found], threads: int | None) -> 
             return
         batch[0].detections, batch[0].error, faces = [], failure(batch[0].source, error), iter(())
     for one in batch:
-        own = Faces([next(faces) for _ in one.detections], predictor.scheme)
+        own = Faces([], predictor.scheme) if one.error or not one.frame else next(faces)
         yield Result(one.source, one.frame, own, one.error)
 
 

@@ -1,6 +1,7 @@
 """Pictures -> faces: detect, crop, one batch through the network, decode, and back.
 
-Faces that a detector found get several passes, each with its crop around the points of the pass before.
+Faces that a detector found get several passes, each with its crop around the points of the pass before. What
+then does not look like a face, or is another's double, is left out; a picture without faces is tried turned.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.choices import SMALLEST_BOX, DetectorName
-from ..core.crop_rule import SAME, squares_around
+from ..core.choices import MIN_SCORE, SMALLEST_BOX, DetectorName
+from ..core.crop_rule import SAME, squares_around, turned_upright
 from ..core.decoded import Decoded, in_image
+from ..core.face_score import Fit, face_score, fit_of
 from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
 from ..errors import PoposError, PoposWarning
 from ..weights.find import find_weights
+from .aligned import tilt
 from .detect import Detection, load_detector
-from .face import Face, Faces
+from .face import Face, Faces, same_face
 from .images import as_rgb
 from .runtime import load_runtime
 
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 
 BATCH = 64  # faces that go through the network at once; more are done in several batches
 PICTURES = 32  # of a list that are in memory at once
+# The mean uncertainty of a face's landmarks over their side, from which on a picture is tried turned: upright
+# faces of 300W have 0.03, those on their head 0.06 and more.
+DOUBTFUL = 0.05
 LARGEST_BOX = 10  # a box so many times the picture's longer side is a mistake
 
 
@@ -77,10 +84,12 @@ class Predictor:
     read an exported model from its file again.
 
     weights: anything that `find_weights` takes. device: None for a GPU where there is one, else the CPU.
-    detector: "haar", "yunet", or "auto", which is YuNet where it has been downloaded. flip_test: average the
-    heatmaps with those of the mirrored crops, twice the time for slightly better points. min_score: leave out
-    faces whose score the detector knows to be lower. max_faces: of each picture, the largest; at least 1.
-    quick_start: load in a third of the time and compute a third slower (ONNX Runtime), for a picture or two.
+    detector: "haar", "yunet", or "auto", which is YuNet where it is here or can be fetched within three
+    seconds. flip_test: average the heatmaps with those of the mirrored crops, twice the time for slightly
+    better points. min_score: leave out what is a face with a lower probability (`core/face_score.py`).
+    max_faces: of each picture, the largest; at least 1. turn: search pictures in which nothing is found
+    turned by 90, 180 and 270 degrees, too. quick_start: load in a third of the time and compute a third
+    slower (ONNX Runtime), for a picture or two.
     """
 
     def __init__(
@@ -89,18 +98,23 @@ class Predictor:
         device: str | None = None,
         detector: DetectorName = "auto",
         flip_test: bool = False,
-        min_score: float = 0.0,
+        min_score: float = MIN_SCORE,
         max_faces: int | None = None,
         quick_start: bool = False,
+        turn: bool = True,
     ) -> None:
         if max_faces is not None and max_faces < 1:
             raise ValueError(f"max_faces must be at least 1, or None for all, not {max_faces}")
-        self.min_score, self.max_faces = min_score, max_faces
+        self.min_score, self.max_faces, self.turn = min_score, max_faces, turn
         self.runtime = load_runtime(find_weights(weights), device, flip_test, quick_start)
         self.info, self.scheme = self.runtime.info, self.runtime.scheme
         self.detector = load_detector(detector)
-        self.rule = self.info.rule_from_300w(self.detector.name)
+        self.detector_name = self.detector.name
+        self.rule = self.info.rule_from_300w(self.detector_name)
         self.around = self.info.around_landmarks()
+        self.fit: Fit = "uncertainty" if self.info.uncertainty else "scores"
+        # How many times larger the square around 300W's landmarks is than that around these.
+        self.larger = self.around.side / (self.rule or SAME).side
         if flip_test and not self.scheme.mirrors:
             warnings.warn(f"no flip test: {self.scheme.no_mirror}", PoposWarning, stacklevel=2)
 
@@ -159,14 +173,64 @@ class Predictor:
                     yield result.frame, result.faces
 
     def detect(self, image: NDArray[np.uint8], boxes: Floats | None = None) -> list[Detection]:
-        """The faces of RGB `image` by the detector, without those that `min_score` and `max_faces` leave out,
-        or around `boxes` (M, 4), each with this network's square. Raises ValueError as `__call__`."""
+        """What may be faces of RGB `image`, by the detector, or `boxes` (M, 4), each with this network's
+        square. Raises ValueError as `__call__`."""
         if boxes is not None:
             return [Detection(b, None, *edges_to_square(b), passes=1) for b in checked_boxes(boxes, image)]
         if self.rule is None:
             warnings.warn(self.info.crop_warning, PoposWarning, stacklevel=4)
-        found = [d for d in self.detector(image) if d.score is None or d.score >= self.min_score]
-        return [detection.of(self.rule or SAME) for detection in found[: self.max_faces]]
+        return [detection.of(self.rule or SAME) for detection in self.detector(image)]
+
+    def detect_turned(self, image: NDArray[np.uint8], quarters: int) -> list[Detection]:
+        """The same for `image` turned counter-clockwise by so many quarters, 1 to 3; in its own pixels."""
+        height, width = image.shape[:2]
+        found = self.detect(np.ascontiguousarray(np.rot90(image, quarters)))
+        return [detection.turned_back(quarters, width, height) for detection in found]
+
+    def find(
+        self,
+        pictures: Sequence[NDArray[np.uint8]],
+        found: Sequence[list[Detection]],
+        given: bool = False,
+        threads: int | None = None,
+    ) -> list[Faces]:
+        """The faces of each picture at what `detect` found there. Where none of it is a face, or the network
+        doubts all of them (a detector finds faces that stand on their head, and takes them for upright), the
+        picture is searched turned, too; the faces are then those of the turn with the surest one.
+
+        given: they are the caller's boxes, which are all used. threads: as `locate` has them.
+        """
+        owners = [picture for picture, group in zip(pictures, found, strict=True) for _ in group]
+        located = iter(self.locate(owners, [d for group in found for d in group], threads))
+        faces = [[next(located) for _ in group] for group in found]
+        if given:
+            return [Faces(group, self.scheme) for group in faces]
+        return [self.faces_among(picture, group) for picture, group in zip(pictures, faces, strict=True)]
+
+    def faces_among(self, picture: NDArray[np.uint8], candidates: list[Face]) -> Faces:
+        """`find` for what `locate` made of one picture's detections."""
+        upright = self._chosen(candidates)
+        if not self.turn or any(self.fit == "scores" or self.doubt(face) < DOUBTFUL for face in upright):
+            return upright
+        groups = [upright]
+        for quarters in (1, 2, 3):
+            detections = self.detect_turned(picture, quarters)
+            groups.append(self._chosen(self.locate([picture] * len(detections), detections)))
+        return max(groups, key=lambda group: max((face.score or 0 for face in group), default=0))
+
+    def doubt(self, face: Face) -> float:
+        """The mean uncertainty of the landmarks, as a share of the side of the square around 300W's."""
+        side = float(np.ptp(face.points, axis=0).max()) * self.larger
+        return float(face.uncertainty.mean()) / max(side, 1e-6)
+
+    def _chosen(self, faces: list[Face]) -> Faces:
+        """What is a face, each once, by its best detection; largest first."""
+        kept: list[Face] = []
+        for face in sorted(faces, key=lambda face: -(face.score or 0)):
+            if (face.score or 0) >= self.min_score and not any(same_face(face, other) for other in kept):
+                kept.append(face)
+        kept.sort(key=lambda face: -float(face.box[2] * face.box[3]))
+        return Faces(kept[: self.max_faces], self.scheme)
 
     def locate(
         self,
@@ -193,34 +257,54 @@ class Predictor:
     def _predict(self, images: Sequence[Any], boxes: Sequence[Floats | None]) -> list[Faces]:
         pictures = [as_rgb(image) for image in images]
         found = [self.detect(p, b) for p, b in zip(pictures, boxes, strict=True)]
-        owners = [picture for picture, group in zip(pictures, found, strict=True) for _ in group]
-        located = iter(self.locate(owners, [detection for group in found for detection in group]))
-        return [Faces([next(located) for _ in group], self.scheme) for group in found]
+        faces = [Faces([], self.scheme) for _ in pictures]
+        for given in (True, False):
+            rows = [n for n, own in enumerate(boxes) if (own is not None) == given]
+            some = self.find([pictures[n] for n in rows], [found[n] for n in rows], given)
+            for n, group in zip(rows, some, strict=True):
+                faces[n] = group
+        return faces
 
     def _locate(self, pictures: Sequence[NDArray[np.uint8]], detections: Sequence[Detection]) -> list[Face]:
         passes = np.array([detection.passes for detection in detections])
         centers = np.array([detection.center for detection in detections])
         sides = np.array([detection.side for detection in detections])
+        tilts = np.array([detection.tilt for detection in detections])
         result: list[Any] = [None] * len(detections)
-        for done in range(1, int(passes.max()) + 1):
-            rows = np.flatnonzero(passes >= done)
-            found = self._pass([pictures[int(row)] for row in rows], centers[rows], sides[rows])
+        most, done = passes + 1, 0
+        while len(rows := np.flatnonzero(passes > done)):
+            done += 1
+            found = self._pass([pictures[int(row)] for row in rows], centers[rows], sides[rows], tilts[rows])
             for n, row in enumerate(rows):
                 values = found.points[n], found.scores[n], found.uncertainty[n]
                 result[row] = [value.astype(np.float32) for value in values]
-            centers[rows], sides[rows] = squares_around(found.points, centers[rows], sides[rows], self.around)
-        return [
-            Face(d.box.astype(np.float32), d.score, points, scores, uncertainty, scheme=self.scheme)
-            for d, (points, scores, uncertainty) in zip(detections, result, strict=True)
-        ]
+            before = tilts[rows]
+            tilts[rows] = [
+                turned_upright(float(turn), tilt(points, self.scheme))
+                for turn, points in zip(before, found.points, strict=True)
+            ]
+            centers[rows], sides[rows] = squares_around(
+                found.points, centers[rows], sides[rows], self.around, tilts[rows]
+            )
+            # A face that was not upright in its last crop gets one more.
+            crooked = rows[(tilts[rows] != before) & (passes[rows] == done)]
+            passes[crooked] = np.minimum(passes[crooked] + 1, most[crooked])
+        return [self._scored(found, *values) for found, values in zip(detections, result, strict=True)]
+
+    def _scored(self, found: Detection, points: Any, scores: Any, uncertainty: Any) -> Face:
+        face = Face(found.box.astype(np.float32), None, points, scores, uncertainty, scheme=self.scheme)
+        fit = fit_of(self.fit, self.doubt(face), face.scores)
+        return replace(face, score=face_score(self.detector_name, found.score, self.fit, fit))
 
     def _pass(
-        self, pictures: Sequence[NDArray[np.uint8]], centers: Floats, sides: Floats
+        self, pictures: Sequence[NDArray[np.uint8]], centers: Floats, sides: Floats, tilts: Floats
     ) -> Decoded[NDArray[Any]]:
-        """One pass of the network over one square (centers (N, 2), sides (N,)) of each of N pictures:
-        landmarks in the pictures' pixels."""
+        """One pass of the network over one square (centers (N, 2), sides (N,), tilts (N,) degrees) of each of
+        N pictures: landmarks in the pictures' pixels."""
         size, alignment = self.info.image_size, self.info.codec.alignment
-        squares = zip(centers, sides * self.info.crop.padding, strict=True)
-        matrices = np.stack([crop_matrix(center, side, size, alignment) for center, side in squares])
+        squares = zip(centers, sides * self.info.crop.padding, tilts, strict=True)
+        matrices = np.stack(
+            [crop_matrix(center, side, size, alignment, turn) for center, side, turn in squares]
+        )
         crops = np.stack([warp(p, m, size) for p, m in zip(pictures, matrices, strict=True)])
         return in_image(self.runtime(crops), matrices, self.info.label_offset)

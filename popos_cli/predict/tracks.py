@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.crop_rule import CropRule, squares_around
+from ..core.crop_rule import squares_around, turned_upright
 from ..core.geometry import Floats, box_iou
+from .aligned import tilt
 from .detect import Detection
-from .face import Face, Faces
+from .face import Face, Faces, same_face
 from .predictor import Predictor
 from .smoothing import Smoother
 
@@ -37,9 +38,9 @@ UNCONFIRMED_FOR = 2.0  # seconds that such weights' faces live without a detecto
 # A crop rests while it is off by less than this share of its side: each new crop moves all landmarks a
 # little, and one that rests halves the jitter of a still face.
 REST = 0.01
-# Over the side of the crop: the mean distance of two faces' landmarks below which they are one face; a jump,
-# which a doubtful face must not make, nor one of two tracks on one face (it left its own for it).
-SAME_FACE, JUMPED = 0.2, 0.1
+# Over the side of the crop: a jump, which a doubtful face must not make, nor one of two tracks on one face
+# (it left its own for it).
+JUMPED = 0.1
 # How far from where it was expected, in units of the crop's side, a face may be found: one that was seen in
 # the last frame, and a lost one.
 REACH, LOST_REACH = 0.6, 1.5
@@ -54,8 +55,9 @@ FAR = 1e6  # the cost of a pair that cannot be
 class _Track:
     """One face.
 
-    id: None until it is reported. center (2,), side: of its crop, without padding. past: the filter's states
-    of the last SURE seconds, the oldest first. box: the detector's, relative to the points (`_relative`).
+    id: None until it is reported. center (2,), side, tilt: of its crop, without padding. past: the filter's
+    states of the last SURE seconds, the oldest first. box, score: the detector's when it last found the
+    face; the box relative to the points (`_relative`).
     expected: where the middle of its landmarks should be in this frame; None in its first. found, face: what
     the detector and the network say in this frame; without a face the track is lost. seen: when it had one.
     confirmed: when the detector found it.
@@ -63,6 +65,7 @@ class _Track:
 
     center: Floats
     side: float
+    tilt: float = 0.0
     id: int | None = None
     smoother: Smoother = field(default_factory=Smoother)
     past: list[Smoother] = field(default_factory=list)
@@ -75,11 +78,14 @@ class _Track:
     seen: float = -np.inf
     confirmed: float = -np.inf
 
-    def expect(self, time: float, around: CropRule) -> None:
+    def expect(self, time: float, predictor: Predictor) -> None:
         """Move the crop to where the face should be by now, if that is far enough."""
         points = self.smoother.at(time)
         self.found, self.expected = None, points.mean(0)
-        (center,), (side,) = squares_around(points[None], self.center[None], np.array([self.side]), around)
+        self.tilt = turned_upright(self.tilt, tilt(points, predictor.scheme))
+        (center,), (side,) = squares_around(
+            points[None], self.center[None], np.array([self.side]), predictor.around, np.array([self.tilt])
+        )
         distance = float(np.hypot(*(center - self.center)))
         self.center = center + (self.center - center) * min(REST * side / max(distance, 1e-9), 1)
         self.side = float(np.clip(self.side, side * (1 - REST), side * (1 + REST)))
@@ -88,9 +94,9 @@ class _Track:
         """What the network is to look at: one pass in the expected crop; as many as the detector's need where
         that is all we have, or the two are not of one mind."""
         if self.found and (self.face is None or self.doubtful or _overlap(self, self.found) < 0.5):
-            self.center, self.side = self.found.center, self.found.side
+            self.center, self.side, self.tilt = self.found.center, self.found.side, self.found.tilt
             return self.found
-        return Detection(np.zeros(4), None, self.center, self.side, passes=1)
+        return Detection(np.zeros(4), self.score, self.center, self.side, passes=1, tilt=self.tilt)
 
     def jump(self, face: Face) -> float:
         """How far these landmarks are from where they were expected, in units of the crop's side."""
@@ -105,13 +111,14 @@ class Tracker:
 
     Call it once a frame, in order, from one thread. Numbers (`Face.id`) count from 0 and are not used again;
     a face that is lost and found again near its place within LOST_FOR seconds, without a cut, keeps its own.
-    A detector's box in which the network is not sure of a face begins no track.
+    A detector's box in which the network is not sure of a face begins no track, nor does one whose score is
+    below the predictor's `min_score`. While there is no track, each search tries another quarter turn, too.
     """
 
     def __init__(self, predictor: Predictor, smooth: bool = True) -> None:
         self.predictor, self.smooth = predictor, smooth
         self.calibrated = predictor.info.uncertainty is not None
-        self.ids = count()
+        self.ids, self.quarters = count(), count()
         self.tracks: list[_Track] = []  # the oldest first
         self.time = self.before = self.searched = -np.inf
         self.small = np.zeros((0, 0))
@@ -119,15 +126,16 @@ class Tracker:
     def __call__(self, image: NDArray[np.uint8], time: float) -> Faces:
         """The faces of the next frame, RGB uint8 (H, W, 3), largest first; time: seconds from the start.
 
-        `box` and `score` are the detector's from when it last found the face; in between, the box moves with
-        the landmarks. `uncertainty` is the network's for this frame, also where the points are filtered.
+        `box` is the detector's from when it last found the face, and moves with the landmarks in between;
+        `score` follows from what the detector said then and from this frame's landmarks. `uncertainty` is the
+        network's for this frame, also where the points are filtered.
         """
         self.before, self.time = self.time, max(time, self.time + 1e-3)  # some files repeat a time
         if self._is_cut(image):
             self.tracks, self.searched = [], -np.inf
         self.tracks = [track for track in self.tracks if track.face or self.time - track.seen <= LOST_FOR]
         for track in self.tracks:
-            track.expect(self.time, self.predictor.around)
+            track.expect(self.time, self.predictor)
         if self._must_search():
             self._search(image)
         looked_at = [track for track in self.tracks if track.face or track.found]
@@ -135,12 +143,13 @@ class Tracker:
         for track, face in zip(looked_at, self.predictor.locate([image] * len(looks), looks), strict=True):
             track.face = face if self._is_face(track, face) else None
         self._part_doubles()
+        self._leave_out_the_smallest()
         faces = [self._reported(track, track.face) for track in self.tracks if track.face]
         for track in self.tracks:
             if not track.face and track.past:
                 track.smoother, track.past = track.past[0], []
         faces.sort(key=lambda face: -float(face.box[2] * face.box[3]))
-        return Faces(faces[: self.predictor.max_faces], self.predictor.scheme)
+        return Faces(faces, self.predictor.scheme)
 
     def _is_cut(self, image: NDArray[np.uint8]) -> bool:
         """Whether another scene begins with this frame."""
@@ -160,14 +169,18 @@ class Tracker:
         """Let the detector find faces, give them to their tracks and begin new ones."""
         self.searched = self.time
         detections = self.predictor.detect(image)
+        if self.predictor.turn and not self.tracks and not detections:
+            detections = self.predictor.detect_turned(image, next(self.quarters) % 3 + 1)
         for track, detection in _assigned(self.tracks, detections):
             track.found = detection
         known = [id(track.found) for track in self.tracks]
         new = [detection for detection in detections if id(detection) not in known]
-        self.tracks += [_Track(one.center, one.side, found=one) for one in new]
+        self.tracks += [_Track(one.center, one.side, one.tilt, found=one) for one in new]
 
     def _is_face(self, track: _Track, face: Face) -> bool:
         """Whether the network believes in this face and, where it doubts, the detector does."""
+        if track.id is None and (face.score or 0) < self.predictor.min_score:
+            return False
         error = float(face.uncertainty.mean()) / track.side
         track.doubtful = error > DOUBTFUL
         if track.found:
@@ -183,11 +196,15 @@ class Tracker:
     def _part_doubles(self) -> None:
         """Of two tracks on one face, the one that jumped there has lost its own; else the younger goes."""
         for older, younger in combinations(self.tracks, 2):
-            if older.face and younger.face:
-                apart = np.linalg.norm(older.face.points - younger.face.points, axis=1).mean()
-                if apart < SAME_FACE * min(older.side, younger.side):
-                    jumped = older.jump(older.face) > younger.jump(younger.face) + JUMPED
-                    (older if jumped else younger).face = None
+            if older.face and younger.face and same_face(older.face, younger.face):
+                jumped = older.jump(older.face) > younger.jump(younger.face) + JUMPED
+                (older if jumped else younger).face = None
+
+    def _leave_out_the_smallest(self) -> None:
+        """Tracks beyond `max_faces` end before they are reported."""
+        seen = sorted((track for track in self.tracks if track.face), key=lambda track: -track.side)
+        surplus = [id(track) for track in seen[self.predictor.max_faces or len(seen) :]]
+        self.tracks = [track for track in self.tracks if id(track) not in surplus]
 
     def _reported(self, track: _Track, face: Face) -> Face:
         """The face as the caller gets it; the track learns from it."""
@@ -203,7 +220,7 @@ class Tracker:
         track.seen = self.time
         box = _absolute(track.box, points).astype(np.float32)
         shown = points.astype(np.float32) if self.smooth else face.points
-        return replace(face, id=track.id, box=box, score=track.score, points=shown)
+        return replace(face, id=track.id, box=box, points=shown)
 
 
 def _assigned(tracks: list[_Track], detections: list[Detection]) -> list[tuple[_Track, Detection]]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -17,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from ..errors import PoposError
+from ..errors import PoposError, explained
 from ..home import home, locked, read_or_set_aside, write_json
 from ..text import printable
 from . import hub
@@ -27,8 +30,11 @@ from .info import LINKED, SOURCE
 TIMEOUT = 20  # seconds without a byte
 RETRIES = 2  # after a first try that failed
 PIECE = 1 << 18  # bytes
+PATIENCE, RETRY = 3, 24 * 3600  # seconds: for what a command can do without, and until it asks again
 OFF_DISK = ConnectionError, TimeoutError  # of the OSErrors
 
+_log = logging.getLogger(__name__)
+_asked: set[str] = set()  # by `fetch_soon` in this process
 Check = Callable[[Path], object]  # raises PoposError for a new file that is not what it should be
 
 
@@ -59,6 +65,43 @@ def fetch(entry: Entry, no_network: bool = False, check: Check = lambda path: No
             "Download it once with them on, or copy the file here and name its path.",
         )
     return _from_hub(entry, accept) if entry.on_hub else _from_url(entry, accept)
+
+
+def fetch_soon(entry: Entry) -> Path | None:
+    """The verified file of a catalog entry where it can be had within PATIENCE seconds, else None, with a
+    note either way. After a failure nothing is asked for a day, nor again in this process."""
+    failed = home() / "downloads" / f"{entry.name}.failed"
+    if hub.offline() or not entry.source or entry.address in _asked or _age(failed) < RETRY:
+        return None
+    _asked.add(entry.address)
+    outcome: list[Path | PoposError] = []
+
+    def work() -> None:
+        try:
+            outcome.append(fetch(entry))
+        except Exception as error:
+            outcome.append(explained(error))
+
+    thread = threading.Thread(target=work, name="fetch", daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    found = outcome[0] if outcome else None
+    if isinstance(found, Path):
+        _log.warning("fetched %s from %s", entry.name, entry.source)
+        return found
+    _log.warning("%s", found.message if found else f"{entry.source}: did not come within {PATIENCE} seconds")
+    with suppress(OSError):
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        failed.touch()
+    return None
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was written; infinite where it is not there."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return float("inf")
 
 
 def place_of(entry: Entry) -> Path | None:

@@ -34,19 +34,25 @@ def offline() -> bool:
 def cached(repository: str, file: str, revision: str | None) -> Path | None:
     """Where the client's cache holds a file, without network; None where it does not, or cannot be read.
 
-    As the client's own `try_to_load_from_cache`, whose import would add 0.1 s to every prediction.
+    As the client's `try_to_load_from_cache`, whose import would add 0.3 s to every prediction.
     """
-    from huggingface_hub import constants
-
-    cache = Path(constants.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}")
-    revision = revision or "main"
+    folder, commit = _cache() / f"models--{repository.replace('/', '--')}", revision or "main"
     try:
-        branch = cache / "refs" / revision
-        commit = branch.read_text() if branch.is_file() else revision
-        path = cache / "snapshots" / commit / file
+        if (reference := folder / "refs" / commit).is_file():
+            commit = reference.read_text().strip()
+        path = folder / "snapshots" / commit / file
         return path if path.is_file() else None
-    except OSError:
+    except (OSError, ValueError):
         return None
+
+
+def _cache() -> Path:
+    """The client's cache, by the variables that it reads."""
+    get = os.environ.get
+    root = Path(get("HF_HOME") or Path(get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    return Path(
+        os.path.expandvars(get("HF_HUB_CACHE") or get("HUGGINGFACE_HUB_CACHE") or root / "hub")
+    ).expanduser()
 
 
 def stored_sha256(path: Path) -> str:

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from popos_cli.core.crop_rule import FROM_300W, FROM_LANDMARKS, SAME, CropRule, median_rule
+from popos_cli.core.crop_rule import (
+    FROM_300W,
+    FROM_LANDMARKS,
+    SAME,
+    CropRule,
+    median_rule,
+    squares_around,
+    turned_upright,
+)
+from popos_cli.core.geometry import rotation
 from popos_cli.core.schemes import SCHEMES
 
 
@@ -13,6 +22,33 @@ def test_a_square_for_a_box():
     assert side == 20
     center, side = SAME.square(np.array([1 / 3, 2 / 7]), 1 / 9)
     assert (*center, side) == (1 / 3, 2 / 7, 1 / 9)  # bit-identical: figures of older weights stay
+
+
+def test_squares_turn_with_the_face():
+    """A face tilted by a quarter gets its neighbour's square, turned."""
+    rule, points = CropRule((0.1, -0.2), 1.5), np.random.default_rng(0).random((1, 20, 2)) * 90
+    first = np.zeros((1, 2)), np.array([90.0])
+    upright, turned = points[0], points @ rotation(90)  # which stands upright once turned by 90 degrees
+    (center,), (side,) = squares_around(upright[None], *first, rule)
+    (other,), (same,) = squares_around(turned, *first, rule, np.array([90.0]))
+    np.testing.assert_allclose(other, center @ rotation(90), atol=1e-9)
+    assert same == side
+
+
+@pytest.mark.parametrize(
+    ("tilt", "seen", "following"),
+    [
+        (0, 19, 0),
+        (0, 21, 21),
+        (0, -21, -21),
+        (170, -175, 170),
+        (170, -165, -165),
+        (90, None, 90),
+        (350, 5, 350),
+    ],
+)
+def test_a_crop_is_turned_where_the_face_is_too_crooked(tilt, seen, following):
+    assert turned_upright(tilt, seen) == following
 
 
 def test_rules_chain_and_invert():

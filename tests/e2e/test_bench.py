@@ -130,3 +130,31 @@ def test_predict_needs_a_picture(popos, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"a video is no picture")
     result = popos("bench", "predict", "clip.mp4")
     assert result.code == 2 and "no picture" in result.err
+
+
+def test_faces_of_known_boxes(popos, astronaut, hopper, empty_picture, tmp_path):
+    """One is found, one's label is too unclear to count, one picture has a label where nobody is."""
+    (tmp_path / "images").mkdir()
+    for path in (astronaut, hopper, empty_picture):
+        (tmp_path / "images" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "boxes.csv").write_text(
+        "image,x,y,w,h,invalid\nastronaut.jpg,170,60,100,120,\nastronaut.jpg,20,20,30,30,0\n"
+        "grace_hopper.jpg,150,120,190,230,1\nnobody.jpg,50,50,90,90,\n"
+    )
+    found = popos("bench", "faces", ".", "--weights", "small", "--json").ok().json
+    (haar,) = found["detectors"]
+    assert haar["faces"] == {"20": 3, "40": 2, "80": 2}
+    assert haar["recall"] == {"20": 1 / 3, "40": 0.5, "80": 0.5}
+    assert haar["false"] == 0
+    assert sum(row["candidates"] for row in haar["reliability"]) == 1
+    assert len(found["coefficients"]) == 4
+    text = popos("bench", "faces", ".", "--weights", "small").ok().out
+    assert "share of faces" in text and '("box", "scores"):' in text
+
+
+@pytest.mark.parametrize("table", [None, "image,x,y\na.jpg,1,2\n", "image,x,y,w,h\na.jpg,1,2,3,four\n"])
+def test_boxes_that_cannot_be_read(popos, tmp_path, table):
+    if table:
+        (tmp_path / "boxes.csv").write_text(table)
+    result = popos("bench", "faces", ".")
+    assert result.code == 1 and result.errors[0].startswith("error: boxes.csv: ")

@@ -190,11 +190,11 @@ def test_a_failure_of_the_network_is_reported_for_that_picture(
         (tmp_path / f"{name}.jpg").write_bytes(empty_picture.read_bytes())
     searched = Predictor.detect
 
-    def detect(self, image, boxes):  # b.jpg's face is one that the network fails at
+    def detect(self, image, boxes=None):  # b.jpg's face is one that the network fails at
         broken = image.shape[0] == 30
         return [SimpleNamespace(passes=1)] if broken else searched(self, image, boxes)
 
-    def locate(self, pictures, detections, threads):
+    def locate(self, pictures, detections, threads=None):
         if len(pictures):
             raise RuntimeError("out of memory\nat some place")
         return []

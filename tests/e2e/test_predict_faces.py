@@ -80,9 +80,22 @@ def test_crops_that_cannot_be_written(popos, astronaut, tmp_path):
 
 def test_the_largest_faces_alone(popos, pair):
     first, _ = popos("predict", pair, "--json", "--weights", "small").ok().json["images"][0]["faces"]
-    flags = ("--json", "--weights", "small", "--max-faces", "1", "--min-score", "1")
-    (only,) = popos("predict", pair, *flags).ok().json["images"][0]["faces"]  # Haar's have no score
+    flags = ("--json", "--weights", "small", "--max-faces", "1")
+    (only,) = popos("predict", pair, *flags).ok().json["images"][0]["faces"]
     np.testing.assert_allclose(only["landmarks"], first["landmarks"], atol=0.01)
+    assert popos("predict", pair, *flags, "--min-score", "1").ok().json["images"][0]["faces"] == []
+
+
+def test_a_photo_on_its_side(popos, astronaut):
+    turned = np.ascontiguousarray(np.rot90(cv2.imread(str(astronaut))))
+    cv2.imwrite("turned.png", turned)
+    flags = ("predict", "turned.png", "--json", "--weights", "small")
+    (face,) = popos(*flags).ok().json["images"][0]["faces"]
+    eyes = np.subtract(
+        *(np.mean(np.array(face["landmarks"])[own], 0) for own in (range(36, 42), range(42, 48)))
+    )
+    assert eyes[1] > 3 * abs(eyes[0])  # the picture was turned counter-clockwise
+    assert popos(*flags, "--no-turn").ok().json["images"][0]["faces"] == []
 
 
 @pytest.mark.parametrize("flags", [("--max-faces", "0"), ("--min-score", "1.5"), ("--size", "5")])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from hosts import Hub
 
 import popos_cli
 from popos_cli.cli import app
@@ -162,3 +163,27 @@ def test_the_hub_out_of_reach(popos_process, synthetic, shop):
     flags = [flag.replace("model.init=scratch", "model.init=auto") for flag in shop.train]
     result = popos_process(*flags, "--epochs", "1", env={"HF_HOME": "hub"}).ok()
     assert "starting from scratch, without ImageNet weights" in result.err
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_yunet_is_asked_for_once(environment, astronaut, tmp_path, flag):
+    """A Hub that has another file in its place: it is refused, Haar looks, and a day long nobody asks again.
+    Not at all with --offline, which does not even import the client."""
+    environment |= {"NO_PROXY": "127.0.0.1,localhost", "HF_HUB_OFFLINE": "0"}
+    ask = "import sys; print(*(n for n in ('huggingface_hub', 'httpx') if n in sys.modules), file=sys.stderr)"
+    code = MAIN.format(["predict", str(astronaut), "--json", "--weights", "small", *["--offline"] * flag])
+    with Hub() as hub:
+        hub.put("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx", b"another")
+        for turn in range(2):
+            done = subprocess.run(
+                [sys.executable, "-c", f"{code}\n{ask}"],
+                env={**environment, "HF_ENDPOINT": hub.url}, capture_output=True, text=True, timeout=600,
+                check=True,
+            )  # fmt: skip
+            assert '"landmarks"' in done.stdout
+            assert "note: faces are found by haar" in done.stderr
+            assert ("wrong file" in done.stderr) == (not flag and not turn)
+            imported = done.stderr.splitlines()[-1]
+            assert ("huggingface_hub" in imported) == (not flag and not turn)
+        requests = len(hub.log)
+    assert (requests > 0) == (not flag) and requests < 5

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from popos_cli.core.geometry import transform
 from popos_cli.data.pictures import read_image
 from popos_cli.predict import tracks
 from popos_cli.predict.predictor import Predictor
@@ -53,9 +54,9 @@ class Counted:
             self.searches += 1
             return detector(image)
 
-        def count_crops(pictures, centers, sides):
+        def count_crops(pictures, centers, sides, tilts):
             self.crops += len(centers)
-            return look(pictures, centers, sides)
+            return look(pictures, centers, sides, tilts)
 
         monkeypatch.setattr(predictor, "detector", search)
         monkeypatch.setattr(predictor, "_pass", count_crops)
@@ -88,7 +89,7 @@ def test_a_moving_face_keeps_its_number_for_one_pass_a_frame(predictor, monkeypa
     assert np.linalg.norm(off - still.points, axis=-1).mean() < 0.05 * eyes  # as good as without tracking
     boxes = np.array([faces[0].box for faces in found])
     assert np.abs(boxes[:, 0] + boxes[:, 2] / 2 - path).max() < 0.1 * boxes[0, 2]  # the box moves along
-    assert {faces[0].score for faces in found} == {None}  # Haar has none
+    assert all(faces[0].score > 0.9 for faces in found)
 
 
 def test_smoothing_halves_the_jitter_of_a_still_face(predictor):
@@ -140,7 +141,7 @@ def test_another_scene_has_other_faces(predictor):
 def test_who_appears_is_found_within_half_a_second(predictor, monkeypatch):
     tracker, counted = Tracker(predictor), Counted(predictor, monkeypatch)
     assert not any(play(tracker, [picture()] * 30))
-    assert counted.searches <= 1 + 1 / SEARCH_AGAIN  # not in every frame
+    assert counted.searches <= 2 * (1 + 1 / SEARCH_AGAIN)  # not in every frame; each time turned once, too
     assert not tracker(picture(), 1.0)
     one = play(tracker, [picture((WOMAN, 100))] * 15, start=31 / RATE)
     assert set(middles(one[-1])) == {0}
@@ -175,7 +176,7 @@ def test_two_boxes_on_one_face_and_one_on_none(predictor, monkeypatch):
     def generous(image):
         (found,) = detector(image)
         moved = [
-            tracks.Detection(found.box, None, found.center + shift, found.side, found.passes)
+            tracks.Detection(found.box, found.score, found.center + shift, found.side, found.passes)
             for shift in ([8.0, 4.0], [150.0, 0.0])
         ]
         return [found, *moved]
@@ -183,6 +184,31 @@ def test_two_boxes_on_one_face_and_one_on_none(predictor, monkeypatch):
     monkeypatch.setattr(predictor, "detector", generous)
     found = play(Tracker(predictor), [picture((WOMAN, 100))] * 20)
     assert [[face.id for face in faces] for faces in found] == [[0]] * 20
+
+
+def test_a_face_that_tilts_is_followed_upright(predictor):
+    """Haar finds none that is tilted by more than 20 degrees."""
+    (start,) = predictor(picture((WOMAN, 200)))
+    tracker = Tracker(predictor, smooth=False)
+    middle = 200.0, 30 + SIDE / 2
+    for n in range(31):
+        matrix = cv2.getRotationMatrix2D(middle, 3 * n, 1)
+        image = cv2.warpAffine(picture((WOMAN, 200)), matrix, SIZE[::-1], borderValue=(127,) * 3)
+        (face,) = tracker(image, n / RATE)
+        assert face.id == 0
+    expected = transform(start.points, matrix)
+    apart = np.linalg.norm(start.points[36] - start.points[45])
+    assert np.linalg.norm(face.points - expected, axis=1).mean() < 0.08 * apart
+
+
+def test_a_film_on_its_side(predictor):
+    """Found within three searches, and followed."""
+    image = np.ascontiguousarray(np.rot90(picture((WOMAN, 200), (MAN, 330))))
+    tracker = Tracker(predictor)
+    found = play(tracker, [image] * 25)
+    assert [len(faces) for faces in found[-5:]] == [2] * 5
+    eyes = found[-1][0]["left eye"].mean(0) - found[-1][0]["right eye"].mean(0)
+    assert abs(eyes[1]) > 3 * abs(eyes[0])
 
 
 def test_the_largest_comes_first(predictor):

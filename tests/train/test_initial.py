@@ -34,6 +34,7 @@ def test_training_starts_from_the_backbone(home, tmp_path, monkeypatch):
     (home / "catalog.toml").unlink()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     state, sentence = initial_state("auto", model)
     assert state is None and "from scratch" in sentence
     with pytest.raises(PoposError, match="switched off"):

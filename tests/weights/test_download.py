@@ -8,6 +8,7 @@ import json
 import random
 import resource
 import threading
+import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from huggingface_hub import try_to_load_from_cache
 from popos_cli.errors import PoposError
 from popos_cli.weights import download
 from popos_cli.weights.catalog import Entry, entry_of
-from popos_cli.weights.download import fetch, find_here
+from popos_cli.weights.download import fetch, fetch_soon, find_here
 from popos_cli.weights.hub import cached
 
 DATA = random.Random(0).randbytes(1_000_000)
@@ -188,6 +189,55 @@ def test_offline(source, monkeypatch, variable):
     if variable:
         monkeypatch.setenv(variable, "1")
     assert fetch(wanted, **flags) == path
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What this process has tried in vain or not."""
+    monkeypatch.setattr(download, "_asked", set())
+    monkeypatch.setattr(download, "PATIENCE", 20)  # seconds: this machine may be busy
+
+
+def test_soon(source, asked, caplog):
+    wanted = entry(source.put(DATA))
+    path = fetch_soon(wanted)
+    assert path.read_bytes() == DATA
+    assert "fetched" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [Fault(status=503, times=None), Fault(delay=30, times=None)])
+def test_not_soon(source, asked, home, monkeypatch, caplog, fault):
+    """It is said, and not tried again: in this process, nor for a day in another."""
+    source.host.faults = [fault]
+    if fault.delay:
+        monkeypatch.setattr(download, "PATIENCE", 0.2)
+    wanted = entry(source.put(DATA))
+    start = time.monotonic()
+    assert fetch_soon(wanted) is None
+    assert not fault.delay or time.monotonic() - start < 10
+    assert wanted.source in caplog.text
+    tries = len(source.host.log)
+    marker = home / "downloads" / f"{wanted.name}.failed"
+    marker.unlink()
+    assert fetch_soon(wanted) is None
+    monkeypatch.setattr(download, "_asked", set())
+    marker.touch()
+    assert fetch_soon(wanted) is None
+    assert len(source.host.log) <= tries + (fault.delay > 0)
+
+
+def test_soon_but_another_file(source, asked, caplog):
+    """The catalog's hash holds."""
+    wanted = entry(source.put(DATA), sha256="0" * 64)
+    assert fetch_soon(wanted) is None
+    assert "wrong file" in caplog.text
+    assert find_here(wanted) is None
+
+
+def test_never_soon_when_offline(source, asked, home, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch_soon(entry(source.put(DATA))) is None
+    assert source.host.log == [] and not (home / "downloads").exists()
 
 
 # --- from other hosts --------------------------------------------------------------------------------
