@@ -70,7 +70,7 @@ def crop_of(photo, path, rows, columns):
 
 
 def test_json_to_the_letter(popos, astronaut, hopper):
-    result = popos("predict", astronaut, hopper, "--json").ok()
+    result = popos("predict", astronaut, hopper, "--json", "--detector", "haar").ok()
     assert result.err == ""
     document = result.json
     assert set(document) == {"images", "weights", "scheme", "groups"}
