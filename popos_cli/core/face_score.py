@@ -21,12 +21,12 @@ Coefficients = tuple[float, float, float]
 # "scores" for networks whose uncertainty is not calibrated. Fitted by `popos bench faces` on 399 photos of
 # WIDER FACE; "box", a caller's, on the faces of all detectors, without what they say.
 COEFFICIENTS: dict[tuple[str, Fit], Coefficients] = {
-    ("yunet", "uncertainty"): (-3.3, 2.72, -1.07),
-    ("yunet", "scores"): (-2.31, 2.78, 1.88),
-    ("haar", "uncertainty"): (-12.98, 1.42, -3.94),
-    ("haar", "scores"): (-20.88, 2.13, 18.33),
-    ("box", "uncertainty"): (-4.89, 0.0, -2.6),
-    ("box", "scores"): (-2.23, 0.0, 4.59),
+    ("yunet", "uncertainty"): (-5.16, 2.55, -1.81),
+    ("yunet", "scores"): (-2.22, 2.8, 1.59),
+    ("haar", "uncertainty"): (-17.25, 1.34, -5.06),
+    ("haar", "scores"): (-27.21, 2.15, 24.25),
+    ("box", "uncertainty"): (-6.63, 0.0, -2.95),
+    ("box", "scores"): (-2.15, 0.0, 4.26),
 }
 
 

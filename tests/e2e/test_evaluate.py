@@ -46,7 +46,7 @@ def test_a_sweep_is_one_table_and_one_folder(popos, trained, benchmark_300w, tmp
     assert [(r["dataset"], r["split"], r["resolution"], r["decoder"], r["weights"]) for r in results] == [
         (dataset, split, resolution, decoder, weights)
         for dataset, split, sizes in (
-            ("300w", "test", ((16, "default"), (8, "small"))),
+            ("300w", "test", ((16, "default"), (8, "small"), (4, "tiny"))),
             ("synthetic", "val", ((16, "default"), (8, "small"), (4, str(trained)))),
         )
         for resolution, weights in sizes
@@ -57,15 +57,15 @@ def test_a_sweep_is_one_table_and_one_folder(popos, trained, benchmark_300w, tmp
     assert nme["300w", 16, "ml"] < nme["300w", 8, "ml"] < nme["300w", 8, "one-hot"]
     for r in results:
         assert f"{r['nme']:.3f}" in result.out
-    assert result.out.count("inter-ocular, 0.1") == 10 + 2 * 4  # each figure, and the subsets' of 300w
+    assert result.out.count("inter-ocular, 0.1") == 12 + 2 * 6  # each figure, and the subsets' of 300w
     errors = table(run / "per_face.csv")
-    assert len(errors) == 4 * 4 + 6 * 6
+    assert len(errors) == 4 * 6 + 6 * 6
     order = [float(row["nme_percent"]) for row in errors]
     assert order == sorted(order, reverse=True)
     assert {row["subsets"] for row in errors if row["dataset"] == "300w"} == {"common", "challenging"}
     settings = json.loads((run / "settings.json").read_text())
     assert settings["resolution"] == "all"
-    assert [one["resolution"] for one in settings["evaluated"]] == [16, 8, 16, 8, 4]
+    assert [one["resolution"] for one in settings["evaluated"]] == [16, 8, 4, 16, 8, 4]
     # Two panels beside each other.
     height, width, _ = cv2.imread(str(run / "ced.png")).shape
     assert width > 2 * height
@@ -91,23 +91,31 @@ def test_published_figures_beside_ours(popos, benchmark_300w):
     row = found["published"]
     assert (row["nme"], row["resolution"], row["decoder"]) == (3.37, 64, "two-hot")
     assert row["difference"] == pytest.approx(found["nme"] - 3.37)
-    assert row["remark"] == "partial, 4 of 689 faces: not comparable"
+    assert row["remark"] == "partial, 4 of 689 faces: not comparable; trained on part of 300w"
     assert set(found["subsets"]) == {"common", "challenging"}
     common, challenging = found["subsets"]["common"], found["subsets"]["challenging"]
     assert (common["faces"], challenging["faces"]) == (3, 1)
     assert found["nme"] == pytest.approx((3 * common["nme"] + challenging["nme"]) / 4)
     assert common["published"]["nme"] == 2.86
-    assert challenging["published"]["remark"] == "partial, 1 of 135 faces: not comparable"
+    assert (
+        challenging["published"]["remark"]
+        == "partial, 1 of 135 faces: not comparable; trained on part of 300w"
+    )
     lines = popos("evaluate", *flags).ok().out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("300w test: common"))
     assert lines[at + 1].split()[:2] == ["published", "HRNetV2-W18"]
     assert "2.86" in lines[at + 1]
-    assert f"ours {common['nme'] - 2.86:+.3f}; partial, 3 of 554 faces: not comparable" in lines[at + 1]
+    assert (
+        f"ours {common['nme'] - 2.86:+.3f}; partial, 3 of 554 faces: not comparable; trained on part of 300w"
+        in lines[at + 1]
+    )
     assert "published: MMPose model zoo, v0.29.0" in lines
     (private,) = popos("evaluate", *flags, "--split", "private", "--json").ok().json["results"]
     assert (private["split"], private["faces"], private["subsets"]) == ("private", 2, {})
     assert private["published"]["nme"] == 3.97
-    assert private["published"]["remark"] == "partial, 2 of 600 faces: not comparable"
+    assert (
+        private["published"]["remark"] == "partial, 2 of 600 faces: not comparable; trained on part of 300w"
+    )
     (train,) = popos("evaluate", *flags, "--split", "train", "--json").ok().json["results"]
     assert train["published"] is None
 

@@ -30,11 +30,12 @@ def box_text(box):
     return ",".join(repr(float(value)) for value in box)
 
 
-def promised_box(detector_box):
+def promised_box(detector_box, predictor):
     """The tight landmark box that the detector's box promises: what the first pass crops around."""
     x, y, w, h = detector_box
-    side = Haar.RULE.side * w
-    return x + (w - side) / 2, y + (h - side) / 2 + Haar.RULE.shift[1] * w, side, side
+    rule = Haar.RULE.then(predictor.rule)
+    side = rule.side * w
+    return x + (w - side) / 2 + rule.shift[0] * w, y + (h - side) / 2 + rule.shift[1] * w, side, side
 
 
 def box_around(points):
@@ -132,10 +133,10 @@ def test_an_unreadable_picture_spoils_no_other(popos, tmp_path, astronaut, empty
     assert "error" not in nobody
 
 
-def test_one_box_a_face_in_the_order_given(popos, side_by_side):
+def test_one_box_a_face_in_the_order_given(popos, side_by_side, predictor):
     path, _ = side_by_side
     found = popos("predict", path, "--json").ok().json["images"][0]["faces"]
-    boxes = [promised_box(face["box"]) for face in reversed(found)]
+    boxes = [promised_box(face["box"], predictor) for face in reversed(found)]
     flags = [part for box in boxes for part in ("--box", box_text(box))]
     again = popos("predict", path, *flags, "--json").ok().json["images"][0]["faces"]
     assert len(again) == 2
@@ -156,7 +157,7 @@ def test_every_face_is_found_and_does_not_depend_on_its_neighbour(
     assert larger["box"][2] * larger["box"][3] > smaller["box"][2] * smaller["box"][3]
     for face, photo, shift in [(smaller, astronaut, 0), (larger, hopper, offset)]:
         image = read_image(photo, upright=True)
-        x, y, w, h = promised_box(face["box"])
+        x, y, w, h = promised_box(face["box"], predictor)
         box = x - shift, y, w, h
         for _ in range(PASSES["haar"]):
             (alone,) = predictor(image, np.array([box]))

@@ -115,7 +115,7 @@ def test_own_runs_then_downloads_then_bundled(home, host, tmp_path, ours, foreig
     url = host.serve("/w.safetensors", data)
     downloaded = find_weights(url)
     (home / "weights/mine.safetensors").write_bytes(data)
-    assert names_here() == [str(run), "club", "mine", url, "default", "small"]
+    assert names_here() == [str(run), "club", "mine", url, "default", "small", "tiny"]
     downloaded.write_bytes(data[:-1] + b"x")  # no longer what was pinned
     assert url not in names_here()
 
@@ -135,7 +135,7 @@ def test_a_broken_file_among_the_weights_is_named_and_passed_over(home, ours, po
         save_file({"x": torch.zeros(1)}, path, {"popos": "[" * 100_000 if poison == "deep" else unknown})
     (home / "weights/good.safetensors").write_bytes(data)
     (home / "pins.json").write_text('{"ftp://nowhere": "00"}')
-    assert names_here() == ["good", "default", "small"]
+    assert names_here() == ["good", "default", "small", "tiny"]
     notes = [record.getMessage() for record in caplog.records]
     assert len(notes) == 1 and notes[0].startswith(f"passed over: {path}") and "\n" not in notes[0]
     assert [name for name, found in weights_here() if isinstance(found, PoposError)] == ["bad"]
