@@ -29,7 +29,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass
 class _Seen:
-    """rows: photo, evidence, fits (uncertainty, scores) and label of one detector's candidates. faces, found:
+    """rows: photo, evidence, fits (uncertainty, none) and label of one detector's candidates. faces, found:
     counts of labelled faces of at least each size, and of those found; false: of faces that are none."""
 
     rows: list[list[float]] = field(default_factory=list)
@@ -109,7 +109,7 @@ def _look(predictor: Predictor, seen: _Seen, number: int, path: Path, boxes: Flo
         overlap = box_iou(detection.box, boxes) >= FOUND
         if overlap.any() and not (overlap & ~invalid).any():
             continue
-        fits = [fit_of(kind, predictor.doubt(face), face.scores) for kind in get_args(Fit)]
+        fits = [fit_of(kind, predictor.doubt(face)) for kind in get_args(Fit)]
         assert detection.score is not None
         says = evidence(predictor.detector.name, detection.score)
         seen.rows.append([number, says, *fits, float(overlap.any())])

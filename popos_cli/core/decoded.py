@@ -35,12 +35,12 @@ class Decoded(Generic[Array]):
 
 
 def in_image(
-    decoded: Decoded[NDArray[Any]], matrices: Floats, label_offset: tuple[float, float]
+    decoded: Decoded[NDArray[Any]], matrices: Floats, label_offset: tuple[float, float] | Floats
 ) -> Decoded[NDArray[Any]]:
-    """Points and uncertainty through the inverted `matrices` (N, 2, 3), image -> crop, to image pixels."""
+    """Points and uncertainty through the inverted `matrices` (N, 2, 3), image -> crop, to image pixels.
+    label_offset: (2,) or (N, 2), image pixels."""
     back = invert(matrices)
     scale = np.sqrt(np.abs(np.linalg.det(back[:, :, :2])))[:, None]
-    # The labels' offset lies in the frame of upright faces, and so of the crop.
-    offset = np.array(label_offset) @ np.swapaxes(back[:, :, :2] / scale[..., None], -1, -2)
-    points = transform(decoded.points.astype(np.float64), back) - offset[:, None]
+    offset = np.reshape(label_offset, (-1, 1, 2))
+    points = transform(decoded.points.astype(np.float64), back) - offset
     return Decoded(points, decoded.scores, decoded.uncertainty * scale)

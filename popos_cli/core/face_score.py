@@ -2,7 +2,7 @@
 
 The detector's evidence says most; the uncertainty of the landmarks, as a share of the face's size, adds to
 it, and means the same for every network that is calibrated. (The heights of the heatmaps' peaks say as much,
-but another thing for each network; the distance from a mean shape adds nothing.)
+but another thing for each network, so they are not asked; the distance from a mean shape adds nothing.)
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy as np
 
 from .geometry import Floats
 
-Fit = Literal["uncertainty", "scores"]
+Fit = Literal["uncertainty", "none"]
 Coefficients = tuple[float, float, float]
 
 # Log-odds = a + b * the detector's evidence + c * the fit. By where the box comes from, and what the fit is:
-# "scores" for networks whose uncertainty is not calibrated. Fitted by `popos bench faces` on 399 photos of
+# "none" for networks whose uncertainty is not calibrated. Fitted by `popos bench faces` on 399 photos of
 # WIDER FACE; "box", a caller's, on the faces of all detectors, without what they say.
 COEFFICIENTS: dict[tuple[str, Fit], Coefficients] = {
     ("yunet", "uncertainty"): (-5.16, 2.55, -1.81),
-    ("yunet", "scores"): (-2.22, 2.8, 1.59),
+    ("yunet", "none"): (-1.39, 3.01, 0.0),
     ("haar", "uncertainty"): (-17.25, 1.34, -5.06),
-    ("haar", "scores"): (-27.21, 2.15, 24.25),
+    ("haar", "none"): (-4.79, 2.38, 0.0),
     ("box", "uncertainty"): (-6.63, 0.0, -2.95),
-    ("box", "scores"): (-2.15, 0.0, 4.26),
+    ("box", "none"): (1.5, 0.0, 0.0),
 }
 
 
@@ -39,10 +39,10 @@ def evidence(detector: str, own: float) -> float:
     return math.log(own / (1 - own))
 
 
-def fit_of(kind: Fit, doubt: float, scores: Floats) -> float:
+def fit_of(kind: Fit, doubt: float) -> float:
     """How well the landmarks fit: the logarithm of doubt, their mean uncertainty as a share of the side of
-    the square around 300W's landmarks; or the mean of their scores (K,)."""
-    return float(scores.mean()) if kind == "scores" else math.log(max(doubt, 1e-4))
+    the square around 300W's landmarks; 0 where the uncertainty is not calibrated."""
+    return 0.0 if kind == "none" else math.log(max(doubt, 1e-4))
 
 
 def face_score(detector: str, own: float | None, kind: Fit, fit: float) -> float:

@@ -22,7 +22,7 @@ from ..core.choices import MIN_SCORE, SMALLEST_BOX, DetectorName
 from ..core.crop_rule import SAME, squares_around, turned_upright
 from ..core.decoded import Decoded, in_image
 from ..core.face_score import Fit, face_score, fit_of
-from ..core.geometry import Floats, crop_matrix, edges_to_square, warp
+from ..core.geometry import Floats, crop_matrix, edges_to_square, rotation, warp
 from ..errors import PoposError, PoposWarning
 from ..weights.find import find_weights
 from .aligned import tilt
@@ -112,7 +112,7 @@ class Predictor:
         self.detector_name = self.detector.name
         self.rule = self.info.rule_from_300w(self.detector_name)
         self.around = self.info.around_landmarks()
-        self.fit: Fit = "uncertainty" if self.info.uncertainty else "scores"
+        self.fit: Fit = "uncertainty" if self.info.uncertainty else "none"
         # How many times larger the square around 300W's landmarks is than that around these.
         self.larger = self.around.side / (self.rule or SAME).side
         if flip_test and not self.scheme.mirrors:
@@ -210,7 +210,7 @@ class Predictor:
     def faces_among(self, picture: NDArray[np.uint8], candidates: list[Face]) -> Faces:
         """`find` for what `locate` made of one picture's detections."""
         upright = self._chosen(candidates)
-        if not self.turn or any(self.fit == "scores" or self.doubt(face) < DOUBTFUL for face in upright):
+        if not self.turn or any(self.fit == "none" or self.doubt(face) < DOUBTFUL for face in upright):
             return upright
         groups = [upright]
         for quarters in (1, 2, 3):
@@ -293,7 +293,7 @@ class Predictor:
 
     def _scored(self, found: Detection, points: Any, scores: Any, uncertainty: Any) -> Face:
         face = Face(found.box.astype(np.float32), None, points, scores, uncertainty, scheme=self.scheme)
-        fit = fit_of(self.fit, self.doubt(face), face.scores)
+        fit = fit_of(self.fit, self.doubt(face))
         return replace(face, score=face_score(self.detector_name, found.score, self.fit, fit))
 
     def _pass(
@@ -307,4 +307,6 @@ class Predictor:
             [crop_matrix(center, side, size, alignment, turn) for center, side, turn in squares]
         )
         crops = np.stack([warp(p, m, size) for p, m in zip(pictures, matrices, strict=True)])
-        return in_image(self.runtime(crops), matrices, self.info.label_offset)
+        # The labels' offset lies in the frame of upright faces.
+        offsets = np.stack([np.array(self.info.label_offset) @ rotation(turn) for turn in tilts])
+        return in_image(self.runtime(crops), matrices, offsets)

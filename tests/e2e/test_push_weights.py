@@ -57,8 +57,9 @@ def test_push_then_download_gives_the_same_bytes(
     assert f"| {result['faces']} | {result['nme']:.2f} |" in card
     assert str(tmp_path) not in card and str(trained) not in card  # no folder of this machine
 
-    found = popos_process("predict", hopper, "--weights", address, "--json", env=online).ok().json
-    here = popos("predict", hopper, "--weights", trained, "--json").ok().json
+    predict = "predict", hopper, "--json", "--min-score", "0"  # a network of 24 drawn faces is in doubt
+    found = popos_process(*predict, "--weights", address, env=online).ok().json
+    here = popos(*predict, "--weights", trained).ok().json
     assert found["images"][0]["faces"] == here["images"][0]["faces"] != []
 
 

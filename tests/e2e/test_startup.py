@@ -120,7 +120,7 @@ def test_doctor_finds_nothing_wrong_here(popos, trained):
     assert report["devices"][0].startswith("cpu")
     (dataset,) = report["datasets"]
     assert (dataset["name"], dataset["faces"], dataset["pictures"]) == ("synthetic", 24, "there")
-    assert [w["name"] for w in report["weights"]] == [str(trained), "default", "small"]
+    assert [w["name"] for w in report["weights"]] == [str(trained), "default", "small", "tiny"]
     assert "no problems found" in popos("doctor").ok().out
 
 

@@ -182,9 +182,10 @@ def test_every_dataset_and_every_resolution_that_has_weights(prepared):
     prepared("b", "test", "private", "val")
     jobs, passed_over = chosen((), "all", (), None)
     assert jobs == [
-        ("a", "val", 16, "default"), ("a", "val", 8, "small"),
-        ("b", "test", 16, "default"), ("b", "test", 8, "small"),
-    ]  # fmt: skip
+        (dataset, split, resolution, weights)
+        for dataset, split in (("a", "val"), ("b", "test"))
+        for resolution, weights in ((16, "default"), (8, "small"), (4, "tiny"))
+    ]
     assert passed_over == []
     assert chosen((), 8, (), None)[0] == [("a", "val", 8, "small"), ("b", "test", 8, "small")]
     assert chosen(["a"], None, (), "train")[0] == [("a", "train", 16, "default")]
