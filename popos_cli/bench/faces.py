@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -13,12 +12,13 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.face_score import Coefficients, Fit, evidence, fit_coefficients, fit_of
+from ..core.face_score import Coefficients, Fit, evidence, fit_coefficients, fit_of, probability
 from ..core.geometry import Floats, box_iou
 from ..data.pictures import read_image
 from ..errors import PoposError
 from ..predict.detect import detectors_here
 from ..predict.predictor import Predictor
+from ..progress import Bar
 
 FOUND = 0.3  # intersection over union of a face's box and a labelled one, from which on it is found
 SIZES = (20, 40, 80)  # pixels: the shorter side of the labelled boxes that a recall is over
@@ -56,20 +56,18 @@ def read_boxes(root: Path) -> list[tuple[Path, Floats, Flags]]:
     return [(root / "images" / name, rows[:, :4], rows[:, 4] > 0) for name, rows in table.items()]
 
 
-def bench_faces(
-    root: Path, weights: str, min_score: float, advance: Callable[[int], None] | None = None
-) -> dict[str, Any]:
+def bench_faces(root: Path, weights: str, min_score: float, bar: Bar) -> dict[str, Any]:
     """detectors: for each one that is here its photos, labelled faces and their recall by least size, and
     false faces a photo, all by `Predictor`; and the reliability of its candidates' scores, cross-validated by
     photo. coefficients: of all of them, fitted anew. Raises PoposError."""
-    photos = read_boxes(root)
+    photos, detectors = read_boxes(root), detectors_here()
     seen = {}
-    for detector in detectors_here():
-        predictor = Predictor(weights, "cpu", detector.name, min_score=min_score)
-        seen[detector.name] = _Seen()
-        for number, (path, boxes, invalid) in enumerate(photos):
-            _look(predictor, seen[detector.name], number, path, boxes, invalid)
-            if advance:
+    with bar("faces", len(photos) * len(detectors)) as advance:
+        for detector in detectors:
+            predictor = Predictor(weights, "cpu", detector.name, min_score=min_score)
+            seen[detector.name] = _Seen()
+            for number, (path, boxes, invalid) in enumerate(photos):
+                _look(predictor, seen[detector.name], number, path, boxes, invalid)
                 advance(1)
     coefficients: dict[tuple[str, Fit], Coefficients] = {}
     tables = {name: np.array(one.rows).reshape(-1, 5) for name, one in seen.items()}
@@ -129,8 +127,8 @@ def _reliability(rows: Floats, kind: Fit) -> list[dict[str, float]]:
     fold = rows[:, 0] % FOLDS
     for n in range(FOLDS):
         others, own = rows[fold != n], rows[fold == n]
-        offset, by_detector, by_fit = fit_coefficients(others[:, 1], others[:, column], others[:, 4])
-        score[fold == n] = 1 / (1 + np.exp(-(offset + by_detector * own[:, 1] + by_fit * own[:, column])))
+        fitted = fit_coefficients(others[:, 1], others[:, column], others[:, 4])
+        score[fold == n] = probability(fitted, own[:, 1], own[:, column])
     bins = np.minimum((score * BINS).astype(int), BINS - 1)
     return [
         {

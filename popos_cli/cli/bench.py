@@ -210,11 +210,9 @@ def faces(
     """Which labelled faces popos predict finds, by each detector that is here, how many it invents, how far
     its scores are probabilities (cross-validated by photo), and the numbers behind the scores, fitted anew.
     """
-    from ..bench.faces import bench_faces, read_boxes
-    from ..predict.detect import detectors_here
+    from ..bench.faces import bench_faces
 
-    with console.bar("faces", len(read_boxes(root)) * len(detectors_here())) as advance:
-        found = bench_faces(root, weights, min_score, advance)
+    found = bench_faces(root, weights, min_score, console.bar)
     if json:
         console.print_json(found)
         return

@@ -47,10 +47,16 @@ def fit_of(kind: Fit, doubt: float) -> float:
 
 def face_score(detector: str, own: float | None, kind: Fit, fit: float) -> float:
     """The probability, 0..1, that there is a face. own: what the detector says; None: a caller's box."""
-    source = "box" if own is None else detector
-    offset, by_detector, by_fit = COEFFICIENTS[source, kind]
-    says = 0.0 if own is None else evidence(detector, own)
-    return 1 / (1 + math.exp(-min(max(offset + by_detector * says + by_fit * fit, -50.0), 50.0)))
+    source, says = ("box", 0.0) if own is None else (detector, evidence(detector, own))
+    return float(probability(COEFFICIENTS[source, kind], np.array([says]), np.array([fit]))[0])
+
+
+def probability(coefficients: Coefficients, evidences: Floats, fits: Floats) -> Floats:
+    """The logistic function of a + b * evidences + c * fits, each (N,)."""
+    offset, by_detector, by_fit = coefficients
+    log_odds = offset + by_detector * evidences + by_fit * fits
+    found: Floats = 1 / (1 + np.exp(-np.clip(log_odds, -50, 50)))
+    return found
 
 
 def fit_coefficients(evidences: Floats, fits: Floats, labels: Floats) -> Coefficients:
@@ -59,7 +65,12 @@ def fit_coefficients(evidences: Floats, fits: Floats, labels: Floats) -> Coeffic
     weights = np.zeros(3)
     ridge = np.diag([0.0, 1e-2, 1e-2])  # evidence that is always 0 gets no weight
     for _ in range(30):
-        p = 1 / (1 + np.exp(-np.clip(inputs @ weights, -50, 50)))
+        p = probability(_triple(weights), evidences, fits)
         curvature = (inputs * (p * (1 - p))[:, None]).T @ inputs + ridge + 1e-9 * np.eye(3)
         weights += np.linalg.solve(curvature, inputs.T @ (labels - p) - ridge @ weights)
-    return float(weights[0]), float(weights[1]), float(weights[2])
+    return _triple(weights)
+
+
+def _triple(weights: Floats) -> Coefficients:
+    offset, by_detector, by_fit = weights.tolist()
+    return offset, by_detector, by_fit

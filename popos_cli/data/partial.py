@@ -59,6 +59,12 @@ def trained_mark(found: Mapping[str, Any] | None) -> str:
     return f"trained on part of {found.get('benchmark')}{counts}"
 
 
+def beside(scale: str, partial: Mapping[str, Any] | None, remark: str | None, trained: Any) -> str:
+    """The last cell of a table's row: what a figure is measured in, and its marks. partial, trained: the
+    shortfalls of its faces and of the weights' training."""
+    return "; ".join(part for part in (scale, mark(partial), remark, trained_mark(trained)) if part)
+
+
 def described(found: Shortfall) -> str:
     """All that is known: "test: 554 of 689 faces (ibug 0 of 135)"; "train: 0 faces" where nobody says of how
     many."""

@@ -148,7 +148,7 @@ def build_result(
             faces, nme = int(numbers["faces"]), numbers["nme"]
             published = nearest_published(index, subset, job.info.resolution, decoder, faces, nme)
         if published and trained:
-            remarks = published["remark"], f"trained on part of {trained['benchmark']}"
+            remarks = published["remark"], f"trained on part of {trained.get('benchmark')}"
             published["remark"] = "; ".join(remark for remark in remarks if remark)
         missing = of_subset(partial, subset) if subset else partial
         return {**numbers, "published": published, "partial": missing}

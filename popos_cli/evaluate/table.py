@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..data.partial import mark, trained_mark
+from ..data.partial import beside
 
 COLUMNS = ("dataset", "weights", "R", "decoder", "faces", "NME %", "FR %", "AUC %", "normaliser, threshold")
 
@@ -16,8 +16,7 @@ def figure_rows(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[st
     for r in results:
         for subset, figures in (("", r), *r["subsets"].items()):
             scale = f"{r['normaliser']}, {r['threshold']:g}"
-            marks = (mark(figures.get("partial")), r.get("remark"), trained_mark(r.get("trained_on_partial")))
-            measured = "; ".join(part for part in (scale, *marks) if part)
+            measured = beside(scale, figures.get("partial"), r.get("remark"), r.get("trained_on_partial"))
             name = f"{r['dataset']} {r['split']}" + (f": {subset}" if subset else "")
             percent = [f"{figures['nme']:.3f}", f"{figures['failure_rate']:.2f}", f"{figures['auc']:.2f}"]
             cells = [name, r["weights"], str(r["resolution"]), r["decoder"], str(figures["faces"])]

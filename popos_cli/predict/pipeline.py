@@ -142,7 +142,7 @@ def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 def _located(predictor: Predictor, batch: list[_Found], threads: int | None) -> Iterator[Result]:
     read = [(one, one.frame.image) for one in batch if one.frame and not one.error]
-    given = any(one.given for one, _ in read)
+    given = [one.given for one, _ in read]
     try:
         detections = [one.detections for one, _ in read]
         faces = iter(predictor.find([image for _, image in read], detections, given, threads))

@@ -191,21 +191,23 @@ class Predictor:
         self,
         pictures: Sequence[NDArray[np.uint8]],
         found: Sequence[list[Detection]],
-        given: bool = False,
+        given: Sequence[bool],
         threads: int | None = None,
     ) -> list[Faces]:
         """The faces of each picture at what `detect` found there. Where none of it is a face, or the network
         doubts all of them (a detector finds faces that stand on their head, and takes them for upright), the
         picture is searched turned, too; the faces are then those of the turn with the surest one.
 
-        given: they are the caller's boxes, which are all used. threads: as `locate` has them.
+        given: for each picture, whether they are the caller's boxes, which are all used. threads: as
+        `locate` has them.
         """
         owners = [picture for picture, group in zip(pictures, found, strict=True) for _ in group]
         located = iter(self.locate(owners, [d for group in found for d in group], threads))
         faces = [[next(located) for _ in group] for group in found]
-        if given:
-            return [Faces(group, self.scheme) for group in faces]
-        return [self.faces_among(picture, group) for picture, group in zip(pictures, faces, strict=True)]
+        return [
+            Faces(group, self.scheme) if own else self.faces_among(picture, group)
+            for picture, group, own in zip(pictures, faces, given, strict=True)
+        ]
 
     def faces_among(self, picture: NDArray[np.uint8], candidates: list[Face]) -> Faces:
         """`find` for what `locate` made of one picture's detections."""
@@ -257,13 +259,7 @@ class Predictor:
     def _predict(self, images: Sequence[Any], boxes: Sequence[Floats | None]) -> list[Faces]:
         pictures = [as_rgb(image) for image in images]
         found = [self.detect(p, b) for p, b in zip(pictures, boxes, strict=True)]
-        faces = [Faces([], self.scheme) for _ in pictures]
-        for given in (True, False):
-            rows = [n for n, own in enumerate(boxes) if (own is not None) == given]
-            some = self.find([pictures[n] for n in rows], [found[n] for n in rows], given)
-            for n, group in zip(rows, some, strict=True):
-                faces[n] = group
-        return faces
+        return self.find(pictures, found, [own is not None for own in boxes])
 
     def _locate(self, pictures: Sequence[NDArray[np.uint8]], detections: Sequence[Detection]) -> list[Face]:
         passes = np.array([detection.passes for detection in detections])

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import AfterValidator, BaseModel, FiniteFloat
 
-from ..data.partial import described, mark, trained_mark, trained_shortfall
+from ..data.partial import beside, described, mark, trained_mark, trained_shortfall
 from ..text import printable
 from .info import WeightsInfo
 
@@ -260,11 +260,11 @@ def _figures(info: WeightsInfo, results: list[MeasuredResult]) -> str:
 
 def _row(result: MeasuredResult, subset: str, figures: MeasuredFigures) -> str:
     test_set = f"{result.dataset} {result.split}" + (f": {subset}" if subset else "")
-    marks = (mark(figures.partial), result.remark, trained_mark(result.trained_on_partial))
-    scale = "; ".join(part for part in (f"{result.normaliser}, {result.threshold:g}", *marks) if part)
+    scale = f"{result.normaliser}, {result.threshold:g}"
+    measured = beside(scale, figures.partial, result.remark, result.trained_on_partial)
     cells = (
         _code(test_set), _code(result.detector or result.boxes), _code(result.decoder),
         "on" if result.flip_test else "off", str(figures.faces), f"{figures.nme:.2f}",
-        f"{figures.failure_rate:.2f}", f"{figures.auc:.2f}", _code(scale), _code(result.averaging),
+        f"{figures.failure_rate:.2f}", f"{figures.auc:.2f}", _code(measured), _code(result.averaging),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"

@@ -108,6 +108,9 @@ def test_everything_offline(popos, download, host):
 
 def test_evaluate_finds_what_was_downloaded(popos, synthetic, host):
     """Though it was trained on another dataset, of the same scheme."""
+    result = popos("evaluate", "--resolution", "64", *QUICK)
+    assert result.code == 1
+    assert "download-weights" in result.json["error"]["hint"]
     (found,) = popos("evaluate", "--resolution", "4", *QUICK).ok().json["results"]
     assert found["weights"] == "tiny"
     popos("download-weights", "theirs").ok()
