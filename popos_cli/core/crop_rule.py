@@ -12,12 +12,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .geometry import Floats, rotation, tight_square
 
-# Passes of the network at a face, by its detector, each with a new crop. NME on 300W's faces after one, two
-# and three: 3.97, 3.64 and 3.62 % from Haar's boxes, 3.75, 3.67 and 3.68 % from YuNet's.
+# At most so many passes of the network at a face, by its detector, each with a new crop. NME on 201 faces of
+# 300W after one, two and three: 3.90, 3.63 and 3.59 % from Haar's boxes, 3.71, 3.65 and 3.66 % from YuNet's.
 PASSES = {"haar": 3, "yunet": 2}
+# A crop is good enough, and its pass the last, where the next one would lie so near: by its centre over its
+# side and by the logarithm of its size. 0.65 % of NME for a fifth of the passes (YuNet's boxes: 0.2 %).
+CLOSE = 0.04
 # Degrees by which a face may be tilted in its crop. (Networks are trained with tilts of 30 degrees and more.)
 MOST_TILT = 20.0
 
@@ -127,3 +131,9 @@ def squares_around(
         if 0.5 < side / sides[n] < 2:
             next_centers[n], next_sides[n] = center, side
     return next_centers, next_sides
+
+
+def is_off(centers: Floats, sides: Floats, next_centers: Floats, next_sides: Floats) -> NDArray[np.bool_]:
+    """Of N crops, those that lie so far from the next pass's that the next pass is worth its time (N,)."""
+    moved = np.hypot(*(next_centers - centers).T) / sides
+    return np.maximum(moved, np.abs(np.log(next_sides / sides))) > CLOSE

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..core.codec import Codec
-from ..core.crop_rule import squares_around
+from ..core.crop_rule import is_off, squares_around
 from ..core.geometry import Floats
 from ..core.inference import decode_to_image, mirror_index, predict_heatmaps, to_model_input
 from ..core.metrics import nme_per_face
@@ -79,7 +79,7 @@ def evaluate_weights(
     """`measure` for the weights of a file, by decoder name.
 
     squares: a detector's centres (F, 2) and sides (F,) to crop around instead of the index's own. passes: of
-    the network, each around the points of the one before, as in `predict`.
+    the network at most, each around the points of the one before, as in `predict`.
     """
     codec, info = weights.codec, weights.info
     model = weights.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,7 +89,9 @@ def evaluate_weights(
         assert squares is not None
         loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
         first = measure(model, {"own": codec}, loader, device, None, info.label_offset, world=world)["own"]
-        squares = squares_around(first.points, *squares, around)
+        nearer = squares_around(first.points, *squares, around)
+        off = is_off(*squares, *nearer)
+        squares = np.where(off[:, None], nearer[0], squares[0]), np.where(off, nearer[1], squares[1])
     loader = evaluation_loader(index, codec, info.crop.padding, workers, squares, world)
     codecs = {name: codec.with_decoder(name) for name in decoders}
     return measure(model, codecs, loader, device, flip_index, info.label_offset, None, progress, world)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.choices import MIN_SCORE, SMALLEST_BOX, DetectorName
-from ..core.crop_rule import SAME, squares_around, turned_upright
+from ..core.crop_rule import SAME, is_off, squares_around, turned_upright
 from ..core.decoded import Decoded, in_image
 from ..core.face_score import Fit, face_score, fit_of
 from ..core.geometry import Floats, crop_matrix, edges_to_square, rotation, warp
@@ -241,7 +241,8 @@ class Predictor:
         threads: int | None = None,
     ) -> list[Face]:
         """The landmarks of N detections, each in the picture of the same number, in as many passes of the
-        network as each needs; BATCH at a time, on as many threads as the runtime gains from, or fewer."""
+        network as each needs, at most its `passes`; BATCH at a time, on as many threads as the runtime gains
+        from, or fewer."""
         threads = threads or self.runtime.threads
         size = min(math.ceil(len(detections) / threads), BATCH) or 1
         starts = range(0, len(detections), size)
@@ -267,24 +268,24 @@ class Predictor:
         sides = np.array([detection.side for detection in detections])
         tilts = np.array([detection.tilt for detection in detections])
         result: list[Any] = [None] * len(detections)
-        most, done = passes + 1, 0
-        while len(rows := np.flatnonzero(passes > done)):
+        rows, done = np.arange(len(detections)), 0
+        while len(rows):
             done += 1
-            found = self._pass([pictures[int(row)] for row in rows], centers[rows], sides[rows], tilts[rows])
+            last = centers[rows], sides[rows], tilts[rows]
+            found = self._pass([pictures[int(row)] for row in rows], *last)
             for n, row in enumerate(rows):
                 values = found.points[n], found.scores[n], found.uncertainty[n]
                 result[row] = [value.astype(np.float32) for value in values]
-            before = tilts[rows]
             tilts[rows] = [
                 turned_upright(float(turn), tilt(points, self.scheme))
-                for turn, points in zip(before, found.points, strict=True)
+                for turn, points in zip(last[2], found.points, strict=True)
             ]
             centers[rows], sides[rows] = squares_around(
-                found.points, centers[rows], sides[rows], self.around, tilts[rows]
+                found.points, last[0], last[1], self.around, tilts[rows]
             )
-            # A face that was not upright in its last crop gets one more.
-            crooked = rows[(tilts[rows] != before) & (passes[rows] == done)]
-            passes[crooked] = np.minimum(passes[crooked] + 1, most[crooked])
+            off = is_off(last[0], last[1], centers[rows], sides[rows])
+            crooked = tilts[rows] != last[2]  # in its last crop: that gets one pass more
+            rows = rows[(off & (passes[rows] > done)) | (crooked & (passes[rows] >= done))]
         return [self._scored(found, *values) for found, values in zip(detections, result, strict=True)]
 
     def _scored(self, found: Detection, points: Any, scores: Any, uncertainty: Any) -> Face:
