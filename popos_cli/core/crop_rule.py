@@ -136,4 +136,5 @@ def squares_around(
 def is_off(centers: Floats, sides: Floats, next_centers: Floats, next_sides: Floats) -> NDArray[np.bool_]:
     """Of N crops, those that lie so far from the next pass's that the next pass is worth its time (N,)."""
     moved = np.hypot(*(next_centers - centers).T) / sides
-    return np.maximum(moved, np.abs(np.log(next_sides / sides))) > CLOSE
+    grown = np.abs(np.log(next_sides / sides))
+    return (moved > CLOSE) | (grown > CLOSE)
