@@ -135,6 +135,6 @@ def squares_around(
 
 def is_off(centers: Floats, sides: Floats, next_centers: Floats, next_sides: Floats) -> NDArray[np.bool_]:
     """Of N crops, those that lie so far from the next pass's that the next pass is worth its time (N,)."""
-    moved = np.hypot(*(next_centers - centers).T) / sides
+    moved: Floats = np.hypot(*(next_centers - centers).T) / sides
     grown = np.abs(np.log(next_sides / sides))
     return (moved > CLOSE) | (grown > CLOSE)

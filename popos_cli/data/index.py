@@ -1,4 +1,4 @@
-"""The prepared format: a dataset's faces as arrays in one .npz file (docs/data-format.md).
+"""The prepared format: a dataset's faces as arrays in one .npz file (docs/reference/formats.md).
 
 Pictures stay where they are; `Index.read_bgr` reads them.
 """

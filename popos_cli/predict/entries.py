@@ -1,4 +1,4 @@
-"""A result as JSON: the contract that docs/predict.md describes."""
+"""A result as JSON: the contract that docs/how-to/predict.md describes."""
 
 from __future__ import annotations
 

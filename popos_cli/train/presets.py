@@ -61,7 +61,7 @@ def _reference(
 _COSINE = {"warmup_steps": 5, "shape": "cosine", "floor": 0.005, "milestones": (0.67, 0.92)}
 
 # Standard deviation of the training target in heatmap pixels, by resolution: the one of the least validation
-# error (docs/codec.md). The reference has 2 throughout, which is 128 crop pixels at 4x4.
+# error (docs/explanation/method.md). The reference has 2 throughout, which is 128 crop pixels at 4x4.
 SIGMA: Mapping[int, float] = {64: 2.0, 32: 2.0, 16: 2.0, 8: 1.0, 4: 1.0}
 
 RECIPES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {

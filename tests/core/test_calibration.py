@@ -128,7 +128,7 @@ def test_quality_of_uncertainty():
 
 
 def test_the_recipe_for_another_network():
-    """docs/any-network.md, in inference mode and with heatmaps that require a gradient."""
+    """docs/how-to/decoder.md, in inference mode and with heatmaps that require a gradient."""
     codec = Codec(16, alignment="mmpose")
     truth = draw_points(codec, 40 * K, seed=6).view(40, K, 2)
     maps = make_maps(codec, truth.flatten(0, 1), "noise .05", seed=7).view(40, K, 16, 16).requires_grad_()

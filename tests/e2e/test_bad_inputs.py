@@ -1,6 +1,6 @@
 """What popos says to inputs that it cannot use: one line that names the culprit, no traceback.
 
-The cases are the rows of docs/bad-inputs.md that have a command. Here stands what lies in the working
+The cases are the rows of tests/e2e/bad_inputs.md that have a command. Here stands what lies in the working
 folder: files that are all right (GOOD), and what is wrong with them (WRONG).
 """
 
@@ -265,9 +265,9 @@ class Row:
 
 
 def read_rows() -> list[Row]:
-    """The rows of docs/bad-inputs.md whose second cell is a command."""
+    """The rows of tests/e2e/bad_inputs.md whose second cell is a command."""
     rows = []
-    for line in (DOCS / "bad-inputs.md").read_text(encoding="utf-8").splitlines():
+    for line in (Path(__file__).parent / "bad_inputs.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" |")]
         if len(cells) == 5 and cells[1].startswith("`"):
             rows.append(Row(cells[0], cells[1].strip("`"), int(cells[2]), cells[3], cells[4]))

@@ -1,4 +1,4 @@
-"""The examples of docs/library.md, as they stand there."""
+"""The examples of docs/how-to/python.md, as they stand there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from popos_cli.data.pictures import read_image
 from .conftest import REPOSITORY
 
 FIRST = "popos in Python"
-SECTIONS = re.split(r"^#+ ", (REPOSITORY / "docs/library.md").read_text(), flags=re.MULTILINE)[1:]
+SECTIONS = re.split(r"^#+ ", (REPOSITORY / "docs/how-to/python.md").read_text(), flags=re.MULTILINE)[1:]
 EXAMPLES = {
     section.partition("\n")[0]: "\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
     for section in SECTIONS
@@ -35,7 +35,7 @@ def run(home, astronaut, hopper, tmp_path):
     def run(heading, after_first=True):
         names = {"__name__": "example"}
         for example in ([FIRST] if after_first else []) + [heading]:
-            exec(compile(EXAMPLES[example], f"docs/library.md: {example}", "exec"), names)
+            exec(compile(EXAMPLES[example], f"docs/how-to/python.md: {example}", "exec"), names)
         return names
 
     return run

@@ -184,12 +184,12 @@ def test_every_resolution_and_decoder(resolution, decoder, crops, tmp_path):
 
 
 def test_the_page_on_export_shows_a_program_that_works(tmp_path, monkeypatch):
-    """docs/export.md's program finds the astronaut's landmarks, with nothing of popos."""
+    """docs/how-to/export.md's program finds the astronaut's landmarks, with nothing of popos."""
     folder = find_weights("default").parent
     shutil.copy(folder / "popos-300w-16.onnx", tmp_path / "default.onnx")
     shutil.copy(folder / "popos-300w-16.safetensors", tmp_path)
     shutil.copy(DOCS / "assets/astronaut.jpg", tmp_path / "photo.jpg")
-    page = (DOCS / "export.md").read_text()
+    page = (DOCS / "how-to/export.md").read_text()
     program = page.partition("```python\n")[2].partition("```")[0]
     (face,) = Predictor()(read_image(tmp_path / "photo.jpg", upright=True))
     center, side = tight_square(face.points)
