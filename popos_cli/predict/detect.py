@@ -77,7 +77,8 @@ def search_scale(image: NDArray[np.uint8], size: int) -> float:
 class Haar:
     """OpenCV's frontal-face cascade (Viola and Jones 2001; Lienhart and Maydt 2002).
 
-    Its box is as wide as the face but centred on the eyes; docs/how-to/predict.md says how `RULE` was measured.
+    Its box is as wide as the face but centred on the eyes; docs/how-to/predict.md says how `RULE` was
+    measured.
     """
 
     name: DetectorName = "haar"
@@ -133,8 +134,8 @@ class YuNet:
     """OpenCV's small network for faces (Wu, Peng and Yu 2023), from its ONNX file, in ONNX Runtime: twice as
     fast on a CPU as OpenCV's own `FaceDetectorYN`, whose steps these are.
 
-    Its box reaches from the hair line to the chin; docs/how-to/predict.md says how `RULE` was measured. The five
-    points that come with a box predict the landmarks' square no better than the box does; they tell the tilt.
+    Its box reaches from the hair line to the chin; docs/how-to/predict.md says how `RULE` was measured. The
+    five points that come with a box predict the landmarks' square no better than the box does; they tell the tilt.
     """
 
     name: DetectorName = "yunet"
