@@ -135,7 +135,8 @@ class YuNet:
     fast on a CPU as OpenCV's own `FaceDetectorYN`, whose steps these are.
 
     Its box reaches from the hair line to the chin; docs/how-to/predict.md says how `RULE` was measured. The
-    five points that come with a box predict the landmarks' square no better than the box does; they tell the tilt.
+    five points that come with a box predict the landmarks' square no better than the box does; they tell the
+    tilt.
     """
 
     name: DetectorName = "yunet"
