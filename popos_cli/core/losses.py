@@ -59,8 +59,8 @@ def anchor_distances(predicted: Tensor, target: Tensor, share: Tensor, sigma: fl
 
     Anchors are the `anchors` highest pixels of each predicted map, from which a multilateration decoder would
     read d = sigma sqrt(-2 ln h), in heatmap pixels (docs/explanation/method.md); the loss compares this with
-    the distance in the target. Heights are clipped to LOWEST..HIGHEST; beyond, the heatmap loss has to teach. The
-    POPoS paper names such a loss; this definition is ours.
+    the distance in the target. Heights are clipped to LOWEST..HIGHEST; beyond, the heatmap loss has to teach.
+    The POPoS paper names such a loss; this definition is ours.
     """
     places = predicted.flatten(2).topk(min(anchors, predicted[0, 0].numel()), dim=2).indices
 
