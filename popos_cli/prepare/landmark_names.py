@@ -58,7 +58,7 @@ def wrong_count(where: str, found: int, scheme: Scheme) -> PoposError:
         if fitting
         else f"Describe the {found} landmarks in a file points.toml and add --scheme points.toml. Its lines: "
         f'name = "points" | landmarks = {found} | flip_pairs = [[0, 1]] (those that change places in a '
-        "mirror); docs/reference/formats.md has an example."
+        "mirror); docs/how-to/own-data.md has an example."
     )
     what = "landmark" if found == 1 else "landmarks"
     return PoposError(f"{where} {found} {what}, but scheme {scheme.name!r} has {scheme.landmarks}", hint)

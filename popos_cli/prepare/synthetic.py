@@ -5,6 +5,7 @@ Frames: `face` as in synthetic_face.py; `image` is the written picture, pixel ce
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import cv2
@@ -172,6 +173,16 @@ def draw_face(seed: int, number: int, scheme: Scheme) -> tuple[NDArray[np.uint8]
     return canvas.photograph(rng), points_image
 
 
+def _write_labels(path: Path, faces: list[LabelledFace]) -> None:
+    """The CSV that `prepare-data custom` reads: image, then x and y of each landmark, 0-based pixels."""
+    landmarks = len(faces[0].label.points)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", *(f"{axis}{n}" for n in range(landmarks) for axis in "xy")])
+        for face in faces:
+            rows.writerow([face.label.image.name, *(f"{value:.3f}" for value in face.label.points.ravel())])
+
+
 def prepare_synthetic(
     root: Path,
     count: int,
@@ -181,6 +192,7 @@ def prepare_synthetic(
     val_fraction: float = 0.2,
 ) -> Index:
     """Draw `count` faces (at least 2) into `root`/images and describe them; the index is not written.
+    labels.csv beside the pictures has the same landmarks, in the form that people's own labels have.
 
     A face depends on `seed` and its number alone: more faces or another scheme change no picture.
     The last `val_fraction` of them (at least one, never all) are the split "val", the others "train".
@@ -209,6 +221,7 @@ def prepare_synthetic(
                     split="train" if number < count - val else "val", group=Path(file).stem,
                 )  # fmt: skip
                 faces.append(LabelledFace(label, (image.shape[1], image.shape[0]), tight_square(points)))
+            _write_labels(aside / "labels.csv", faces)
     except FileExistsError:
         hint = "Choose a new folder: pictures are never replaced."
         raise PoposError(f"{folder} exists already", hint) from None

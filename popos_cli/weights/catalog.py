@@ -37,7 +37,7 @@ _Offset = Annotated[float, Field(strict=True, gt=-1e3, lt=1e3)]
 
 
 class Entry(BaseModel):
-    """One kind of weights; docs/how-to/weights.md describes each key. None: not known here.
+    """One kind of weights; docs/reference/formats.md has each key. None: not known here.
 
     name: the source itself where nothing but that is known. format: "popos" is ours, "mmpose" needs a
     conversion. source: a file's path, below `BUNDLED` where it is relative; hf://owner/repo/file;
@@ -207,7 +207,7 @@ def _read(path: Path) -> Iterator[Entry | PoposError]:
             problem = str(error)
             if isinstance(error, ValidationError):
                 problem = ": ".join(filter(None, first_problem(error)))
-            hint = "docs/how-to/weights.md describes the keys of a catalog."
+            hint = "docs/reference/formats.md describes the keys of a catalog."
             yield PoposError(f"{path}: [{name}]: {problem}", hint)
 
 

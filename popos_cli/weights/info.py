@@ -75,7 +75,7 @@ class UncertaintyInfo(_Part):
 
 
 class WeightsInfo(_Part):
-    """The `popos` metadata of a weight file; docs/how-to/weights.md describes each key.
+    """The `popos` metadata of a weight file; docs/reference/formats.md describes each key.
 
     label_offset: source pixels, the error of the training labels, subtracted from the network's points.
     scheme_definition: a scheme that is not built in, as plain data. stages: of HRNet, if not the usual ones.

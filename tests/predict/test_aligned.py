@@ -70,7 +70,7 @@ def test_pixels_move_as_points_do():
 
 
 def test_a_scheme_of_eye_corners_alone():
-    """As that of docs/reference/formats.md, whose group is called "eyes"."""
+    """As that of docs/how-to/own-data.md, whose group is called "eyes"."""
     scheme = Scheme("eyes", 3, {"eyes": (0, 1)}, eye_corners=(0, 1))
     points = np.array([[100.0, 150], [180, 210], [110, 260]])
     moved = transform(points, align(PICTURE, points, scheme, 100)[1])
