@@ -78,12 +78,12 @@ def _command(command: Any, context: typer.Context, aliases: tuple[str, ...] = ()
 
 
 def _settings() -> Iterator[str]:
-    schema = TrainSettings.model_json_schema()
     for table, keys in groupby(KEYS, lambda key: key.rpartition(".")[0]):
-        part = schema["$defs"][schema["properties"][table]["$ref"].split("/")[-1]] if table else schema
+        model: Any = TrainSettings.model_fields[table].annotation if table else TrainSettings
+        fields = model.model_json_schema()["properties"]
         yield f"\n## {table or 'The run'}\n\n| key | default | values | what it is |\n|---|---|---|---|"
         for key in keys:
-            field = part["properties"][key.rpartition(".")[2]]
+            field = fields[key.rpartition(".")[2]]
             default = "" if field.get("default") is None else f"`{json.dumps(field['default'])}`"
             yield f"| `{key}` | {default} | {_values(field)} | {field['description']} |"
 
