@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .moved import announce
+
+__version__ = "0.2.0"
 __all__ = ["Codec", "Face", "Faces", "Predictor", "load"]
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ _HOMES = {
     "Predictor": ".predict.predictor",
     "load": ".weights.find",
 }
+
+announce()
 
 
 def __getattr__(name: str) -> Any:

@@ -48,6 +48,13 @@ def predict(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A table, a row a face, with OpenFace's columns.")
     ] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="COCO keypoints of pictures, to be corrected in CVAT or the like and read by prepare-data.",
+        ),
+    ] = None,
     parts: Annotated[
         Path | None,
         typer.Option(
@@ -129,8 +136,8 @@ def predict(
     from ..predict.sources import expand
 
     named = expand(sources, span)
-    check_sources(named, span, bool(boxes), whole_image)
-    given, others = bool(boxes) or whole_image, bool(out or csv or crops or show)
+    check_sources(named, span, bool(boxes), whole_image, bool(coco))
+    given, others = bool(boxes) or whole_image, bool(out or csv or coco or crops or show)
     check_processes(gpus, bool(parts), others, one_place=given or bool(device))
     settings: dict[str, Any] = {
         "weights": weights, "detector": detector, "flip_test": flip_test,
@@ -150,7 +157,7 @@ def predict(
     quiet = json or jsonl or parts is not None
     head = {"weights": weights, "scheme": predictor.scheme.name, "groups": predictor.scheme.groups}
     folder = out if quiet else out or DEFAULT_OUT
-    outputs = Outputs(head, folder, csv, show, crops, size, uncertainty, parts)
+    outputs = Outputs(head, folder, csv, coco, show, crops, size, uncertainty, parts)
     results = run_prediction(predictor, named, outputs, boxes, whole_image, smooth)
     report = Report(named, outputs, verbose, quiet)
     lines = jsonl or (json and any(source.moving for source in named))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .coco_file import CocoFile
 from .crop_files import CropFiles
 from .frames import Source
 from .parts import Part
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outputs:
-    """folder: for JSON and overlays. table: the CSV file. show: a window. head: the keys of a JSON document
-    beside "images". crops: a folder for aligned crops, crop_size pixels wide. uncertainty: is drawn, too.
-    parts: a folder for JSON lines, one file a process."""
+    """folder: for JSON and overlays. table: the CSV file. coco: the file of COCO keypoints. show: a window.
+    head: the keys of a JSON document beside "images". crops: a folder for aligned crops, crop_size pixels
+    wide. uncertainty: is drawn, too. parts: a folder for JSON lines, one file a process."""
 
     head: dict[str, Any]
     folder: Path | None = None
     table: Path | None = None
+    coco: Path | None = None
     show: bool = False
     crops: Path | None = None
     crop_size: int = 256
@@ -59,6 +61,8 @@ def run_prediction(
             writers.append(Part(outputs.parts, outputs.head))
         if outputs.crops:
             writers.append(CropFiles(outputs.crops, outputs.crop_size, sources, outputs.folder, scheme))
+        if outputs.coco:
+            writers.append(CocoFile(outputs.coco, outputs.head, scheme))
         if outputs.show:  # last: closing it ends the run, and this frame is to be written
             writers.append(Window(scheme, outputs.uncertainty))
         for writer in writers:

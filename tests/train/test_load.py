@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -366,6 +367,13 @@ def test_any_settings_come_back(settings: TrainSettings, tmp_path_factory: pytes
 
 
 # The rest
+
+
+def test_a_settings_file_of_version_0_1_is_read() -> None:
+    path = Path(__file__).with_name("settings-0.1.toml")
+    now = load(dataset=None, config=path).model_dump(mode="json")
+    for name, value in tomllib.loads(path.read_text()).items():
+        assert value.items() <= now[name].items() if isinstance(value, dict) else value == now[name]
 
 
 def test_settings_are_frozen() -> None:
