@@ -150,7 +150,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -
         table.add_column(column, justify="right" if number else "left", width=width)
     for row in rows:
         table.add_row(*(_without_long_words(*cell) for cell in zip(row, widths, strict=True)))
-    for part in textwrap.wrap(title, room, break_long_words=False, break_on_hyphens=False) or [""]:
+    for part in textwrap.wrap(printable(title), room, break_long_words=False, break_on_hyphens=False) or [""]:
         stdout.print(part, style="italic")
     _Lines(width=sum(widths) + _GAP * len(widths)).print(table)
 

@@ -106,5 +106,6 @@ def bootstrap_intervals(
         np.divide(times @ sums, total, out=means[n], where=total > 0)
     intervals = np.full((errors.shape[1], 2), np.nan)
     bounds = [(1 - level) / 2, (1 + level) / 2]
-    intervals[several] = np.nanquantile(means[:, several], bounds, axis=0).T
+    if several.any():
+        intervals[several] = np.nanquantile(means[:, several], bounds, axis=0).T
     return intervals

@@ -68,8 +68,10 @@ def test_pictures_are_inside_and_nothing_is_outside(page, tmp_path):
 
 def test_it_tells_what_was_measured_figures_settings_and_faces(page):
     text = re.sub(r"<[^>]*>", " ", without_pictures(page))
-    for told in ("1.2.3", "2026-01-02", "ab" * 32, "ml, dark", "5.000", "4.00-6.00", "7.125", "3.37", "-0.123",
-                 "3 of 689 faces: not comparable", "Somebody 2023", "x:3", "inter-ocular", "5.50"):  # fmt: skip
+    for told in (
+        "1.2.3", "2026-01-02", "ab" * 32, "ml, dark", "5.000", "4.00-6.00", "7.125", "3.37", "-0.123",
+        "3 of 689 faces: not comparable", "Somebody 2023", "x:3", "inter-ocular", "5.50",
+    ):  # fmt: skip
         assert told in text
     assert "None" not in text
 
