@@ -162,9 +162,9 @@ def _is_numeric(cells: list[str]) -> bool:
 def _widths(
     columns: Sequence[str], rows: Sequence[list[str]], numeric: Sequence[bool], room: int
 ) -> list[int]:
-    """Widths that fill `room`: all columns get what they need up to one common limit. None gets less than its
-    longest word of the heading, than its numbers, than 8 letters, and the first, which names the row, less
-    than a third of the room."""
+    """Widths that fill `room`: all columns get what they need up to a common limit, the first, which names
+    the row, up to twice that. None gets less than the longest word of its heading, its numbers, or
+    12 letters."""
     from rich.cells import cell_len
 
     needs, least = [], []
@@ -172,10 +172,11 @@ def _widths(
         heading = max(map(cell_len, column.split()), default=0)
         cells = max((cell_len(row[n]) for row in rows), default=0)
         needs.append(max(cell_len(column), cells))
-        floor = cells if numeric[n] else min(cells, 8 if n else room // 3)
+        floor = cells if numeric[n] else min(cells, 12)
         least.append(max(heading, floor))
     for limit in range(room, 0, -1):
-        widths = [max(low, min(need, limit)) for low, need in zip(least, needs, strict=True)]
+        most = [2 * limit, *[limit] * (len(columns) - 1)]
+        widths = [max(low, min(bounds)) for low, *bounds in zip(least, needs, most, strict=True)]
         if sum(widths) + _GAP * (len(widths) - 1) <= room:
             break
     return widths

@@ -49,10 +49,9 @@ def interval(bounds: Sequence[float] | None) -> str:
 
 
 def _published(row: Mapping[str, Any], notes: dict[str, int]) -> list[str]:
-    cells = [f"published: {row['method']}", str(row["resolution"]), row["decoder"] or "", ""]
-    difference = f"ours {row['difference']:+.3f}"
+    name = f"published: {row['method']}; ours {row['difference']:+.3f}"
     note = _numbers([row["remark"], row["citation"]], notes)
-    return [*cells, f"{row['nme']:.2f}", difference, "", "", note]
+    return [name, str(row["resolution"]), row["decoder"] or "", "", f"{row['nme']:.2f}", "", "", "", note]
 
 
 def _numbers(remarks: Sequence[str | None], notes: dict[str, int]) -> str:

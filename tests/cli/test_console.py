@@ -82,7 +82,7 @@ FOLDER = "/very/long/folder/of/somebody/with/many/parts/in/which/weights/lie/bel
 ROWS = [[FOLDER, "gauss-newton", "12.345", "words that may break and so they do where they must", FOLDER]] * 2
 
 
-@pytest.mark.parametrize("width", [None, 120, 80, 60])
+@pytest.mark.parametrize("width", [None, 120, 80, 64])
 def test_tables_fit_and_paths_lose_their_start(table, width):
     lines = table(["name", "decoder", "NME %", "what", "path"], ROWS, width)
     assert max(map(len, lines)) <= (width or 80)

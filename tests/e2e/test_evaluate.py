@@ -126,7 +126,7 @@ def test_published_figures_beside_ours(popos, benchmark_300w):
     )
     lines = popos("evaluate", *flags).ok().out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("  common"))
-    beside = " ".join(lines[at + 1 : at + 3])
+    beside = " ".join(lines[at + 1 : at + 5])
     assert beside.split()[0] == "published:" and "HRNetV2-W18" in beside and "2.86" in beside
     assert f"{common['nme'] - 2.86:+.3f}" in beside
     notes = {line.split("] ", 1)[1] for line in lines if line.startswith("[")}
