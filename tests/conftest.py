@@ -52,7 +52,9 @@ def evaluate(index: Index) -> Callable[..., Evaluated]:
         result = {
             "dataset": "squares", "split": "test", "weights": "runs/w", "resolution": 16, "decoder": "ml",
             "faces": 3, "nme": 5.0, "failure_rate": 0.0, "auc": 50.0, "normaliser": "inter-ocular",
-            "threshold": 0.1, "averaging": "face", "published": None, "subsets": {}, **changed,
+            "threshold": 0.1, "averaging": "face", "published": None, "subsets": {}, "boxes": "truth",
+            "nme_interval": [4.0, 6.0],
+            "groups": {"ring": {"faces": 3, "nme": 5.5, "nme_interval": [4.5, 6.5]}}, **changed,
         }  # fmt: skip
         points = np.nan_to_num(index.points[face], nan=-999) + shift
         measured = Measured(face, np.array(errors), points, np.full((3, 4), 0.5), np.full((3, 4), 2.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -94,7 +95,8 @@ def _run(arguments: list[str], as_json: bool) -> int:
     asked = arguments[0] if arguments else ""
     named = [name for name, (_, aliases) in COMMANDS.items() if asked in (name, *aliases)]
     try:
-        code = build(named or COMMANDS)(arguments, prog_name="popos", standalone_mode=False)
+        typed = shlex.join(["popos", *arguments])  # as typer.Context.obj: reports quote it
+        code = build(named or COMMANDS)(arguments, prog_name="popos", standalone_mode=False, obj=typed)
         if code == INTERRUPTED:  # typer's return value for a KeyboardInterrupt
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0

@@ -11,7 +11,9 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,6 +26,7 @@ from ..text import printable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+_GAP, _DOTS = 2, "..."  # between a table's columns, and for what a cell has no room for
 _NUMBER = re.compile(r"-$|[-+±]?[\d.]+(?!\w)")  # "300w" is a name
 
 
@@ -133,22 +136,66 @@ class JsonList:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[list[str]]) -> None:
-    """Print a table: columns of numbers to the right, others to the left."""
+    """Print a table as wide as the terminal, 80 columns where there is none (or $COLUMNS): columns of numbers
+    to the right, others to the left. Cells break between words; a longer word, such as a path, loses its
+    start. Numbers are never cut."""
     from rich.table import Table
 
     rows = [[printable(cell) for cell in row] for row in rows]
+    numeric = [_is_numeric([row[n] for row in rows]) for n in range(len(columns))]
+    room = shutil.get_terminal_size().columns
+    widths = _widths(columns, rows, numeric, room)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for n, column in enumerate(columns):
-        cells = [row[n] for row in rows]
-        numeric = bool(cells) and all(_NUMBER.match(cell) for cell in cells if cell)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for column, number, width in zip(columns, numeric, widths, strict=True):
+        table.add_column(column, justify="right" if number else "left", width=width)
     for row in rows:
-        table.add_row(*row)
-    # Piped output is for programs and files: no wrapping to a terminal's width.
-    width = None if sys.stdout.isatty() else 200
-    console = _Lines(width=width)
-    console.print(title, style="italic", soft_wrap=True)
-    console.print(table)
+        table.add_row(*(_without_long_words(*cell) for cell in zip(row, widths, strict=True)))
+    for part in textwrap.wrap(printable(title), room, break_long_words=False, break_on_hyphens=False) or [""]:
+        stdout.print(part, style="italic")
+    _Lines(width=sum(widths) + _GAP * len(widths)).print(table)
+
+
+def _is_numeric(cells: list[str]) -> bool:
+    return bool(cells) and all(_NUMBER.match(cell) for cell in cells if cell)
+
+
+def _widths(
+    columns: Sequence[str], rows: Sequence[list[str]], numeric: Sequence[bool], room: int
+) -> list[int]:
+    """Widths that fill `room`: all columns get what they need up to a common limit, the first, which names
+    the row, up to twice that. None gets less than the longest word of its heading, its numbers, or
+    12 letters."""
+    from rich.cells import cell_len
+
+    needs, least = [], []
+    for n, column in enumerate(columns):
+        heading = max(map(cell_len, column.split()), default=0)
+        cells = max((cell_len(row[n]) for row in rows), default=0)
+        needs.append(max(cell_len(column), cells))
+        floor = cells if numeric[n] else min(cells, 12)
+        least.append(max(heading, floor))
+    for limit in range(room, 0, -1):
+        most = [2 * limit, *[limit] * (len(columns) - 1)]
+        widths = [max(low, min(bounds)) for low, *bounds in zip(least, needs, most, strict=True)]
+        if sum(widths) + _GAP * (len(widths) - 1) <= room:
+            break
+    return widths
+
+
+def _without_long_words(cell: str, width: int) -> str:
+    """The cell, of words that are too long only the end, from a folder's start where there is one."""
+    from rich.cells import cell_len
+
+    def end(found: re.Match[str]) -> str:
+        word = found[0]
+        if cell_len(word) <= width:
+            return word
+        while cell_len(word) > width - len(_DOTS):
+            word = word[1:]
+        folder = word.find("/")
+        return _DOTS + (word[folder:] if 0 <= folder < len(word) - 1 else word)
+
+    return re.sub(r"\S+", end, cell)
 
 
 def fail(error: PoposError, as_json: bool) -> int:

@@ -19,6 +19,11 @@ PACKAGES = (
     "torch", "torchvision", "cv2", "numpy", "pydantic", "typer", "rich", "safetensors",
     "huggingface_hub", "matplotlib",
 )  # fmt: skip
+# What is told of each; the last, a path, makes room for what is wrong.
+_COLUMNS = {
+    "datasets": ("scheme", "faces", "pictures", "root"),
+    "weights": ("scheme", "resolution", "path"),
+}
 BROKEN = "does not import"
 
 
@@ -110,10 +115,16 @@ def _print(report: dict[str, Any]) -> None:
     rows += [["device", device] for device in report["devices"]]
     rows += [[f"cache: {name}", path] for name, path in report["caches"].items()]
     console.print_table("installation", ["what", "is"], rows)
-    for title in ("datasets", "weights"):
-        entries = report.get(title, [])
-        lines = [[e["name"], ", ".join(f"{k} {v}" for k, v in e.items() if k != "name")] for e in entries]
-        console.print_table(title, ["name", "details"], lines or [["none", ""]])
+    for title, keys in _COLUMNS.items():
+        lines = [
+            [
+                entry["name"],
+                *(str(entry.get(key, "")) for key in keys[:-1]),
+                entry.get("error") or entry[keys[-1]],
+            ]
+            for entry in report.get(title, [])
+        ]
+        console.print_table(title, ["name", *keys], lines or [["none", *[""] * len(keys)]])
     for problem in report["problems"]:
         console.stdout.print(f"problem: {problem['message']}")
         console.stdout.print(f"  {problem['hint']}")

@@ -24,6 +24,7 @@ EXAMPLES = (
 
 
 def evaluate(
+    context: typer.Context,
     dataset: Annotated[
         list[str] | None,
         typer.Option(help="A prepared dataset; repeatable.", show_default="all that have weights"),
@@ -111,7 +112,7 @@ def evaluate(
     flags = {
         "datasets": dataset or [], "resolution": resolution, "weights": weights or [],
         "decoders": decoder or [], "split": split, "averaging": averaging, "boxes": boxes,
-        "detector": detector, "threshold": threshold, "flip_test": flip_test,
+        "detector": detector, "threshold": threshold, "flip_test": flip_test, "command": context.obj,
     }  # fmt: skip
     sizes = {str(job.info.resolution) for job in jobs}
     name = dataset[0] if dataset and len(set(dataset)) == 1 else "all"
@@ -148,21 +149,23 @@ def _processes(device: str | None, gpus: int | None, processes: int | None) -> W
 
 
 def _print(results: Sequence[dict[str, Any]]) -> None:
-    from ..evaluate.table import COLUMNS, citations, figure_rows
+    from ..evaluate.table import COLUMNS, figure_tables
 
     first = results[0]
     averaging = "faces" if first["averaging"] == "face" else "points, pooled"
-    console.print_table(
-        f"flip test {'on' if first['flip_test'] else 'off'}, boxes: {first['detector'] or first['boxes']}, "
-        f"NME over {averaging}",
-        COLUMNS,
-        [
-            ["  published", *cells[1:]] if kind == "published" else cells
-            for kind, cells in figure_rows(results)
-        ],
+    boxes = first["detector"] or first["boxes"]
+    console.stdout.print(
+        f"flip test {'on' if first['flip_test'] else 'off'}, boxes: {boxes}, NME over {averaging}"
     )
-    for citation in citations(results):
-        console.stdout.print(f"published: {citation}")
+    tables, notes = figure_tables(results)
+    columns = COLUMNS if notes else COLUMNS[:-1]
+    for table in tables:
+        rows = [
+            [f"  {cells[0]}" if kind else cells[0], *cells[1 : len(columns)]] for kind, cells in table.rows
+        ]
+        console.print_table(table.title, columns, rows)
+    for number, note in enumerate(notes, start=1):
+        console.stdout.print(f"[{number}] {note}")
     if first["boxes"] == "detector":
         for name, missed, faces in dict.fromkeys((r["dataset"], r["missed"], r["faces"]) for r in results):
             console.stdout.print(f"{name}: the detector missed {missed} of {missed + faces} faces")

@@ -66,7 +66,7 @@ def auc(errors: Floats, threshold: float) -> float:
 
 
 def summary(
-    errors: Floats, threshold: float, labelled: NDArray[np.integer] | None = None
+    errors: Floats, threshold: float, labelled: NDArray[np.number] | None = None
 ) -> dict[str, float | int] | None:
     """Faces, and NME, failure rate and AUC in percent, of per-face errors (F,); NaN left out.
 
@@ -84,3 +84,28 @@ def summary(
         "failure_rate": failure_rate(measured, threshold) * 100,
         "auc": auc(measured, threshold) * 100,
     }
+
+
+def bootstrap_intervals(
+    errors: Floats, weights: Floats, level: float = 0.95, draws: int = 1000, seed: int = 0
+) -> Floats:
+    """Confidence intervals (C, 2), low and high, of the weighted means of C columns of per-face errors
+    (F, C), NaN left out; weights (F, C).
+
+    The percentile bootstrap over faces (Efron 1979): of means over F faces that are drawn with replacement,
+    the same draws for all columns. NaN for a column of fewer than two faces.
+    """
+    weights = np.where(np.isfinite(errors), weights, 0.0)
+    sums = weights * np.nan_to_num(errors)
+    several = (weights > 0).sum(0) > 1
+    faces, random = len(errors), np.random.default_rng(seed)
+    means = np.full((draws, errors.shape[1]), np.nan)
+    for n in range(draws):
+        times = np.bincount(random.integers(faces, size=faces), minlength=faces).astype(float)
+        total = times @ weights  # 0 where a small column was not drawn at all
+        np.divide(times @ sums, total, out=means[n], where=total > 0)
+    intervals = np.full((errors.shape[1], 2), np.nan)
+    bounds = [(1 - level) / 2, (1 + level) / 2]
+    if several.any():
+        intervals[several] = np.nanquantile(means[:, several], bounds, axis=0).T
+    return intervals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -20,14 +21,19 @@ _MARGIN = 1.6  # sides of the face's square that a tile shows
 TRUTH, PREDICTION, LINK = (64, 255, 64), (255, 64, 208), (255, 255, 255)
 
 
-def worst_faces(one: Evaluated) -> Picture:
-    """A page of the worst faces, the worst first, RGB; each is captioned with its place and NME."""
+def worst_tiles(one: Evaluated) -> list[Picture]:
+    """RGB (320, 320, 3) of the `WORST` faces, the worst first, with their truth and prediction."""
+    return [_tile(one, row) for row in one.worst(WORST)]
+
+
+def worst_page(one: Evaluated, tiles: Sequence[Picture]) -> Picture:
+    """These tiles on one RGB page with a legend; each is captioned with its place and NME."""
     rows = one.worst(WORST)
-    tiles = []
-    for place, row in enumerate(rows, start=1):
+    captioned = []
+    for place, (row, tile) in enumerate(zip(rows, tiles, strict=True), start=1):
         name = Path(str(one.index.image[one.measured.face[row]])).name
-        tiles.append((_tile(one, row), f"{place}: {one.measured.error[row] * 100:.2f} %  {name}"))
-    page = contact_sheet([tiles[n : n + _COLUMNS] for n in range(0, len(tiles), _COLUMNS)])
+        captioned.append((tile, f"{place}: {one.measured.error[row] * 100:.2f} %  {name}"))
+    page = contact_sheet([captioned[n : n + _COLUMNS] for n in range(0, len(tiles), _COLUMNS)])
     missing = _COLUMNS * _TILE - page.shape[1]  # the legend is wider than a few tiles
     page = np.pad(page, ((0, 0), (0, missing), (0, 0)), constant_values=255)
     title = f"{one.title}: the worst {len(rows)} of {one.result['faces']} faces"

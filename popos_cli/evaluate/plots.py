@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +21,17 @@ from ..errors import debugging, explained
 from ..home import replacing
 from ..text import printable, shortened
 from .published import published_by_resolution
-from .results import Evaluated, short
+from .results import Evaluated
 
 _log = logging.getLogger(__name__)
+_WIDTH = 6.4  # inches of a figure
+# Nine colours that the colour-blind tell apart (most of them Okabe and Ito's), and four kinds of line: with
+# them 36 curves differ.
+_COLOURS = (
+    "#0072b2", "#d55e00", "#009e73", "#aa3377", "#000000", "#e69f00", "#56b4e9", "#6b4c9a", "#7a6a00",
+)  # fmt: skip
+_LINES = ("-", "--", "-.", ":")
+_MARKERS = "osD^v<>PX"
 
 
 def drawn(name: str) -> str:
@@ -48,12 +57,13 @@ def noted(picture: Path) -> Iterator[None]:
         _log.warning("no %s: %s", picture, explained(error).message)
 
 
-def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
+def save_training_curves(rows: list[dict[str, float]], path: Path, title: str) -> None:
     """Loss and its parts, validation NME and learning rate against the epoch, on logarithmic scales.
 
-    `rows` as in results.csv, at least one, NaN where a figure was not noted.
+    `rows` as in results.csv, at least one, NaN where a figure was not noted. title: stands above.
     """
-    figure = Figure(figsize=(15, 4), layout="constrained")
+    figure = Figure(figsize=(15, 4.4), layout="constrained")
+    figure.suptitle(drawn(title))
     losses, errors, rates = figure.subplots(1, 3)
     _curve(losses, rows, "loss", label="loss", color="black", linewidth=2)
     for column in (column for column in rows[0] if column.endswith("_loss")):
@@ -68,8 +78,10 @@ def save_training_curves(rows: list[dict[str, float]], path: Path) -> None:
     errors.set_ylabel("validation NME, %; partial benchmark" if partial else "validation NME, %")
     _curve(rates, rows, "learning_rate")
     rates.set_ylabel("learning rate, at the epoch's end")
+    epochs = [row["epoch"] for row in rows]
+    room = max(0.02 * (max(epochs) - min(epochs)), 0.1)
     for axes in (losses, errors, rates):
-        axes.set(xlabel="epoch", yscale="log")
+        axes.set(xlabel="epoch", yscale="log", xlim=(min(epochs) - room, max(epochs) + room))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         axes.grid(True, which="both", alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
@@ -94,6 +106,13 @@ def save_ced(evaluated: Sequence[Evaluated], path: Path) -> None:
     _save_panels(evaluated, _ced_panel, path)
 
 
+def save_groups(evaluated: Sequence[Evaluated], path: Path) -> None:
+    """NME of each group of landmarks with its 95 % interval: a panel per dataset, a mark per result. Draws
+    nothing where no scheme has groups."""
+    if grouped := [one for one in evaluated if one.result["groups"]]:
+        _save_panels(grouped, _groups_panel, path, lambda group: 1.2 + len(_parts(group)) * _row(group))
+
+
 def save_cost(evaluated: Sequence[Evaluated], path: Path) -> None:
     """Error over the network's multiply-adds: a panel per dataset, a line per decoder, a mark per resolution;
     dashed, what is published. Errors are relative to the best at the highest resolution, since papers measure
@@ -101,25 +120,83 @@ def save_cost(evaluated: Sequence[Evaluated], path: Path) -> None:
     _save_panels(evaluated, _cost_panel, path)
 
 
-def _save_panels(
-    evaluated: Sequence[Evaluated], draw: Callable[[Any, Sequence[Evaluated]], None], path: Path
-) -> None:
+def by_dataset(evaluated: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
+    """The results of each dataset and split, by "300w test"."""
     panels: dict[str, list[Evaluated]] = {}
     for one in evaluated:
         panels.setdefault(f"{one.result['dataset']} {one.result['split']}", []).append(one)
-    columns = min(len(panels), 3)
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(6 * columns, 4.5 * lines), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, (title, group) in zip(grid, panels.items(), strict=False):
+    return panels
+
+
+def _save_panels(
+    evaluated: Sequence[Evaluated], draw: Callable[[Any, Sequence[Evaluated]], None], path: Path,
+    height: Callable[[Sequence[Evaluated]], float] = lambda group: 3.8,
+) -> None:  # fmt: skip
+    """Panels of `height` inches below each other, each with its legend below it: so that they can be read on
+    a telephone, and with ten lines."""
+    panels = by_dataset(evaluated)
+    heights = [height(group) + 0.21 * len(group) for group in panels.values()]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, (title, group) in zip(parts, panels.items(), strict=True):
+        axes = part.subplots()
         partial = ", partial" if mark(group[0].result.get("partial")) else ""
         axes.set_title(f"{drawn(title)}, {group[0].result['faces']} faces{partial}")
         draw(axes, group)
         axes.grid(True, alpha=0.3)
-        axes.legend(loc="best", fontsize="small" if len(group) <= 8 else "xx-small")
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
+        part.legend(loc="outside lower left", frameon=False, handlelength=3.5, fontsize="medium")
     save_figure(figure, path)
+
+
+def _ordered(group: Sequence[Evaluated]) -> list[tuple[Evaluated, str, dict[str, str]]]:
+    """Results, the best first, as legends list them: with their names, and each with its own style, which is
+    the same in every figure."""
+    names = curve_names([one.result for one in group])
+    styles = [
+        {"color": _COLOURS[n % len(_COLOURS)], "linestyle": _LINES[n % len(_LINES)]}
+        for n in range(len(group))
+    ]
+    return sorted(zip(group, names, styles, strict=True), key=lambda entry: entry[0].result["nme"])
+
+
+def _ced_panel(axes: Any, group: Sequence[Evaluated]) -> None:
+    first = group[0].result
+    limit = first["threshold"]
+    for one, name, style in _ordered(group):
+        errors = one.measured.error[np.isfinite(one.measured.error)]
+        steps, share = ced(errors, limit)
+        label = f"NME {one.result['nme']:.2f} %: {drawn(name)}"
+        axes.plot(steps * 100, share * 100, label=label, linewidth=1.8, **style)
+    axes.set(
+        xlabel=f"NME, % of {first['normaliser']}", ylabel="faces, %", xlim=(0, limit * 100), ylim=(0, 101)
+    )
+
+
+def _parts(group: Sequence[Evaluated]) -> list[str]:
+    return list(dict.fromkeys(name for one in group for name in one.result["groups"]))
+
+
+def _row(group: Sequence[Evaluated]) -> float:
+    """Inches of height of a group of landmarks."""
+    return 0.18 + 0.08 * len(group)
+
+
+def _groups_panel(axes: Any, group: Sequence[Evaluated]) -> None:
+    parts = ["all", *_parts(group)]
+    step = 0.08 / _row(group)
+    for place, (one, name, style) in enumerate(_ordered(group)):
+        figures = [one.result, *(one.result["groups"].get(part) for part in parts[1:])]
+        found = [(n, f["nme"], f["nme_interval"] or [f["nme"]] * 2) for n, f in enumerate(figures) if f]
+        at, nme, bounds = (np.array(column, float) for column in zip(*found, strict=True))
+        axes.errorbar(
+            nme, at + (place - (len(group) - 1) / 2) * step, xerr=np.abs(bounds.T - nme), linestyle="none",
+            marker=_MARKERS[group.index(one) % len(_MARKERS)], markersize=4, elinewidth=1.3,
+            color=style["color"], label=f"NME {one.result['nme']:.2f} %: {drawn(name)}",
+        )  # fmt: skip
+    axes.set_yticks(range(len(parts)), [drawn(part) for part in parts])
+    axes.set_ylim(len(parts) - 0.5, -0.5)
+    axes.set(xlabel=f"NME and its 95 % interval, % of {group[0].result['normaliser']}")
+    axes.set_xlim(left=0)
 
 
 def _cost_panel(axes: Any, group: Sequence[Evaluated]) -> None:
@@ -145,24 +222,13 @@ def _cost_panel(axes: Any, group: Sequence[Evaluated]) -> None:
     axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.0, 0.4)))
 
 
-def _ced_panel(axes: Any, group: Sequence[Evaluated]) -> None:
-    first = group[0].result
-    limit = first["threshold"]
-    names = curve_names([one.result for one in group])
-    for one, name in zip(group, names, strict=True):
-        errors = one.measured.error[np.isfinite(one.measured.error)]
-        steps, share = ced(errors, limit)
-        axes.plot(steps * 100, share * 100, label=f"NME {one.result['nme']:.2f} %: {drawn(name)}")
-    axes.set(
-        xlabel=f"NME, % of {first['normaliser']}", ylabel="faces, %", xlim=(0, limit * 100), ylim=(0, 100)
-    )
-
-
 def curve_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """What tells the results of one dataset apart: resolution, decoder and weights where they differ."""
-    names = {label: short(label) for label in {r["weights"] for r in results}}
-    if len(set(names.values())) < len(names):  # runs of one name in several folders
-        names = {label: label for label in names}
+    labels = {r["weights"] for r in results}
+    for folders in itertools.count():  # runs of one name in several folders
+        names = {label: "/".join(Path(label).parts[-1 - folders :]) for label in labels}
+        if len(set(names.values())) == len(names):
+            break
     parts: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "resolution": lambda r: f"R={r['resolution']}",
         "decoder": lambda r: r["decoder"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 
 from ..core.choices import DetectorName
 from ..core.crop_rule import PASSES
-from ..core.metrics import summary, uncertainty_quality
+from ..core.geometry import Floats
+from ..core.metrics import bootstrap_intervals, nme_per_face, summary, uncertainty_quality
 from ..core.model import multiply_adds
 from ..data.index import Index
 from ..data.partial import mark, of_subset, shortfall, trained_shortfall
@@ -25,6 +25,9 @@ from .choose import Job
 from .detections import detect_all, squares_of
 from .measure import Measured, evaluate_weights
 from .published import nearest_published
+
+Part = tuple[str, str]  # kind and name
+WHOLE: Part = ("whole", "")
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,6 @@ class Evaluated:
         return [int(n) for n in order[:count] if np.isfinite(self.measured.error[n])]
 
 
-def short(weights: str) -> str:
-    """The label of weights without the folders before it: "runs/300w-64-1" -> "300w-64-1"."""
-    return Path(weights).name
-
-
 def detect_faces(index: Index, detector: DetectorName, progress: Callable[[int], None]) -> Detected:
     """Run a detector on every face's picture. progress: called with the number of pictures just done."""
     loaded = load_detector(detector)
@@ -133,30 +131,27 @@ def build_result(
     """
     threshold = conditions.threshold or index.scheme.threshold
     partial, trained = shortfall(index, str(index.split[0])), trained_shortfall(job.info.training)
-    labelled = (index.visible[measured.face] > 0).sum(1)
+    numbers = figures_of_parts(errors_of_parts(index, measured), threshold, conditions.averaging == "pooled")
 
     def figures(subset: str | None) -> dict[str, Any] | None:
-        chosen = np.ones(len(measured.face), bool)
-        if subset is not None:
-            chosen = index.subset[measured.face, index.subsets.index(subset)]
-        points = labelled[chosen] if conditions.averaging == "pooled" else None
-        numbers = summary(measured.error[chosen], threshold, points)
-        if numbers is None:
+        found = numbers[("subset", subset) if subset else WHOLE]
+        if found is None:
             return None
         published = None
         if conditions.boxes == "truth":  # papers crop around the labels
-            faces, nme = int(numbers["faces"]), numbers["nme"]
+            faces, nme = int(found["faces"]), found["nme"]
             published = nearest_published(index, subset, job.info.resolution, decoder, faces, nme)
         if published and trained:
             remarks = published["remark"], f"trained on part of {trained.get('benchmark')}"
             published["remark"] = "; ".join(remark for remark in remarks if remark)
         missing = of_subset(partial, subset) if subset else partial
-        return {**numbers, "published": published, "partial": missing}
+        return {**found, "published": published, "partial": missing}
 
     whole = figures(None)
     if whole is None:
         raise PoposError(f"dataset {index.name!r}: none of the {len(index)} faces can be measured")
     subsets = {name: figures(name) for name in index.subsets}
+    groups = {name: numbers["group", name] for name in index.scheme.groups}
     return {
         **job.labels, "decoder": decoder, **whole,
         "normaliser": index.scheme.normaliser, "threshold": threshold, "averaging": conditions.averaging,
@@ -166,8 +161,44 @@ def build_result(
             "calibrated": False,
             **uncertainty_quality(measured.points, index.points[measured.face], measured.uncertainty),
         },
-        "subsets": {name: numbers for name, numbers in subsets.items() if numbers},
+        "subsets": {name: found for name, found in subsets.items() if found},
+        "groups": {
+            name: {key: found[key] for key in ("faces", "nme", "nme_interval")}
+            for name, found in groups.items() if found
+        },
     }  # fmt: skip
+
+
+def errors_of_parts(index: Index, measured: Measured) -> dict[Part, tuple[Floats, Floats]]:
+    """NME (F,), a fraction, and number of labelled points (F,) of each measured face: of the whole, of every
+    subset (NaN for other faces), and of every group of landmarks (NaN where none of it is labelled)."""
+    face, labelled = measured.face, index.visible[measured.face] > 0
+    parts: dict[Part, tuple[Floats, Floats]] = {WHOLE: (measured.error, labelled.sum(1).astype(float))}
+    for n, name in enumerate(index.subsets):
+        inside = np.where(index.subset[face, n], measured.error, np.nan)
+        parts["subset", name] = inside, parts[WHOLE][1]
+    truth, normalisers = index.points[face], index.normalisers()[face]
+    for name, landmarks in index.scheme.groups.items():
+        of_group = list(landmarks)
+        error = nme_per_face(measured.points[:, of_group], truth[:, of_group], normalisers)
+        parts["group", name] = error, labelled[:, of_group].sum(1).astype(float)
+    return parts
+
+
+def figures_of_parts(
+    parts: dict[Part, tuple[Floats, Floats]], threshold: float, pooled: bool
+) -> dict[Part, dict[str, Any] | None]:
+    """`summary` of each part that `errors_of_parts` gives, and the 95 % confidence interval of its NME, None
+    for fewer than two faces. pooled: the NME over all points."""
+    errors = np.stack([error for error, _ in parts.values()], 1)
+    labelled = np.stack([count for _, count in parts.values()], 1)
+    intervals = bootstrap_intervals(errors, labelled if pooled else np.ones_like(errors)) * 100
+    figures: dict[Part, dict[str, Any] | None] = {}
+    for n, part in enumerate(parts):
+        found = summary(errors[:, n], threshold, labelled[:, n] if pooled else None)
+        interval = intervals[n].tolist() if np.isfinite(intervals[n]).all() else None
+        figures[part] = found and {**found, "nme_interval": interval}
+    return figures
 
 
 def seen_in_training(info: WeightsInfo, index: Index) -> str | None:

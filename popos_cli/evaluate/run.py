@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,17 @@ import torch
 
 from .. import __version__
 from ..core.device import pick_device
-from ..data.pictures import save_picture
+from ..data.pictures import Picture, save_picture
 from ..errors import PoposError, debugging, explained
 from ..home import new_run_folder, replacing, write_json
 from ..processes.launch import Workers, launch
 from ..processes.world import ALONE, World
 from ..progress import Bar
+from ..weights.download import sha256
 from .choose import Job
-from .gallery import worst_faces
-from .html import write_html
-from .plots import noted, save_ced, save_cost
+from .gallery import worst_page, worst_tiles
+from .html import Pictures, write_html
+from .plots import noted, save_ced, save_cost, save_groups
 from .results import Conditions, Detected, Evaluated, detect_faces, evaluate_job
 
 PER_FACE = (
@@ -54,16 +56,17 @@ def run_evaluation(
     """Evaluate every job, and write the run folder: `out`, or runs/STEM-N.
 
     workers: loader processes. processes: that share each job's faces; None: this one alone, on `device`.
-    flags: what the user asked for, for settings.json and the report. Of several jobs, a failed one is among
-    the failures; a single job's failure is raised.
+    flags: what the user asked for, for settings.json and the report; "command": as it was typed. Of several
+    jobs, a failed one is among the failures; a single job's failure is raised.
     """
     evaluated, failures = _evaluate_jobs(jobs, conditions, device, workers, bar, processes)
     results = [one.result for one in evaluated]
     if not evaluated:
         return Evaluation(results, failures)
     settings = {
-        "popos": __version__, **flags, "device": str(device),
-        "evaluated": [{**job.labels, "file": str(job.path)} for job in jobs],
+        "popos": __version__, "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z}",
+        **flags, "device": str(device),
+        "evaluated": [{**job.labels, "file": str(job.path), "sha256": sha256(job.path)} for job in jobs],
         "failed": [f"{f['dataset']} {f['split']}, {f['weights']}: {f['message']}" for f in failures],
     }  # fmt: skip
     try:
@@ -133,23 +136,27 @@ def write_run(
     write_json(run / "metrics.json", json_document([one.result for one in evaluated], failures))
     write_json(run / "settings.json", settings)
     write_per_face(run / "per_face.csv", evaluated)
-    ced = run / "ced.png"
+    ced, groups = run / "ced.png", run / "groups.png"
     with noted(ced):
         save_ced(evaluated, ced)
+    with noted(groups):
+        save_groups(evaluated, groups)
     if len({one.result["resolution"] for one in evaluated}) > 1:
         with noted(run / "cost.png"):
             save_cost(evaluated, run / "cost.png")
-    sheets: list[Path] = []
+    tiles: list[list[Picture]] = []
     names: Counter[str] = Counter()
     for one in evaluated:
         r = one.result
         name = f"{r['dataset']}-{r['split']}-{r['resolution']}-{r['decoder']}"
         names[name] += 1
         number = f"-{names[name]}" if names[name] > 1 else ""  # of other weights
-        sheets.append(run / "worst" / f"{name}{number}.jpg")
-        with noted(sheets[-1]):
-            save_picture(worst_faces(one), sheets[-1])
-    write_html(run / "report.html", evaluated, settings, ced, sheets)
+        sheet = run / "worst" / f"{name}{number}.jpg"
+        tiles.append([])
+        with noted(sheet):
+            tiles[-1] += worst_tiles(one)
+            save_picture(worst_page(one, tiles[-1]), sheet)
+    write_html(run / "report.html", evaluated, settings, Pictures(ced, groups, tiles))
 
 
 def write_per_face(path: Path, evaluated: Sequence[Evaluated]) -> None:

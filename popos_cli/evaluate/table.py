@@ -1,39 +1,59 @@
-"""The figures as a table, each with the published one below it: for the terminal and the HTML report."""
+"""The figures as tables, each with the published one below it: for the terminal and the HTML report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..data.partial import beside
+from ..data.partial import mark, trained_mark
 
-COLUMNS = ("dataset", "weights", "R", "decoder", "faces", "NME %", "FR %", "AUC %", "normaliser, threshold")
+COLUMNS = ("weights", "R", "decoder", "faces", "NME %", "95 % interval", "FR %", "AUC %", "note")
 
 
-def figure_rows(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Kind ("", "subset" or "published") and cells of each row, from results as evaluate's JSON has them."""
-    rows: list[tuple[str, list[str]]] = []
+@dataclass(frozen=True)
+class Table:
+    """The results of one dataset and split. rows: kind ("", "subset" or "published") and cells of COLUMNS."""
+
+    title: str
+    rows: list[tuple[str, list[str]]]
+
+
+def figure_tables(results: Sequence[Mapping[str, Any]]) -> tuple[list[Table], list[str]]:
+    """Tables of results as evaluate's JSON has them, and the notes that their last cells number from 1."""
+    tables: dict[str, Table] = {}
+    notes: dict[str, int] = {}
     for r in results:
+        title = (
+            f"{r['dataset']} {r['split']}: NME in % of {r['normaliser']}, "
+            f"failure (FR) above {r['threshold'] * 100:g} %"
+        )
+        rows = tables.setdefault(title, Table(title, [])).rows
         for subset, figures in (("", r), *r["subsets"].items()):
-            scale = f"{r['normaliser']}, {r['threshold']:g}"
-            measured = beside(scale, figures.get("partial"), r.get("remark"), r.get("trained_on_partial"))
-            name = f"{r['dataset']} {r['split']}" + (f": {subset}" if subset else "")
-            percent = [f"{figures['nme']:.3f}", f"{figures['failure_rate']:.2f}", f"{figures['auc']:.2f}"]
-            cells = [name, r["weights"], str(r["resolution"]), r["decoder"], str(figures["faces"])]
-            rows.append(("subset" if subset else "", [*cells, *percent, measured]))
+            of_weights = [r["weights"], str(r["resolution"]), r["decoder"]]
+            percent = [f"{figures[key]:.{digits}f}" for key, digits in (("failure_rate", 2), ("auc", 2))]
+            measured = [f"{figures['nme']:.3f}", interval(figures["nme_interval"]), *percent]
+            remarks = [
+                mark(figures.get("partial")), r.get("remark"), trained_mark(r.get("trained_on_partial"))
+            ]  # fmt: skip
+            cells = [*([subset, "", ""] if subset else of_weights), str(figures["faces"]), *measured]
+            rows.append(("subset" if subset else "", [*cells, _numbers(remarks, notes)]))
             if published := figures["published"]:
-                rows.append(("published", _published(published)))
-    return rows
+                rows.append(("published", _published(published, notes)))
+    return list(tables.values()), list(notes)
 
 
-def _published(row: Mapping[str, Any]) -> list[str]:
-    remark = f"; {row['remark']}" if row["remark"] else ""
-    difference = f"ours {row['difference']:+.3f}{remark}"
-    cells = ["published", row["method"], str(row["resolution"]), row["decoder"] or "", ""]
-    return [*cells, f"{row['nme']:.2f}", "", "", difference]
+def interval(bounds: Sequence[float] | None) -> str:
+    """ "3.21-3.56"; "" where there is none."""
+    return "-".join(f"{bound:.2f}" for bound in bounds or ())
 
 
-def citations(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where the published figures in the table are from."""
-    parts = [part["published"] for r in results for part in (r, *r["subsets"].values())]
-    return list(dict.fromkeys(published["citation"] for published in parts if published))
+def _published(row: Mapping[str, Any], notes: dict[str, int]) -> list[str]:
+    name = f"published: {row['method']}; ours {row['difference']:+.3f}"
+    note = _numbers([row["remark"], row["citation"]], notes)
+    return [name, str(row["resolution"]), row["decoder"] or "", "", f"{row['nme']:.2f}", "", "", "", note]
+
+
+def _numbers(remarks: Sequence[str | None], notes: dict[str, int]) -> str:
+    """ "1,3": where these remarks stand among the notes; new ones are added."""
+    return ",".join(str(notes.setdefault(remark, len(notes) + 1)) for remark in remarks if remark)

@@ -176,7 +176,8 @@ def _run(
         if world.main and (rows := read_rows(folder)):
             remember("runs", folder)
             with noted(folder / "curves.png"):
-                save_training_curves(rows, folder / "curves.png")
+                title = f"{folder.name}: {index.name}, {settings.model.resolution}-pixel heatmaps"
+                save_training_curves(rows, folder / "curves.png", title)
 
 
 def _silent(message: str) -> None:

@@ -61,3 +61,42 @@ def test_notes_that_cannot_be_written_are_no_failure(monkeypatch):
     console.note("epoch 1")
     console.note("epoch 2")
     console.prepare_streams()
+
+
+@pytest.fixture
+def table(capsys, monkeypatch):
+    """table(columns, rows, width): the lines of a table on a terminal of that width, None: on none."""
+
+    def lines(columns, rows, width=None):
+        if width:
+            monkeypatch.setenv("COLUMNS", str(width))
+        else:
+            monkeypatch.delenv("COLUMNS", raising=False)
+        console.print_table("", columns, rows)
+        return capsys.readouterr().out.splitlines()[1:]
+
+    return lines
+
+
+FOLDER = "/very/long/folder/of/somebody/with/many/parts/in/which/weights/lie/below/runs/300w-16-1"
+ROWS = [[FOLDER, "gauss-newton", "12.345", "words that may break and so they do where they must", FOLDER]] * 2
+
+
+@pytest.mark.parametrize("width", [None, 120, 80, 64])
+def test_tables_fit_and_paths_lose_their_start(table, width):
+    lines = table(["name", "decoder", "NME %", "what", "path"], ROWS, width)
+    assert max(map(len, lines)) <= (width or 80)
+    words = " ".join(lines).split()
+    assert any(word.startswith("...") and FOLDER.endswith(word[3:]) for word in words)
+    assert "12.345" in words and "words" in words
+    whole = " ".join(["name decoder NME % what path", *ROWS[0]])
+    assert all(word.removeprefix("...") in whole for word in words)
+
+
+def test_what_has_room_is_whole(table):
+    assert FOLDER in " ".join(table(["name", "path"], [["a", FOLDER]], 120))
+
+
+def test_numbers_are_not_cut_where_nothing_fits(table):
+    rows = [["a", *(f"{n}2345.678" for n in range(8))]]
+    assert all(number in table(["", *"abcdefgh"], rows, 40)[-1] for number in rows[0])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from popos_cli.core.metrics import auc, ced, failure_rate, nme_per_face, summary
+from popos_cli.core.metrics import auc, bootstrap_intervals, ced, failure_rate, nme_per_face, summary
 
 quick = settings(deadline=None, max_examples=30, derandomize=True)
 error_lists = st.lists(st.floats(0, 0.3), min_size=1, max_size=40).map(np.array)
@@ -93,3 +93,27 @@ def test_auc_ends():
     assert auc(np.zeros(7), 0.1) == pytest.approx(1.0)
     assert auc(np.full(7, 0.2), 0.1) == 0.0
     assert auc(np.full(7, 0.05), 0.1) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say():
+    """Of 300 samples of 60 skewed errors, as those of faces are."""
+    errors = np.random.default_rng(0).lognormal(0, 0.5, (60, 300))
+    low, high = bootstrap_intervals(errors, np.ones_like(errors)).T
+    share = ((low < np.exp(0.125)) & (np.exp(0.125) < high)).mean()
+    assert 0.9 <= share <= 0.97
+    # As wide as the normal approximation says.
+    expected = 2 * 1.96 * errors.std(0, ddof=1) / np.sqrt(60)
+    assert np.median((high - low) / expected) == pytest.approx(1, abs=0.05)
+
+
+def test_intervals_are_the_same_each_time_and_leave_nan_out():
+    errors = np.random.default_rng(0).lognormal(size=(40, 3))
+    errors[::2, 1] = np.nan
+    errors[1:, 2] = np.nan
+    weights = np.random.default_rng(1).integers(1, 5, errors.shape).astype(float)
+    found = bootstrap_intervals(errors, weights)
+    np.testing.assert_array_equal(found, bootstrap_intervals(errors, weights))
+    means = np.nansum(errors * weights, 0) / np.where(np.isnan(errors), 0, weights).sum(0)
+    assert (found[:2, 0] < means[:2]).all() and (means[:2] < found[:2, 1]).all()
+    assert np.isnan(found[2]).all()  # one face
+    assert np.isnan(bootstrap_intervals(errors[:1], weights[:1])).all()

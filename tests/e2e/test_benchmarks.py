@@ -182,7 +182,7 @@ def test_an_epoch_selected_on_held_back_faces_is_not_marked(popos, prepare_coco,
     popos("train", "--dataset", "other", *flags, *scratch).ok()
     weights = ("--weights", "runs/other-4-1", "--workers", "0")
     table = popos("evaluate", "--dataset", "coco-face", "--split", "test", *weights).ok().out
-    assert "; epoch selected on these faces" in table
+    assert "] epoch selected on these faces" in table
     report = sorted(tmp_path.glob("runs/eval-coco-face-*/report.html"))[-1].read_text()
     assert "epoch selected on these faces" in report
 

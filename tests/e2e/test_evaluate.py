@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import popos_cli
 from popos_cli.data.index import read_index, write_index
 from popos_cli.evaluate import run as evaluate_run
 
@@ -57,7 +60,10 @@ def test_a_sweep_is_one_table_and_one_folder(popos, trained, benchmark_300w, tmp
     assert nme["300w", 16, "ml"] < nme["300w", 8, "ml"] < nme["300w", 8, "one-hot"]
     for r in results:
         assert f"{r['nme']:.3f}" in result.out
-    assert result.out.count("inter-ocular, 0.1") == 12 + 2 * 6  # each figure, and the subsets' of 300w
+    titles = [line for line in result.out.splitlines() if "in % of inter-ocular" in line]
+    assert [title.split(":")[0] for title in titles] == ["300w test", "synthetic val"]
+    table_lines = [line.rstrip() for line in result.out.splitlines() if not line.startswith("[")]  # notes
+    assert max(map(len, table_lines)) <= 80
     errors = table(run / "per_face.csv")
     assert len(errors) == 4 * 6 + 6 * 6
     order = [float(row["nme_percent"]) for row in errors]
@@ -66,9 +72,9 @@ def test_a_sweep_is_one_table_and_one_folder(popos, trained, benchmark_300w, tmp
     settings = json.loads((run / "settings.json").read_text())
     assert settings["resolution"] == "all"
     assert [one["resolution"] for one in settings["evaluated"]] == [16, 8, 4, 16, 8, 4]
-    # Two panels beside each other.
+    # Two panels below each other.
     height, width, _ = cv2.imread(str(run / "ced.png")).shape
-    assert width > 2 * height
+    assert height > 1.2 * width
 
 
 def test_the_report_is_one_file_with_the_folders_pictures(popos, benchmark_300w, tmp_path):
@@ -76,13 +82,30 @@ def test_the_report_is_one_file_with_the_folders_pictures(popos, benchmark_300w,
     page = (tmp_path / "told/report.html").read_text(encoding="utf-8")
     assert not re.search(r"href=|<script|<link|http", page)
     pictures = [base64.b64decode(data) for data in re.findall(r'src="data:image/\w+;base64,([^"]*)"', page)]
-    assert page.count("src=") == 2
+    assert page.count("src=") == 2 + 4  # faces
     sheet = tmp_path / "told/worst/300w-test-8-ml.jpg"
-    assert pictures == [(tmp_path / "told/ced.png").read_bytes(), sheet.read_bytes()]
+    assert pictures[:2] == [(tmp_path / "told" / name).read_bytes() for name in ("ced.png", "groups.png")]
     assert cv2.imread(str(sheet)).shape == (24 + 320 + 18, 4 * 320, 3)  # four faces: one row
     worst = [row["image"] for row in table(tmp_path / "told/per_face.csv")]
-    places = [page.index(f"<td>{image}</td>") for image in worst]
+    places = [page.index(f"</b> {image}<br>") for image in worst]
     assert places == sorted(places)
+
+
+def test_a_report_says_what_was_measured_and_names_no_folder(popos, trained, home, tmp_path):
+    copy = tmp_path / "some weights.safetensors"
+    shutil.copy(trained / "best.safetensors", copy)
+    out = tmp_path / "told"
+    popos(
+        "eval", "--dataset", "synthetic", "--weights", copy, "--weights", trained, "--out", out, *QUICK
+    ).ok()
+    page = re.sub(r'src="[^"]*"', "", (out / "report.html").read_text(encoding="utf-8"))
+    assert hashlib.sha256(copy.read_bytes()).hexdigest() in page
+    assert "popos eval --dataset synthetic --weights &#x27;some weights.safetensors&#x27;" in page
+    assert f"<dd>{popos_cli.__version__}</dd>" in page and "synthetic val: 6 faces" in page
+    for folder in (tmp_path, home, Path.home(), read_index("synthetic").root):
+        assert str(folder) not in page
+    told = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""[\s"'(=]/\w""", re.sub(r"<[^>]*>", " ", told))
 
 
 def test_published_figures_beside_ours(popos, benchmark_300w):
@@ -102,14 +125,13 @@ def test_published_figures_beside_ours(popos, benchmark_300w):
         == "partial, 1 of 135 faces: not comparable; trained on part of 300w"
     )
     lines = popos("evaluate", *flags).ok().out.splitlines()
-    at = next(n for n, line in enumerate(lines) if line.startswith("300w test: common"))
-    assert lines[at + 1].split()[:2] == ["published", "HRNetV2-W18"]
-    assert "2.86" in lines[at + 1]
-    assert (
-        f"ours {common['nme'] - 2.86:+.3f}; partial, 3 of 554 faces: not comparable; trained on part of 300w"
-        in lines[at + 1]
-    )
-    assert "published: MMPose model zoo, v0.29.0" in lines
+    at = next(n for n, line in enumerate(lines) if line.startswith("  common"))
+    beside = " ".join(lines[at + 1 : at + 5])
+    assert beside.split()[0] == "published:" and "HRNetV2-W18" in beside and "2.86" in beside
+    assert f"{common['nme'] - 2.86:+.3f}" in beside
+    notes = {line.split("] ", 1)[1] for line in lines if line.startswith("[")}
+    assert "partial, 3 of 554 faces: not comparable; trained on part of 300w" in notes
+    assert "MMPose model zoo, v0.29.0" in notes
     (private,) = popos("evaluate", *flags, "--split", "private", "--json").ok().json["results"]
     assert (private["split"], private["faces"], private["subsets"]) == ("private", 2, {})
     assert private["published"]["nme"] == 3.97
@@ -183,7 +205,7 @@ def test_several_weights_and_datasets_are_one_report(popos, trained, benchmark_3
         (alone,) = popos("evaluate", *flags, *QUICK, "--json").ok().json["results"]
         assert {**alone, "run": None} == {**both, "run": None}
     page = (tmp_path / "runs/eval-all-all-1/report.html").read_text()
-    assert page.count("src=") == 1 + 4
+    assert page.count("src=") == 2 + 2 * (3 + 2)  # half of the six and of the four faces, of both weights
 
 
 def test_weights_of_one_resolution_keep_their_sheets_apart(popos, trained, shop, tmp_path):
@@ -228,7 +250,7 @@ def test_figures_outlive_their_pictures_and_their_folder(popos, synthetic, tmp_p
     run = tmp_path / result.json["results"][0]["run"]
     assert json.loads((run / "metrics.json").read_text()) == result.json
     assert {path.name for path in run.iterdir()} == {
-        "metrics.json", "settings.json", "per_face.csv", "worst", "report.html"
+        "metrics.json", "settings.json", "per_face.csv", "worst", "report.html", "groups.png"
     }  # fmt: skip
     assert f"no {run.relative_to(tmp_path)}/ced.png: ValueError: no font" in result.err
     assert "cumulative error curves: not drawn" in (run / "report.html").read_text()

@@ -200,7 +200,7 @@ def test_evaluate_writes_what_it_found(popos, trained, tmp_path):
     ).ok()  # fmt: skip
     run = tmp_path / "runs/eval-synthetic-4-1"
     assert {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()} == {
-        "metrics.json", "per_face.csv", "ced.png", "settings.json", "report.html",
+        "metrics.json", "per_face.csv", "ced.png", "groups.png", "settings.json", "report.html",
         "worst/synthetic-train-4-ml.jpg", "worst/synthetic-train-4-one-hot.jpg",
     }  # fmt: skip
     results = json.loads((run / "metrics.json").read_text())["results"]
@@ -219,7 +219,7 @@ def test_evaluate_writes_what_it_found(popos, trained, tmp_path):
     assert {row["source"].split(":")[0] for row in table} == {"synthetic"}
     assert cv2.imread(str(run / "ced.png")) is not None
     assert "flip test off" in result.out
-    assert "inter-ocular, 0.6" in result.out
+    assert "NME in % of inter-ocular, failure (FR) above 60 %" in result.out
 
 
 def test_evaluate_picks_weights_that_fit(popos, trained, tmp_path):

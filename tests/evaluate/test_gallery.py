@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from popos_cli.core.geometry import crop_matrix, transform
-from popos_cli.evaluate.gallery import PREDICTION, TRUTH, worst_faces
+from popos_cli.evaluate.gallery import PREDICTION, TRUTH, worst_page, worst_tiles
 
 TILE, LEGEND, CAPTION = 320, 24, 18
+
+
+def worst_faces(one):
+    return worst_page(one, worst_tiles(one))
 
 
 def tile(page, number):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from popos_cli.evaluate import plots
-from popos_cli.evaluate.plots import curve_names, save_ced, save_cost, save_figure
+from popos_cli.evaluate.plots import curve_names, save_ced, save_cost, save_figure, save_groups
 from popos_cli.inspect import describe
 from popos_cli.inspect.describe import save_histograms
 from popos_cli.train.runlog import COLUMNS
@@ -27,14 +27,49 @@ def test_a_panel_for_each_dataset(evaluate, tmp_path):
     errors = [0.03, float("nan"), 0.01]
     save_ced([evaluate(errors)], path)
     one = cv2.imread(str(path)).shape
-    # Two results of one dataset share a panel; a fourth dataset begins a second line.
-    save_ced([evaluate(errors, dataset=name) for name in ("a", "a", "b", "c", "d")], path)
+    # Two results of one dataset share a panel; those of others are below it.
+    save_ced([evaluate(errors, dataset=name) for name in ("a", "a", "b", "c")], path)
     height, width, _ = cv2.imread(str(path)).shape
-    assert (height, width) == (2 * one[0], 3 * one[1])
+    assert width == one[1] and 3 * one[0] < height < 3.3 * one[0]
+
+
+NINE = [("ml", 5.0), ("dark", 3.0), ("popos", 9.0), ("keyposs", 8.0), ("one-hot", 4.0), ("two-hot", 7.0),
+        ("gauss-newton", 6.0), ("ml8", 2.0), ("dark8", 1.0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("save", [save_ced, save_groups])
+def test_nine_curves_are_told_apart_and_listed_by_their_error_below_the_axes(
+    figures, evaluate, tmp_path, save
+):
+    save(
+        [evaluate([0.03, 0.02, 0.01], decoder=decoder, nme=nme) for decoder, nme in NINE], tmp_path / "c.png"
+    )
+    (part,) = figures[0].subfigs
+    (panel,) = part.axes
+    (below,) = part.legends
+    wanted = [f"NME {nme:.2f} %: {decoder}" for decoder, nme in sorted(NINE, key=lambda one: one[1])]
+    assert [text.get_text() for text in below.get_texts()] == wanted
+    assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in panel.lines}) == 9
+    assert len({line.get_color() for line in panel.lines}) == 9
+    assert below.get_window_extent().y1 < panel.get_tightbbox().y0 + 1
+    assert figures[0].bbox.contains(*below.get_window_extent().p0)
+
+
+def test_a_group_lies_at_its_error_with_its_interval(figures, evaluate, tmp_path):
+    save_groups([evaluate([0.03, 0.02, 0.01])], tmp_path / "g.png")
+    (panel,) = figures[0].axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["all", "ring"]
+    assert panel.lines[0].get_xydata().tolist() == [[5.0, 0.0], [5.5, 1.0]]
+    (bars,) = panel.collections
+    assert [segment[:, 0].tolist() for segment in bars.get_segments()] == [[4.0, 6.0], [4.5, 6.5]]
+    save_groups([evaluate([0.03, 0.02, 0.01], groups={})], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_weights_of_one_name_in_two_folders_are_told_apart():
     rows = [{"resolution": 16, "decoder": "ml", "weights": f"{folder}/w-1"} for folder in "ab"]
+    assert curve_names(rows) == ["a/w-1", "b/w-1"]
+    rows = [{"resolution": 16, "decoder": "ml", "weights": f"/home/x/{folder}/w-1"} for folder in "ab"]
     assert curve_names(rows) == ["a/w-1", "b/w-1"]
 
 
@@ -56,9 +91,10 @@ def test_any_name_can_be_drawn(figures, evaluate, tmp_path, recwarn, name, shown
     evaluated = [evaluate([0.03, 0.02, 0.01], dataset=name, weights=w) for w in (f"runs/{name}", "other")]
     save_ced(evaluated, tmp_path / "ced.png")
     (panel,) = figures[0].axes
+    (below,) = figures[0].subfigs[0].legends
     # What stands there once matplotlib has read formulas.
     title, *legend = (text._preprocess_math(text.get_text()) for text in (
-        panel.title, *panel.get_legend().get_texts()
+        panel.title, *below.get_texts()
     ))  # fmt: skip
     assert legend == [(f"NME 5.00 %: {shown}", False), ("NME 5.00 %: other", False)]
     assert title[0].startswith(shown[:28]) and title[0].endswith(", 3 faces") and title[1] is False
@@ -90,7 +126,7 @@ def drawn(figures, tmp_path):
     """drawn(rows): the three panels of the training curves, of which a picture was saved as well."""
 
     def draw(rows):
-        plots.save_training_curves(rows, tmp_path / "curves.png")
+        plots.save_training_curves(rows, tmp_path / "curves.png", "300w-16-1: 300w, $16")
         return figures[0].axes
 
     return draw
@@ -118,6 +154,8 @@ def test_the_parts_of_the_loss_that_there_are(drawn):
     assert np.isnan(points[0]) and list(points[1:]) == [1, 1, 1]  # its weight began at 0
     assert labels(errors) == ["best: 4.000 %, epoch 2"]
     assert list(rates.lines[0].get_ydata()) == [row["learning_rate"] for row in rows]
+    assert losses.get_xlim() == errors.get_xlim() == rates.get_xlim()
+    assert losses.figure.get_suptitle() == r"300w-16-1: 300w, \$16"
     low, high = rates.get_ylim()
     assert low > high / 1e4  # cosine decay ends at almost 0
 

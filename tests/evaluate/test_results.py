@@ -13,7 +13,7 @@ from popos_cli.errors import PoposError, UsageError
 from popos_cli.evaluate.choose import Job, choose_jobs, faces_of
 from popos_cli.evaluate.measure import Measured
 from popos_cli.evaluate.results import Conditions, build_result
-from popos_cli.evaluate.table import figure_rows
+from popos_cli.evaluate.table import figure_tables
 from popos_cli.weights.format import save_weights
 from popos_cli.weights.info import WeightsInfo
 
@@ -74,6 +74,31 @@ def test_subsets_that_have_faces(index):
     assert (first["faces"], first["nme"], first["published"]) == (2, pytest.approx(10), None)
 
 
+def test_groups_of_landmarks_and_intervals(index):
+    """Of face or points; a group counts the faces that have it: the third has a part of the inner lip alone
+    beside its eye corners."""
+    found = result(index)
+    assert set(found["groups"]) == set(W300.groups)
+    jaw, lip = found["groups"]["jaw"], found["groups"]["inner lip"]
+    assert (jaw["faces"], jaw["nme"], jaw["nme_interval"]) == (2, pytest.approx(10), pytest.approx([10, 10]))
+    assert (lip["faces"], lip["nme"]) == (3, pytest.approx(40 / 3))
+    pooled = result(index, averaging="pooled")["groups"]["inner lip"]
+    assert pooled["nme"] == pytest.approx((8 * 10 + 8 * 10 + 2 * 20) / 18)
+    for figures in (found, lip, pooled):
+        low, high = figures["nme_interval"]
+        assert 10 - 1e-9 <= low < figures["nme"] < high <= 20 + 1e-9
+    assert found == result(index)
+    assert found["subsets"]["first"]["nme_interval"] == pytest.approx([10, 10])
+
+
+def test_one_face_has_no_interval(index):
+    alone = result(index.select(np.array([0, 1, 2, 3])))  # faces 0, 1 and 3 are in subsets
+    assert alone["nme_interval"]
+    subset = index.subset.copy()
+    subset[1, 0] = False
+    assert result(replace(index, subset=subset))["subsets"]["first"]["nme_interval"] is None
+
+
 def test_the_threshold_is_the_schemes_or_the_users(index):
     assert result(index)["threshold"] == 0.1
     strict = result(index, threshold=0.05)
@@ -102,9 +127,10 @@ def test_a_partial_split_is_marked_and_a_whole_subset_of_it_is_not(index):
     assert (found["partial"], found["trained_on_partial"]) == (MISSING, None)
     assert found["subsets"]["first"]["partial"] is None
     assert found["published"]["remark"] == "partial, 3 of 689 faces: not comparable"
-    whole, subset = (cells for kind, cells in figure_rows([found]) if kind != "published")
-    assert whole[-1] == "inter-ocular, 0.1; partial: 4 of 689 faces"
-    assert subset[-1] == "inter-ocular, 0.1"
+    (table,), notes = figure_tables([found])
+    assert table.title == "faces test: NME in % of inter-ocular, failure (FR) above 10 %"
+    whole, subset = (cells for kind, cells in table.rows if kind != "published")
+    assert (whole[-1], notes[0], subset[-1]) == ("1", "partial: 4 of 689 faces", "")
     # Validation faces are some of the training part's; other splits of the dataset are whole.
     short = {**MISSING, "split": "train", "faces": 100, "of": 3148}
     index = replace(index, notes={**index.notes, "missing": {"train": short}})
@@ -120,8 +146,9 @@ def test_weights_of_a_partial_training_set_are_marked_on_whole_test_faces_too(in
     found = build_result(index, Job(index, "w", Path("w"), info), "ml", measured(index), Conditions())
     assert found["partial"] is None
     assert found["published"]["remark"] == "3 of 689 faces: not comparable; trained on part of 300w"
-    rows = [cells[-1] for kind, cells in figure_rows([found]) if kind != "published"]
-    assert rows == ["inter-ocular, 0.1; trained on part of 300w (4 of 689 faces)"] * 2
+    (table,), notes = figure_tables([found])
+    assert [cells[-1] for kind, cells in table.rows if kind != "published"] == ["1", "1"]
+    assert notes[0] == "trained on part of 300w (4 of 689 faces)"
 
 
 CHOSEN = {"dataset": "faces", "benchmark": "300w", "selected_on": "test", "val_nme": 5.0}
