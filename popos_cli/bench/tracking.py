@@ -86,9 +86,10 @@ def follow(predictor: Predictor, photo: Any, points: Floats, path: str, frames: 
         tracker = Tracker(predictor, smooth)
         for n, (frame, time) in enumerate(film(photo, points, path, frames, seed)):
             middle = transform(points.mean(0)[None], place(path, points, time))[0]
-            for face in tracker(frame, time):
-                if np.hypot(*(face.points.mean(0) - middle)) < FACE / 2:
-                    found[row, n] = face.points
+            faces = tracker(frame, time)  # another one may be near
+            off = [float(np.hypot(*(face.points.mean(0) - middle))) for face in faces]
+            if faces and min(off) < FACE / 2:
+                found[row, n] = faces[int(np.argmin(off))].points
     return found
 
 

@@ -22,8 +22,8 @@ def csv_header(scheme: Scheme) -> list[str]:
 def csv_rows(faces: Iterable[Face], source: str = "", frame: int = 0, time: float = 0.0) -> list[list[Cell]]:
     """A row for each face of one picture or frame, rounded as `Face.to_dict` is. time: seconds.
 
-    face_id: the track, or else the place among the picture's faces, from 0. confidence: the detector's score,
-    empty where it gives none. success: 1.
+    face_id: the track, or else the place among the picture's faces, from 0. confidence: the face's score,
+    empty where it is not known. success: 1.
     """
     rows: list[list[Cell]] = []
     for number, face in enumerate(faces):

@@ -77,8 +77,9 @@ def search_scale(image: NDArray[np.uint8], size: int) -> float:
 class Haar:
     """OpenCV's frontal-face cascade (Viola and Jones 2001; Lienhart and Maydt 2002).
 
-    Its box is as wide as the face but centred on the eyes; docs/how-to/predict.md says how `RULE` was
-    measured.
+    Its box is as wide as the face but centred on the eyes. On 765 faces of 250 people the square around
+    300W's 68 points is centred 0.165 box widths below it (standard deviation 0.037; sideways 0.095, because
+    of turned heads), and its side is 0.89 (0.084) of the width: `RULE`.
     """
 
     name: DetectorName = "haar"
@@ -134,9 +135,10 @@ class YuNet:
     """OpenCV's small network for faces (Wu, Peng and Yu 2023), from its ONNX file, in ONNX Runtime: twice as
     fast on a CPU as OpenCV's own `FaceDetectorYN`, whose steps these are.
 
-    Its box reaches from the hair line to the chin; docs/how-to/predict.md says how `RULE` was measured. The
-    five points that come with a box predict the landmarks' square no better than the box does; they tell the
-    tilt.
+    Its box reaches from the hair line to the chin. On the faces by which Haar's rule was measured the square
+    around 300W's 68 points is centred 0.158 of the box's size sqrt(w h) below it (standard deviation 0.032;
+    sideways 0.033), and its side is 0.946 (0.057) of that: `RULE`. The five points that come with a box
+    predict the square no better (0.026, 0.030 and 0.058); they tell the tilt.
     """
 
     name: DetectorName = "yunet"

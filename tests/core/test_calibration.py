@@ -1,5 +1,8 @@
 """Calibration: fitted to errors of a known distribution, and used by the codec."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from popos_cli.core.calibration import FEATURES, Calibration, fit_calibration
 from popos_cli.core.codec import Codec
 from popos_cli.core.metrics import uncertainty_quality
 
+PAGE = Path(__file__).parents[2] / "docs/how-to/decoder.md"
 K = 7
 
 
@@ -128,18 +132,20 @@ def test_quality_of_uncertainty():
 
 
 def test_the_recipe_for_another_network():
-    """docs/how-to/decoder.md, in inference mode and with heatmaps that require a gradient."""
-    codec = Codec(16, alignment="mmpose")
+    """The code of docs/how-to/decoder.md, in inference mode and with heatmaps that require a gradient."""
+    codec = Codec(64, alignment="mmpose")
     truth = draw_points(codec, 40 * K, seed=6).view(40, K, 2)
-    maps = make_maps(codec, truth.flatten(0, 1), "noise .05", seed=7).view(40, K, 16, 16).requires_grad_()
-    points, features = codec.calibration_features(maps)
-    with_graph = fit_calibration(features, (points - truth).norm(dim=2))
-    with torch.inference_mode():
-        points, features = codec.calibration_features(maps)
-        assert fit_calibration(features, (points - truth).norm(dim=2)) == with_graph
-    calibrated = Codec(16, alignment="mmpose", calibration=with_graph)
-    decoded = calibrated.decode(maps)
+    maps = make_maps(codec, truth.flatten(0, 1), "noise .05", seed=7).view(40, K, 64, 64)
+    program = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL))
+    names = {"heatmaps": maps.requires_grad_(), "true_points": truth}
+    exec(program, names)
+    assert (names["decoded"].points - truth).norm(dim=2).mean() < 1
+    decoded = names["codec"].decode(maps)
     ratio = ((decoded.points - truth).norm(dim=2) / decoded.uncertainty).square().mean().sqrt()
     assert 0.9 < ratio < 1.1
+    in_inference = {"heatmaps": maps.detach(), "true_points": truth}
+    with torch.inference_mode():
+        exec(program, in_inference)
+    assert in_inference["calibration"] == names["calibration"]
     with pytest.raises(ValueError, match="labelled"):
-        fit_calibration(features, torch.full((40, K), torch.nan))
+        fit_calibration(names["features"], torch.full((40, K), torch.nan))

@@ -41,6 +41,21 @@ def run(home, astronaut, hopper, tmp_path):
     return run
 
 
+@pytest.fixture
+def clip(tmp_path, astronaut):
+    """Writes clip.mp4 of so many frames, 25 a second, and returns the photo (300, 360, 3) that each shows."""
+
+    def clip(frames):
+        photo = cv2.imread(str(astronaut))[:300, :360]
+        writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (360, 300))
+        for _ in range(frames):
+            writer.write(photo)
+        writer.release()
+        return photo
+
+    return clip
+
+
 def test_faces_of_a_path(run, capsys):
     (face,) = run(FIRST, after_first=False)["faces"]
     assert face["left eye"].shape == (6, 2)
@@ -52,15 +67,19 @@ def test_many_pictures(run, capsys):
     assert capsys.readouterr().out.splitlines()[-2:] == ["astronaut.jpg 1", "grace_hopper.jpg 1"]
 
 
+def test_videos(run, clip, capsys):
+    clip(6)
+    run("Videos")
+    assert capsys.readouterr().out.splitlines()[-2:] == ["0 0.0 [0]", "5 0.2 [0]"]
+
+
 def test_a_box(run):
     names = run("Boxes of your own")
     np.testing.assert_allclose(names["face"].points, names["faces"][0].points, atol=8)
 
 
 def test_overlays_json_and_tables(run, tmp_path):
-    # The page imports Path in an example before.
-    EXAMPLES["both"] = EXAMPLES["Many pictures"] + EXAMPLES["Overlays, JSON, tables"]
-    names = run("both")
+    names = run("Overlays, JSON, tables")
     drawn = np.array(Image.open(tmp_path / "overlay.png"))
     np.testing.assert_array_equal(drawn, names["faces"].plot("photo.jpg", uncertainty=True))
     assert json.loads((tmp_path / "faces.json").read_text())["scheme"] == "300w"
@@ -70,8 +89,7 @@ def test_overlays_json_and_tables(run, tmp_path):
 
 
 def test_aligned_crops(run, tmp_path):
-    EXAMPLES["crop"] = "from PIL import Image\n" + EXAMPLES["Aligned crops"]
-    names = run("crop")
+    names = run("Aligned crops")
     assert np.array(Image.open(tmp_path / "crop.png")).shape == (256, 256, 3)
     face = names["faces"][0]
     eyes = [transform(face[n].astype(float), names["matrix"]).mean(0) for n in ("left eye", "right eye")]
@@ -118,15 +136,11 @@ def test_a_demo_in_the_browser(run, monkeypatch, tmp_path):
     assert off.mean() < 5 and off[dots].mean() < 20
 
 
-def test_a_camera(run, monkeypatch, tmp_path, astronaut):
+def test_a_camera(run, monkeypatch, clip):
     """The camera is a video of the photo, and the window a list."""
-    photo = cv2.imread(str(astronaut))[:300, :360]
-    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (360, 300))
-    for _ in range(3):
-        writer.write(photo)
-    writer.release()
+    photo = clip(3)
     shown, real = [], cv2.VideoCapture
-    monkeypatch.setattr(cv2, "VideoCapture", lambda number: real(str(tmp_path / "clip.avi")))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: real("clip.mp4"))
     monkeypatch.setattr(cv2, "imshow", lambda title, picture: shown.append(picture))
     monkeypatch.setattr(cv2, "waitKey", lambda milliseconds: -1)
     run("A camera", after_first=False)
