@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from .moved import announce
 
 __version__ = "0.2.0"
-__all__ = ["Codec", "Face", "Faces", "Predictor", "load"]
+__all__ = ["Codec", "Face", "Faces", "Predictor", "export", "load"]
 
 if TYPE_CHECKING:
     from .core.codec import Codec
     from .predict.face import Face, Faces
     from .predict.predictor import Predictor
+    from .weights.export import export
     from .weights.find import load
 
 _HOMES = {
@@ -21,6 +22,7 @@ _HOMES = {
     "Face": ".predict.face",
     "Faces": ".predict.face",
     "Predictor": ".predict.predictor",
+    "export": ".weights.export",
     "load": ".weights.find",
 }
 

@@ -42,9 +42,9 @@ def export(
     Normalisation, network, decoder and calibration are inside, and the number of crops is free. The result
     is a weight file too. Beside its weights, popos predict runs it on a CPU instead of torch.
     """
-    from ..weights.export import export_file
+    from ..weights.export import export as export_weights
 
-    target, parity = export_file(weights, out, half, heatmaps, inputs, link, force)
+    target, parity = export_weights(weights, out, half, heatmaps, inputs, link, force)
     size = target.stat().st_size
     if json:
         console.print_json({"file": str(target), "weights": weights, "bytes": size, "parity": parity})

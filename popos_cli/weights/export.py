@@ -60,24 +60,25 @@ class Exported(nn.Module):
         return (*outputs, heatmaps) if self.heatmaps else outputs
 
 
-def export_file(
-    name: str,
-    out: Path | None,
+def export(
+    name: str | Path,
+    out: str | Path | None = None,
     half: bool = False,
     heatmaps: bool = False,
     inputs: ExportInput = "uint8",
     link: bool = False,
     force: bool = False,
 ) -> tuple[Path, float]:
-    """`export_onnx` of weights by name, beside them where a file or a run is named, else in this folder.
+    """Write weights as one ONNX model: beside them where a file or a run is named, else in this folder.
 
-    Returns the new file and its parity. Raises UsageError where `out` does not end in .onnx or a link cannot
-    be, and PoposError where it is there and not to be overwritten by `force`.
+    half, heatmaps, inputs, link: as `export_onnx` has them. Returns the new file and its parity, crop
+    pixels. Raises UsageError where `out` does not end in .onnx or a link cannot be, and PoposError where it
+    is there and not to be overwritten by `force`.
     """
     path = find_weights(name)
     beside = path.with_suffix(".onnx")
     named = Path(name) in (path, path.parent)
-    target = out or (beside if link or named else Path(f"{Path(name).stem}.onnx"))
+    target = Path(out) if out else (beside if link or named else Path(f"{Path(name).stem}.onnx"))
     if target.suffix != ".onnx":
         raise UsageError(f"--out {target}: must end in .onnx")
     if path.suffix == ".onnx":

@@ -20,7 +20,7 @@ from popos_cli.errors import PoposError, PoposWarning, UsageError
 from popos_cli.predict.predictor import Predictor
 from popos_cli.predict.runtime import OnnxRuntime, TorchRuntime, load_runtime
 from popos_cli.prepare.synthetic import draw_face
-from popos_cli.weights.export import export_file
+from popos_cli.weights.export import export
 from popos_cli.weights.find import find_weights
 from popos_cli.weights.format import read_info, read_weights, replace_info, save_weights
 from popos_cli.weights.info import CodecInfo, WeightsInfo
@@ -62,7 +62,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(weights):
-    path, parity = export_file(str(weights), None, half=True, heatmaps=True, inputs="float")
+    path, parity = export(str(weights), None, half=True, heatmaps=True, inputs="float")
     assert path == weights.with_suffix(".onnx")
     assert parity < 0.01
     return path
@@ -156,13 +156,13 @@ def test_only_onnxruntime_and_numpy_are_needed(exported):
 
 def test_refusals(exported, weights, tmp_path):
     with pytest.raises(PoposError, match="exists already"):
-        export_file(str(weights), None)
+        export(str(weights), None)
     with pytest.raises(UsageError, match="must end in"):
-        export_file(str(weights), tmp_path / "model.bin")
+        export(str(weights), tmp_path / "model.bin")
     with pytest.raises(UsageError, match="beside its weights"):
-        export_file(str(weights), tmp_path / "model.onnx", link=True)
+        export(str(weights), tmp_path / "model.onnx", link=True)
     with pytest.raises(UsageError, match="is exported already"):
-        export_file(str(exported), tmp_path / "again.onnx")
+        export(str(exported), tmp_path / "again.onnx")
     torn = tmp_path / "torn.onnx"
     torn.write_bytes(exported.read_bytes()[:-1000])
     for read in (read_info, lambda path: load_runtime(path, "cpu")):
@@ -178,7 +178,7 @@ def test_every_resolution_and_decoder(resolution, decoder, crops, tmp_path):
     scheme = SCHEMES["cofw" if decoder == "dark" else "300w"]
     alignment = {"popos": "mmpose", "two-hot": "hrnet"}.get(decoder, "center")
     path = seeing(resolution, scheme, decoder, alignment, tmp_path / "any.safetensors")
-    _, parity = export_file(str(path), tmp_path / "any.onnx")
+    _, parity = export(str(path), tmp_path / "any.onnx")
     print(resolution, decoder, parity)
     assert parity < 0.01
 
