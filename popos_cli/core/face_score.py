@@ -21,11 +21,11 @@ Coefficients = tuple[float, float, float]
 # "none" for networks whose uncertainty is not calibrated. Fitted by `popos bench faces` on 399 photos of
 # WIDER FACE; "box", a caller's, on the faces of all detectors, without what they say.
 COEFFICIENTS: dict[tuple[str, Fit], Coefficients] = {
-    ("yunet", "uncertainty"): (-5.16, 2.55, -1.81),
+    ("yunet", "uncertainty"): (-4.38, 2.55, -1.49),
     ("yunet", "none"): (-1.39, 3.01, 0.0),
-    ("haar", "uncertainty"): (-17.25, 1.34, -5.06),
+    ("haar", "uncertainty"): (-17.17, 1.17, -4.98),
     ("haar", "none"): (-4.79, 2.38, 0.0),
-    ("box", "uncertainty"): (-6.63, 0.0, -2.95),
+    ("box", "uncertainty"): (-5.79, 0.0, -2.58),
     ("box", "none"): (1.5, 0.0, 0.0),
 }
 
