@@ -138,7 +138,7 @@ for case in sys.argv[1:]:
     os.environ.update([case.split("=")] if case else [])
     remember("runs", Path("/"))
     found = remembered("runs"), prepared_names(), find_weights("small").exists(), len(list(face_weights()))
-    assert found == ([], [], True, 2), (case, found)
+    assert found == ([], [], True, 3), (case, found)
     assert type(load_detector()).__name__ == "Haar", case
 """
 
