@@ -50,9 +50,8 @@ def _cache() -> Path:
     """The client's cache, by the variables that it reads."""
     get = os.environ.get
     root = Path(get("HF_HOME") or Path(get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    return Path(
-        os.path.expandvars(get("HF_HUB_CACHE") or get("HUGGINGFACE_HUB_CACHE") or root / "hub")
-    ).expanduser()
+    folder = get("HF_HUB_CACHE") or get("HUGGINGFACE_HUB_CACHE") or root / "hub"
+    return Path(os.path.expanduser(os.path.expandvars(folder)))  # Path's own fails for users without a home
 
 
 def stored_sha256(path: Path) -> str:
