@@ -19,7 +19,7 @@ WEIGHTS = [
     for size in (16, 8, 4)
     for kind in ("onnx", "safetensors")
 ]
-TABLES = ["core/schemes.toml", "evaluate/published.toml", "weights/catalog.toml"]
+DATA = ["core/schemes.toml", "evaluate/published.toml", "evaluate/report.css", "weights/catalog.toml"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_content(wheel):
     }
     licences = [f"licenses/{name}" for name in ("LICENSE", "LICENSE-WEIGHTS.md")]
     assert names - code == {
-        *WEIGHTS, "popos_cli/py.typed", *(f"popos_cli/{name}" for name in TABLES),
+        *WEIGHTS, "popos_cli/py.typed", *(f"popos_cli/{name}" for name in DATA),
         *(f"{about}/{name}" for name in (*licences, "METADATA", "WHEEL", "RECORD", "entry_points.txt")),
     }  # fmt: skip
 
